@@ -1,0 +1,39 @@
+"""Pixels: images themselves, brought to the range of the diffusion."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+from flax import struct
+
+
+class Codec(Protocol):
+    """The way from data to the diffusion's space and back; `params` are its own, if it has any."""
+
+    def encode(self, key, params, x, cond) -> Any: ...
+    def decode(self, params, z, cond) -> Any: ...
+
+
+@struct.dataclass
+class Pixels:
+    """Data in [0, 1] (or uint8) <-> [low, high]."""
+
+    low: Any
+    high: Any
+
+    def encode(self, key, params, x, cond):
+        """uint8 0 .. 255, or floats in [0, 1], to [low, high]; shape unchanged."""
+        x = x / 255 if x.dtype == jnp.uint8 else x
+        return self.low + (self.high - self.low) * x
+
+    def decode(self, params, z, cond):
+        """[low, high] to floats clipped to [0, 1]."""
+        return jnp.clip((z - self.low) / (self.high - self.low), 0, 1)
+
+
+def pixels(low: float = -1.0, high: float = 1.0) -> Pixels:
+    """Images in [0, 1] (float) or 0 .. 255 (uint8), diffused in [low, high]; decoded to floats in [0, 1]."""
+    if not low < high:
+        raise ValueError(f"pixels needs low < high, got {low} and {high}")
+    return Pixels(low, high)

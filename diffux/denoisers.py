@@ -1,0 +1,41 @@
+"""Denoisers: (x_t, level, cond) -> Prediction, the one convention between networks, guidance and solvers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diffux.noise_level import append_axes
+from diffux.types import Cond, Denoiser, Parameterization, Prediction, Transform
+
+
+def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser:
+    """The denoiser of a network: x0_hat = skip x + out F(input x, noise, cond) (Karras et al., 2022, eq. 7).
+
+    `apply(x, noise, cond)` takes x (B, *d) and the number(s) that the network is told, shape (B,), and returns F (B, *d).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from diffux import parameterizations, schedules
+        >>> perfect = as_denoiser(lambda x, noise, cond: jnp.ones_like(x), parameterizations.x_start)
+        >>> perfect(jnp.zeros((2, 4)), schedules.linear()(0.5), {}).x0.tolist()[0]
+        [1.0, 1.0, 1.0, 1.0]
+    """
+
+    def denoise(x, level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
+        skip, out, scale, noise = parameterization(level)
+        f = apply(append_axes(scale, x) * x, noise, cond)
+        return Prediction(append_axes(skip, x) * x + append_axes(out, x) * f)
+
+    return denoise
+
+
+def chain(denoise: Denoiser, *transforms: Transform) -> Denoiser:
+    """`denoise` with the transforms applied around it, the first one innermost."""
+    for transform in transforms:
+        denoise = transform(denoise)
+    return denoise
+
+
+def bind(denoise: Denoiser, cond: Cond) -> Callable:
+    """(x, level) -> Prediction: `denoise` with its condition fixed, as solvers take it."""
+    return lambda x, level: denoise(x, level, cond)

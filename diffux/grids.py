@@ -1,0 +1,160 @@
+"""Grids: the levels that a solver visits, `grid(schedule, steps)` -> NoiseLevel with fields (steps + 1,), noisiest first.
+
+Every grid here ends at the clean level (0, 1, 0) unless its docstring says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from diffux.noise_level import NoiseLevel, clean
+from diffux.types import Schedule
+
+
+def _levels(schedule: Schedule, t) -> NoiseLevel:
+    """The schedule's levels at decreasing times t (n,), followed by the clean one."""
+    level = schedule(jnp.asarray(t, jnp.result_type(float)))
+    return NoiseLevel(*(jnp.append(jnp.asarray(field), end) for field, end in zip(level, clean(), strict=True)))
+
+
+def _steps(steps: int, most: int | None = None) -> int:
+    if int(steps) != steps or steps < 1:
+        raise ValueError(f"a grid needs a whole number of steps of at least 1, got {steps}")
+    if most is not None and steps > most:
+        raise ValueError(f"a chain of {most} steps cannot be sampled in {steps}: ask for at most {most}")
+    return int(steps)
+
+
+@struct.dataclass
+class Uniform:
+    """Times uniform in t, up to an end or up to the clean level."""
+
+    start: Any
+    end: Any
+
+    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
+        n = _steps(steps)
+        t = np.linspace(self.start, 0, n + 1)[:-1] if self.end is None else np.linspace(self.start, self.end, n)
+        return _levels(schedule, t)
+
+
+def uniform(start: float = 1.0, end: float | None = None) -> Uniform:
+    """Times linspace(start, 0, steps + 1) whose last is the clean level; with `end`, linspace(start, end, steps), then clean.
+
+    `uniform(end=0.0)` is NCSN's geometric list on the `geometric` schedule, whose t = 0 still has sigma_min.
+    """
+    if not 0 < start <= 1 or (end is not None and not 0 <= end < start):
+        raise ValueError(f"a uniform grid needs 0 <= end < start <= 1, got start {start} and end {end}")
+    return Uniform(start, end)
+
+
+@struct.dataclass
+class LogSNR:
+    """Times uniform in log-SNR."""
+
+    start: Any
+    end: Any
+
+    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
+        ends = schedule(jnp.asarray([self.start, self.end])).log_snr
+        return _levels(schedule, schedule.inverse(jnp.linspace(ends[0], ends[1], _steps(steps))))
+
+
+def log_snr(start: float = 1.0, end: float = 1e-3) -> LogSNR:
+    """Levels uniform in log-SNR from t = start to t = end, then clean (Lu et al., 2022, sec. 3.3)."""
+    if not 0 < end < start <= 1:
+        raise ValueError(f"a log-SNR grid needs 0 < end < start <= 1, got end {end} and start {start}")
+    return LogSNR(start, end)
+
+
+@struct.dataclass
+class Karras:
+    """sigma^(1/rho) uniform between two times."""
+
+    rho: Any
+    start: Any
+    end: Any
+
+    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
+        high, low = jnp.exp(-0.5 * schedule(jnp.asarray([self.start, self.end])).log_snr) ** (1 / self.rho)
+        ratio = jnp.linspace(high, low, _steps(steps)) ** self.rho
+        return _levels(schedule, schedule.inverse(-2 * jnp.log(ratio)))
+
+
+def karras(rho: float = 7.0, start: float = 1.0, end: float = 0.0) -> Karras:
+    """(sigma / alpha)^(1/rho) uniform from t = start to t = end, then clean (Karras et al., 2022, eq. 5).
+
+    `end` must have sigma > 0 for a schedule whose t = 0 is clean data.
+    """
+    return Karras(rho, start, end)
+
+
+@struct.dataclass
+class Discrete:
+    """Integer steps of a chain of T."""
+
+    steps: int = struct.field(pytree_node=False)
+    spacing: str = struct.field(pytree_node=False)
+
+    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
+        total, n = self.steps, _steps(steps, self.steps)
+        if self.spacing == "linspace":  # code indices 0 .. T - 1, both ends included
+            index = np.round(np.linspace(0, total - 1, n))[::-1] if n > 1 else np.array([total - 1.0])
+        elif self.spacing == "trailing":
+            index = np.round(np.arange(n, 0, -1) * (total / n)) - 1
+        elif self.spacing == "leading":
+            index = (np.arange(n) * (total // n))[::-1]
+        else:
+            index = (np.linspace(0, np.sqrt(0.8 * total), n) ** 2).astype(int)[::-1]
+            for i in range(n - 2, -1, -1):  # the squares repeat an index at the clean end of a long grid
+                index[i] = max(index[i], index[i + 1] + 1)
+        return _levels(schedule, (index + 1) / total)
+
+
+def discrete(steps: int = 1000, spacing: str = "linspace") -> Discrete:
+    """`n` of the `steps` = T steps t = i / T of a discrete chain, then clean.
+
+    With n = T it is the chain itself. Otherwise, in code indices i - 1: "linspace" 0 .. T - 1 with both ends (Nichol
+    and Dhariwal, 2021), "trailing" T - 1, ... in strides of T / n (Lin et al., 2024), "leading" 0, T // n, ... (Song et
+    al., 2020, "uniform"), "quadratic" (linspace(0, sqrt(0.8 T), n))^2 (Song et al., 2020, "quad").
+    """
+    fits = ("linspace", "trailing", "leading", "quadratic")
+    if spacing not in fits:
+        raise ValueError(f"discrete grids have the spacings {', '.join(fits)}; got {spacing!r}")
+    return Discrete(int(steps), spacing)
+
+
+@struct.dataclass
+class Given:
+    """Times as given."""
+
+    t: Any
+
+    def __call__(self, schedule: Schedule, steps: int | None = None) -> NoiseLevel:
+        if steps is not None and steps != len(self.t):
+            raise ValueError(f"the given grid has {len(self.t)} steps, {steps} were asked for")
+        return _levels(schedule, self.t)
+
+
+def given(t) -> Given:
+    """The times t (n,), strictly decreasing and above 0, then clean."""
+    t = np.asarray(t, np.float64)
+    if t.ndim != 1 or t.size == 0 or not np.all(np.diff(t) < 0) or t[-1] <= 0:
+        raise ValueError(f"a given grid needs times strictly decreasing and above 0, got {t.tolist()}")
+    return Given(tuple(t.tolist()))
+
+
+def check(levels: NoiseLevel) -> None:
+    """Refuse levels that are not one decreasing path: ValueError names the first place that rises."""
+    noise = np.asarray(levels.sigma) / np.maximum(np.asarray(levels.alpha), 1e-30)
+    if noise.ndim != 1 or noise.size < 2:
+        raise ValueError(f"sampling needs levels of shape (steps + 1,) with at least 1 step, got shape {noise.shape}")
+    rises = np.flatnonzero(~(np.diff(noise) < 0))
+    if rises.size:
+        i = int(rises[0])
+        raise ValueError(f"sampling needs levels of strictly decreasing noise, got sigma / alpha = {noise[i]:.4g} "
+                         f"followed by {noise[i + 1]:.4g} at step {i}")  # fmt: skip

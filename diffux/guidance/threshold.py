@@ -1,0 +1,30 @@
+"""Thresholding of the predicted x0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+
+from diffux.types import Denoiser
+
+
+@struct.dataclass
+class StaticThreshold:
+    """clip(x0, low, high)."""
+
+    low: Any
+    high: Any
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        def clipped(x, level, cond):
+            prediction = denoise(x, level, cond)
+            return prediction._replace(x0=jnp.clip(prediction.x0, self.low, self.high))
+
+        return clipped
+
+
+def static_threshold(low: float = -1.0, high: float = 1.0) -> StaticThreshold:
+    """Clip the predicted x0 to the data's range, as DDPM's code does when sampling (Ho et al., 2020, code)."""
+    return StaticThreshold(low, high)

@@ -1,0 +1,43 @@
+"""Randomness: one key per sample, so that the n-th sample of a seed is the same whatever batch it is drawn in."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def sample_keys(seed: int, start: int = 0, n: int = 1) -> jax.Array:
+    """Keys (n,) of the samples `start`, ..., `start + n - 1` of a seed.
+
+    Example:
+        >>> bool((sample_keys(0, 3, 2)[0] == sample_keys(0, 0, 8)[3]).all())
+        True
+    """
+    return jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))(jnp.arange(start, start + n))
+
+
+def fold_in(keys: jax.Array, data) -> jax.Array:
+    """Fold a number into one key (), or into every key of (B,)."""
+    return jax.random.fold_in(keys, data) if keys.ndim == 0 else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
+
+
+def noise(keys: jax.Array, shape: tuple[int, ...], dtype=None) -> jax.Array:
+    """Standard normal noise of `shape`: from one key () for the whole of it, or from keys (B,) for a row each.
+
+    Raises ValueError where keys (B,) meet a shape that does not begin with B.
+    """
+    return _draw(jax.random.normal, keys, shape, dtype)
+
+
+def uniform(keys: jax.Array, shape: tuple[int, ...], dtype=None) -> jax.Array:
+    """Uniform [0, 1) numbers of `shape`, from one key () or a key a row (B,)."""
+    return _draw(jax.random.uniform, keys, shape, dtype)
+
+
+def _draw(draw, keys, shape, dtype):
+    dtype = jnp.result_type(float) if dtype is None else dtype
+    if keys.ndim == 0:
+        return draw(keys, shape, dtype)
+    if tuple(shape[:1]) != keys.shape:
+        raise ValueError(f"{keys.shape[0]} per-sample keys draw for a batch of {keys.shape[0]}, got the shape {tuple(shape)}")
+    return jax.vmap(lambda key: draw(key, tuple(shape[1:]), dtype))(keys)

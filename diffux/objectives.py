@@ -1,0 +1,222 @@
+"""Objectives: per-example losses as a function of a denoiser, `apply(key, denoise, x, cond, state)`.
+
+An objective returns (loss (B,), metrics of scalars, next state). `init()` gives the first state, () where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from diffux.distributions import DiscretizedNormal
+from diffux.noise_level import NoiseLevel, append_axes, clean
+from diffux.processes import Process
+from diffux.types import as_part, part
+
+
+class Objective(Protocol):
+    """A per-example loss with a state of its own."""
+
+    def init(self) -> Any: ...
+    def apply(self, key, denoise, x, cond, state) -> tuple[Any, dict[str, Any], Any]: ...
+
+
+def mean_over_dims(x):
+    """The mean over all axes but the first: (B, *d) -> (B,)."""
+    return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
+
+
+# --- denoising -------------------------------------------------------------------------------------------------------
+
+
+@part
+def squared(error):
+    """error^2."""
+    return error**2
+
+
+@part
+def absolute(error):
+    """|error|; meant for weightings of the epsilon error's square root."""
+    return jnp.abs(error)
+
+
+@struct.dataclass
+class Denoising:
+    """w(t) |x0 - x0_hat(x_t)|^2 at random t."""
+
+    process: Any
+    weighting: Any
+    times: Any
+    norm: Any
+
+    def init(self):
+        return ()
+
+    def apply(self, key, denoise, x, cond, state):
+        key_t, key_x = jax.random.split(key)
+        level = self.process.schedule(self.times(key_t, x.shape[0]).astype(x.dtype))
+        xt = self.process.marginal(x, level).sample(key_x)
+        error = denoise(xt, level, cond).x0 - x
+        # under the norm, so that large weights meet small errors before either overflows
+        weight = append_axes(jnp.sqrt(self.weighting(level)), x)
+        return mean_over_dims(self.norm(weight * error)), {}, state
+
+
+def denoising(process: Process, weighting: Callable, times: Callable, norm: Callable = squared) -> Denoising:
+    """E_t w(t) |x0 - x0_hat|^2, mean over dimensions (Ho et al., 2020, eq. 14; Karras et al., 2022, eq. 8).
+
+    `weighting` multiplies the squared x0 error: `snr` is L_simple. `norm` acts on sqrt(w) (x0_hat - x0).
+
+    Example:
+        >>> from diffux import processes, schedules, times, weightings
+        >>> process = processes.Gaussian(schedules.linear())
+        >>> objective = denoising(process, weightings.uniform, times.uniform())
+        >>> from diffux.types import Prediction
+        >>> zero = lambda x, level, cond: Prediction(0 * x)
+        >>> objective.apply(jax.random.key(0), zero, jnp.ones((2, 3)), {}, ())[0].tolist()
+        [1.0, 1.0]
+    """
+    return Denoising(process, as_part(weighting), as_part(times), as_part(norm))
+
+
+# --- the variational bound -------------------------------------------------------------------------------------------
+
+
+class Bound(NamedTuple):
+    """The three parts of the bound in bits a dimension, each (B,): prior, kl (summed over steps), decoder."""
+
+    prior: Any
+    kl: Any
+    decoder: Any
+
+    @property
+    def total(self):
+        return self.prior + self.kl + self.decoder
+
+
+class Decoder(Protocol):
+    """p(x_0 | x_1) of the first step, from its mean and variance: log-probabilities in nats, elementwise."""
+
+    def __call__(self, mean, std) -> Any: ...
+
+
+@struct.dataclass
+class Discretized:
+    """A `DiscretizedNormal` around the mean."""
+
+    levels: int = struct.field(pytree_node=False)
+    low: float = struct.field(pytree_node=False)
+    high: float = struct.field(pytree_node=False)
+    tanh: bool = struct.field(pytree_node=False)
+
+    def __call__(self, mean, std):
+        return DiscretizedNormal(mean, std, self.levels, self.low, self.high, self.tanh)
+
+
+def discretized(levels: int = 256, low: float = -1.0, high: float = 1.0, tanh: bool = False) -> Discretized:
+    """Data of `levels` equally spaced values from `low` to `high` (Ho et al., 2020, eq. 13); `tanh`: DDPM's approximation."""
+    return Discretized(levels, low, high, tanh)
+
+
+@struct.dataclass
+class ELBO:
+    """The negative variational bound of a chain of `steps`, in bits a dimension."""
+
+    process: Any
+    decoder: Any
+    steps: int = struct.field(pytree_node=False)
+
+    def init(self):
+        return ()
+
+    def apply(self, key, denoise, x, cond, state):
+        """An unbiased one-step estimate: prior + T times the term of a random step (Ho et al., 2020, eq. 5)."""
+        key_i, key_x = jax.random.split(key)
+        index = jax.random.randint(key_i, x.shape[:1], 1, self.steps + 1)
+        kl, nll = self._term(key_x, denoise, x, cond, index)
+        bound = Bound(self._prior(x), self.steps * kl, self.steps * nll)
+        return bound.total, {name: jnp.mean(value) for name, value in bound._asdict().items()}, state
+
+    def bound(self, key, denoise, x, cond={}) -> Bound:  # noqa: B006
+        """Every term of the bound, one noise draw each, for x (B, *d)."""
+
+        def body(total, index):
+            term = self._term(jax.random.fold_in(key, index), denoise, x, cond, jnp.full(x.shape[:1], index))
+            return jax.tree.map(jnp.add, total, term), None
+
+        zero = jnp.zeros(x.shape[:1], x.dtype)
+        (kl, nll), _ = jax.lax.scan(body, (zero, zero), jnp.arange(1, self.steps + 1))
+        return Bound(self._prior(x), kl, nll)
+
+    def _level(self, index, x) -> NoiseLevel:
+        level = self.process.schedule((index / self.steps).astype(x.dtype))
+        return NoiseLevel(*(jnp.where(index == 0, end, field) for end, field in zip(clean(x.dtype), level, strict=True)))
+
+    def _prior(self, x):
+        one = jnp.full(x.shape[:1], self.steps)
+        return _bits(self.process.marginal(x, self._level(one, x)).kl(self.process.prior(x.shape)))
+
+    def _term(self, key, denoise, x, cond, index):
+        """(kl, nll) of step `index` (B,): one of the two is zero in every row."""
+        process, first = self.process, index == 1
+        xt = process.marginal(x, self._level(index, x)).sample(key)
+        prediction = denoise(xt, self._level(index, x), cond)
+        # the first step has a posterior of variance 0, whose KL and gradient are NaN even where they are not used:
+        # the KL of the second stands in for it, and so does its posterior variance in the decoder (DDPM's code)
+        safe = jnp.maximum(index, 2)
+        between = {"s": self._level(safe - 1, x), "t": self._level(safe, x)}
+        kl = _bits(process.posterior(x, xt, **between).kl(process.reverse(prediction, xt, **between)))
+        second = {"s": self._level(jnp.ones_like(index), x), "t": self._level(jnp.full_like(index, 2), x)}
+        nll = -_bits(self.decoder(prediction.x0, process.posterior(x, xt, **second).std).log_prob(x))
+        return jnp.where(first, 0, kl), jnp.where(first, nll, 0)
+
+
+def elbo(process: Process, steps: int, decoder: Decoder = discretized()) -> ELBO:  # noqa: B008 - frozen
+    """The negative variational bound L_T + sum L_t + L_0 of a chain of `steps` (Ho et al., 2020, eq. 5), bits a dimension.
+
+    The reverse variance is the process's own; x holds the values that `decoder` knows. `.bound(key, denoise, x, cond)`
+    evaluates every term. Raises ValueError for fewer than 2 steps.
+    """
+    if steps < 2:
+        raise ValueError(f"a variational bound needs a chain of at least 2 steps, got {steps}")
+    return ELBO(process, decoder, int(steps))
+
+
+def _bits(nats):
+    return mean_over_dims(nats) / jnp.log(2.0)
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+@struct.dataclass
+class Mix:
+    """A weighted sum of objectives."""
+
+    weights: tuple[Any, ...]
+    objectives: tuple[Any, ...]
+
+    def init(self):
+        return tuple(objective.init() for objective in self.objectives)
+
+    def apply(self, key, denoise, x, cond, state):
+        total, metrics, states = 0.0, {}, []
+        for i, (weight, objective, own) in enumerate(zip(self.weights, self.objectives, state, strict=True)):
+            value, own_metrics, own = objective.apply(jax.random.fold_in(key, i), denoise, x, cond, own)
+            total = total + weight * value
+            metrics |= {f"{i}/{name}": metric for name, metric in own_metrics.items()} | {f"{i}/loss": jnp.mean(value)}
+            states.append(own)
+        return total, metrics, tuple(states)
+
+
+def mix(*terms: tuple[float, Objective]) -> Mix:
+    """sum_i w_i objective_i from pairs (w_i, objective_i): improved DDPM's L_hybrid is mix((1, simple), (0.001, bound))."""
+    if not terms:
+        raise ValueError("mix needs at least one pair (weight, objective), got none")
+    weights, objectives = zip(*terms, strict=True)
+    return Mix(tuple(weights), tuple(objectives))

@@ -1,0 +1,160 @@
+"""Parameterizations: what the network's output F means, as x0_hat = skip x + out F(input x, noise).
+
+Each is a preconditioning (Karras et al., 2022, eq. 7), so a loss "in epsilon space" is the weight 1 / out^2 on the
+x0 error, and no table of conversions is needed. `noise` is the number that the network is told: 999 t unless
+`conditioned` says otherwise, log(sigma / alpha) / 4 for `edm`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+
+from diffux.noise_level import NoiseLevel
+from diffux.types import Coefficients, Parameterization, as_part, part
+
+
+@part
+def epsilon(level: NoiseLevel) -> Coefficients:
+    """F = eps: x0 = (x - sigma F) / alpha (Ho et al., 2020, eq. 12). Undefined where alpha = 0."""
+    return Coefficients(1 / level.alpha, -level.sigma / level.alpha, jnp.ones_like(level.alpha), 999 * level.t)
+
+
+@part
+def x_start(level: NoiseLevel) -> Coefficients:
+    """F = x0."""
+    one = jnp.ones_like(level.alpha)
+    return Coefficients(0 * one, one, one, 999 * level.t)
+
+
+@part
+def v(level: NoiseLevel) -> Coefficients:
+    """F = alpha eps - sigma x0: x0 = alpha x - sigma F, variance-preserving only (Salimans and Ho, 2022, eq. 10)."""
+    return Coefficients(level.alpha, -level.sigma, jnp.ones_like(level.alpha), 999 * level.t)
+
+
+@part
+def velocity(level: NoiseLevel) -> Coefficients:
+    """F = eps - x0: x0 = (x - sigma F) / (alpha + sigma); the flow's velocity on the `rectified` path (Liu et al., 2022)."""
+    total = level.alpha + level.sigma
+    return Coefficients(1 / total, -level.sigma / total, jnp.ones_like(total), 999 * level.t)
+
+
+@part
+def score(level: NoiseLevel) -> Coefficients:
+    """F = sigma * score: x0 = (x + sigma F) / alpha (Song and Ermon, 2019; Song et al., 2021, eq. 7)."""
+    return Coefficients(1 / level.alpha, level.sigma / level.alpha, jnp.ones_like(level.alpha), 999 * level.t)
+
+
+@struct.dataclass
+class EDM:
+    """Karras et al.'s preconditioning, for any alpha."""
+
+    sigma_data: Any
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        total = level.sigma**2 + (level.alpha * self.sigma_data) ** 2  # variance of x_t for data of variance sigma_data^2
+        return Coefficients(level.alpha * self.sigma_data**2 / total, level.sigma * self.sigma_data / jnp.sqrt(total),
+                            1 / jnp.sqrt(total), -0.25 * level.half_log_snr)  # fmt: skip
+
+
+def edm(sigma_data: float = 0.5) -> EDM:
+    """Unit-variance input and target for data of standard deviation `sigma_data` (Karras et al., 2022, table 1).
+
+    Written for any alpha: the paper's form is alpha = 1.
+
+    Example:
+        >>> level = NoiseLevel(jnp.ones(()), jnp.ones(()), jnp.full((), 0.5))
+        >>> round(float(edm(0.5)(level).skip), 3)
+        0.5
+    """
+    return EDM(sigma_data)
+
+
+# --- what the network is told ----------------------------------------------------------------------------------------
+
+
+@struct.dataclass
+class Integer:
+    """round(T t) - 1: the index 0 .. T - 1 of a discrete chain."""
+
+    steps: int = struct.field(pytree_node=False)
+
+    def __call__(self, level: NoiseLevel):
+        return jnp.round(level.t * self.steps) - 1
+
+
+@struct.dataclass
+class Scaled:
+    """factor * t."""
+
+    factor: Any
+
+    def __call__(self, level: NoiseLevel):
+        return self.factor * level.t
+
+
+def integer(steps: int) -> Integer:
+    """The code index round(T t) - 1 of a discrete chain: sample such a network on t = i / T (Ho et al., 2020, code)."""
+    return Integer(steps)
+
+
+def scaled(factor: float = 999.0) -> Scaled:
+    """factor * t, 999 t in the continuous VP models (Song et al., 2021, code)."""
+    return Scaled(factor)
+
+
+@part
+def log_sigma(level: NoiseLevel):
+    """log(sigma / alpha), as the VE models are told (Song et al., 2021, code)."""
+    return -level.half_log_snr
+
+
+@part
+def log_snr(level: NoiseLevel):
+    """log(alpha^2 / sigma^2) (Kingma et al., 2021)."""
+    return level.log_snr
+
+
+@struct.dataclass
+class Conditioned:
+    """A parameterization with another label."""
+
+    parameterization: Any
+    label: Any
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        return self.parameterization(level)._replace(noise=self.label(level))
+
+
+@struct.dataclass
+class Normalized:
+    """A parameterization whose network sees x / sqrt(alpha^2 + sigma^2)."""
+
+    parameterization: Any
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        return self.parameterization(level)._replace(input=1 / jnp.sqrt(level.alpha**2 + level.sigma**2))
+
+
+def conditioned(parameterization: Parameterization, label) -> Conditioned:
+    """`parameterization`, with the network told `label(level)`: integer(T), scaled(999), log_sigma, log_snr."""
+    return Conditioned(as_part(parameterization), as_part(label))
+
+
+def normalized(parameterization: Parameterization) -> Normalized:
+    """`parameterization`, with the network's input brought to the scale of unit-variance data.
+
+    The identity for variance-preserving levels; for variance-exploding ones it keeps an ordinary U-Net's first
+    layers in range (Karras et al., 2022, sec. 5, c_in).
+    """
+    return Normalized(as_part(parameterization))
+
+
+def kind(parameterization: Parameterization) -> Parameterization:
+    """The bare parameterization below any `conditioned` and `normalized`."""
+    while isinstance(parameterization, Conditioned | Normalized):
+        parameterization = parameterization.parameterization
+    return parameterization

@@ -1,0 +1,180 @@
+"""System: the parts of a paper together, and the three things to do with one: init, loss, generate."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from diffux import grids, parameterizations, schedules
+from diffux import keys as rng
+from diffux.codecs import pixels
+from diffux.conditions import unconditional
+from diffux.denoisers import as_denoiser, bind, chain
+from diffux.networks.initialize import initialize
+from diffux.solvers import Sampled, Solver
+from diffux.solvers.base import segment
+from diffux.types import Cond, Denoiser, PyTree
+
+
+@struct.dataclass
+class System:
+    """A paper: numbers are leaves, structure is static, so a system is an argument of `jit`.
+
+    network(x, noise, cond, train) -> array of x's shape; `condition(frozen, key, batch, train) -> (x, cond)` says what
+    of a batch is data; `guidance` is a tuple of denoiser transforms for sampling; `steps` is the default walk's length.
+    """
+
+    network: nn.Module = struct.field(pytree_node=False)
+    process: Any
+    parameterization: Any
+    objective: Any
+    solver: Any
+    grid: Any
+    steps: int = struct.field(pytree_node=False)
+    codec: Any = pixels()
+    condition: Any = unconditional
+    guidance: tuple[Any, ...] = ()
+
+
+class Variables(NamedTuple):
+    """`params` are trained ({"network": ...}), `frozen` are nets used but not trained, `ema` an average of `params`."""
+
+    params: Mapping[str, PyTree]
+    frozen: Mapping[str, PyTree] = {}
+    ema: Mapping[str, PyTree] | None = None
+
+
+def init(key, system: System, batch, frozen: Mapping[str, PyTree] = {}) -> Variables:
+    """The variables of a system, from one batch {"image": (B, H, W, C), ...}; values do not matter, shapes do.
+
+    The network's own `init` is traced for shapes only and never compiled. Raises ValueError for parts that do not fit
+    each other and for images that do not fit the network.
+    """
+    validate(system)
+    batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), batch)
+    x, cond = system.condition(frozen, key, batch, False)
+    x = system.codec.encode(key, frozen, x, cond)
+    return Variables({"network": initialize(key, system.network, x, jnp.zeros(x.shape[:1], x.dtype), cond)}, frozen)
+
+
+def denoiser(system: System, variables: Variables, train: bool = False, dropout_key=None) -> Denoiser:
+    """The system's denoiser with its variables bound; EMA weights, where there are any, unless `train`."""
+    params = variables.params if train or variables.ema is None else variables.ema
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+
+    def apply(x, noise, cond):
+        return system.network.apply({"params": params["network"]}, x, noise, cond, train=train, rngs=rngs)
+
+    return as_denoiser(apply, system.parameterization)
+
+
+def loss(key, system: System, variables: Variables, batch, state, train: bool = True):
+    """(scalar loss, (metrics, next objective state)) of a batch {"image": (B, H, W, C), ...}.
+
+    `train=False` turns off dropout, of units and of conditions, and uses the EMA weights where there are any.
+    """
+    key_condition, key_codec, key_objective, key_dropout = jax.random.split(key, 4)
+    x, cond = system.condition(variables.frozen, key_condition, batch, train)
+    x = system.codec.encode(key_codec, variables.frozen, x, cond)
+    denoise = denoiser(system, variables, train, key_dropout if train else None)
+    losses, metrics, state = system.objective.apply(key_objective, denoise, x, cond, state)
+    return jnp.mean(losses), (metrics, state)
+
+
+def generate(
+    keys,
+    system: System,
+    variables: Variables,
+    shape: tuple[int, ...],
+    cond: Cond = {},  # noqa: B006
+    *,
+    steps: int | None = None,
+    solver: Solver | None = None,
+    grid=None,
+    guidance: tuple | None = None,
+    save: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sampled:
+    """Samples of `shape` (B, H, W, C), floats in the codec's data range ([0, 1] for pixels), with EMA weights if any.
+
+    keys: (B,) from `keys.sample_keys(seed, start, B)`, so that sample n of a seed does not depend on the batch; or one
+    key (). `save` keeps that many evenly spaced states as `.trajectory` (save, B, H, W, C), decoded as well.
+    `progress(done, steps)` is called between equal pieces of the walk. `guidance` replaces the system's transforms.
+    A second call with the same shapes and other numbers (seed, guidance scale, eta, labels) does not compile again.
+    Raises ValueError for a cond that the network cannot take, for steps below 1, and for levels that do not decrease.
+    """
+    validate(system)
+    shape, steps = tuple(shape), system.steps if steps is None else steps
+    cond = _check_cond(system, cond, shape[0])
+    levels = (system.grid if grid is None else grid)(system.process.schedule, steps)
+    grids.check(levels)
+    if save is not None and not 1 <= save <= steps:
+        raise ValueError(f"save keeps between 1 and {steps} states of a walk of {steps} steps, got {save}")
+    parts = (system.replace(network=None, objective=None, condition=None, grid=None, solver=None, guidance=None),
+             system.solver if solver is None else solver, system.guidance if guidance is None else tuple(guidance))  # fmt: skip
+    x, state, frames = _begin(parts, rng.fold_in(keys, 0), shape, save)
+    keys = rng.fold_in(keys, 1)
+    variables = variables._replace(params=variables.params if variables.ema is None else variables.ema, ema=None)
+    for start, stop in _pieces(steps, 1 if progress is None else 20):
+        piece = jax.tree.map(lambda field, a=start, b=stop: field[a : b + 1], levels)
+        x, frames, state = _walk(system.network, parts, variables, keys, cond, piece, x, state, frames, start, steps)
+        if progress is not None:
+            jax.block_until_ready(x)
+            progress(stop, steps)
+    decode = functools.partial(system.codec.decode, variables.frozen, cond=cond)
+    return Sampled(decode(x), None if frames is None else jax.vmap(decode)(frames), state)
+
+
+@functools.partial(jax.jit, static_argnames=("shape", "save"))
+def _begin(parts, keys, shape, save):
+    system, solver, _ = parts
+    x = system.process.prior(shape).sample(keys)
+    return x, solver.init(x), None if save is None else jnp.zeros((save, *shape), x.dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("network",))
+def _walk(network, parts, variables, keys, cond, levels, x, state, frames, start, total):
+    system, solver, guidance = parts
+    denoise = chain(denoiser(system.replace(network=network), variables), *guidance)
+    return segment(keys, bind(denoise, cond), solver, levels, x, state, frames, start=start, total=total)
+
+
+def _pieces(steps: int, most: int) -> list[tuple[int, int]]:
+    """Bounds of at most `most` pieces of a walk, equal in length where a divisor allows, so that one program serves all."""
+    count = next((n for n in range(min(most, steps), max(min(most, steps) // 2, 1), -1) if steps % n == 0), 0)
+    length = steps // count if count else -(-steps // min(most, steps))
+    return [(start, min(start + length, steps)) for start in range(0, steps, length)]
+
+
+def validate(system: System) -> None:
+    """Refuse parts that do not fit each other, in one sentence, before anything is compiled."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(system.process)):
+        return
+    kind = schedules.family(system.process.schedule)
+    if parameterizations.kind(system.parameterization) is parameterizations.v and kind != schedules.VARIANCE_PRESERVING:
+        raise ValueError(f"the parameterization v needs a variance preserving schedule, got {type(system.process.schedule).__name__}, "
+                         f"which is {kind}; parameterizations that fit: epsilon, x_start, velocity, score, edm")  # fmt: skip
+    if parameterizations.kind(system.parameterization) is parameterizations.epsilon and system.process.schedule(1.0).alpha == 0:
+        raise ValueError(f"the parameterization epsilon is undefined where alpha = 0, where {type(system.process.schedule).__name__} "
+                         "ends; parameterizations that fit: v, x_start, velocity, edm")  # fmt: skip
+
+
+def _check_cond(system: System, cond: Cond, batch: int) -> dict[str, Any]:
+    cond = {name: jax.tree.map(jnp.asarray, value) for name, value in cond.items()}
+    if "label" in cond:
+        classes = getattr(system.network, "classes", None)
+        label = np.asarray(cond["label"])
+        if classes is None:
+            raise ValueError("labels were given, but this model is unconditional: it was built with classes=None")
+        if label.shape != (batch,):
+            raise ValueError(f"labels need one entry a sample, shape ({batch},), got shape {label.shape}")
+        if label.size and not (0 <= label.min() and label.max() < classes):
+            raise ValueError(f"labels run from 0 to {classes - 1}, got {int(label.min())} to {int(label.max())}")
+    return cond

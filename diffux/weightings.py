@@ -1,0 +1,101 @@
+"""Weightings: w(level), the factor on the squared x0 error.
+
+|eps error|^2 = SNR |x0 error|^2 and |v error|^2 = (SNR + 1) |x0 error|^2, so `snr` is DDPM's L_simple whatever the
+network predicts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from diffux import sde
+from diffux.noise_level import NoiseLevel
+from diffux.types import Schedule, part
+
+
+@part
+def uniform(level: NoiseLevel):
+    """1: the plain x0 error."""
+    return jnp.ones_like(level.alpha)
+
+
+@part
+def snr(level: NoiseLevel):
+    """alpha^2 / sigma^2: the epsilon error, L_simple (Ho et al., 2020, eq. 14)."""
+    return level.snr
+
+
+@part
+def snr_plus_one(level: NoiseLevel):
+    """SNR + 1: the v error on variance-preserving levels (Salimans and Ho, 2022, sec. 4)."""
+    return level.snr + 1
+
+
+@struct.dataclass
+class MinSNR:
+    """min(SNR, gamma)."""
+
+    gamma: Any
+
+    def __call__(self, level: NoiseLevel):
+        return jnp.minimum(level.snr, self.gamma)
+
+
+def min_snr(gamma: float = 5.0) -> MinSNR:
+    """min(SNR, gamma) (Hang et al., 2023, eq. 7)."""
+    return MinSNR(gamma)
+
+
+@struct.dataclass
+class EDM:
+    """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2 at the ratio sigma / alpha."""
+
+    sigma_data: Any
+
+    def __call__(self, level: NoiseLevel):
+        return level.snr + 1 / jnp.asarray(self.sigma_data) ** 2
+
+
+def edm(sigma_data: float = 0.5) -> EDM:
+    """1 / c_out^2 = SNR + 1 / sigma_data^2: unit weight on EDM's F error (Karras et al., 2022, table 1)."""
+    return EDM(sigma_data)
+
+
+@struct.dataclass
+class Sigmoid:
+    """exp(bias) sigmoid(log_snr - bias)."""
+
+    bias: Any
+
+    def __call__(self, level: NoiseLevel):
+        return jnp.exp(self.bias) * jax.nn.sigmoid(level.log_snr - self.bias)
+
+
+def sigmoid(bias: float = 0.0) -> Sigmoid:
+    """sigmoid(bias - log_snr) on the epsilon error (Kingma and Gao, 2023; Hoogeboom et al., 2024, with bias in full log_snr).
+
+    On the x0 error that is SNR sigmoid(bias - log_snr) = exp(bias) sigmoid(log_snr - bias), finite at every level.
+    The papers' factor -d log_snr / dt belongs to the training times.
+    """
+    return Sigmoid(bias)
+
+
+@struct.dataclass
+class Likelihood:
+    """g^2 alpha^2 / (2 sigma^4): the integrand of the bound."""
+
+    schedule: Any
+
+    def __call__(self, level: NoiseLevel):
+        _, g2 = sde.coefficients(self.schedule, level.t)
+        return 0.5 * g2 * (level.alpha / level.sigma**2) ** 2
+
+
+def likelihood(schedule: Schedule) -> Likelihood:
+    """g(t)^2 / 2 on the squared score error: with t ~ U[0, 1] the diffusion part of the negative log-likelihood bound,
+    in nats a dimension (Song et al., 2021b, eq. 7; Kingma et al., 2021, eq. 17)."""
+    return Likelihood(schedule)
