@@ -6,7 +6,7 @@ caller decides what to sum over. Sampling takes one key () or a key a sample (B,
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.scipy.special import log_ndtr, xlogy
 from diffux import keys as rng
 
 
+@runtime_checkable
 class Distribution(Protocol):
     """A law over arrays."""
 

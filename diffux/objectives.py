@@ -6,7 +6,7 @@ An objective returns (loss (B,), metrics of scalars, next state). `init()` gives
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from diffux.processes import Process
 from diffux.types import as_part, part
 
 
+@runtime_checkable
 class Objective(Protocol):
     """A per-example loss with a state of its own."""
 
@@ -99,6 +100,7 @@ class Bound(NamedTuple):
         return self.prior + self.kl + self.decoder
 
 
+@runtime_checkable
 class Decoder(Protocol):
     """p(x_0 | x_1) of the first step, from its mean and variance: log-probabilities in nats, elementwise."""
 

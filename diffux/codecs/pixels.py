@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import struct
 
 
+@runtime_checkable
 class Codec(Protocol):
     """The way from data to the diffusion's space and back; `params` are its own, if it has any."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from diffux.distributions import Distribution
 from diffux.noise_level import NoiseLevel
 from diffux.types import Prediction, Schedule
 
 
+@runtime_checkable
 class Process(Protocol):
     """A Markov chain from data to noise; x has shape (B, *d), a level's fields (), (B,) or any prefix of x's shape."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from diffux.noise_level import NoiseLevel
 from diffux.types import Cond, Denoiser, Prediction
 
 
+@runtime_checkable
 class Solver(Protocol):
     """One step of a sampler: a frozen dataclass of numbers (leaves) and structure (static).
 

@@ -157,13 +157,14 @@ def validate(system: System) -> None:
     """Refuse parts that do not fit each other, in one sentence, before anything is compiled."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(system.process)):
         return
-    kind = schedules.family(system.process.schedule)
-    if parameterizations.kind(system.parameterization) is parameterizations.v and kind != schedules.VARIANCE_PRESERVING:
-        raise ValueError(f"the parameterization v needs a variance preserving schedule, got {type(system.process.schedule).__name__}, "
-                         f"which is {kind}; parameterizations that fit: epsilon, x_start, velocity, score, edm")  # fmt: skip
-    if parameterizations.kind(system.parameterization) is parameterizations.epsilon and system.process.schedule(1.0).alpha == 0:
-        raise ValueError(f"the parameterization epsilon is undefined where alpha = 0, where {type(system.process.schedule).__name__} "
-                         "ends; parameterizations that fit: v, x_start, velocity, edm")  # fmt: skip
+    schedule, form = system.process.schedule, parameterizations.kind(system.parameterization)
+    name, kind = type(schedule).__name__, schedules.family(schedule)
+    if form == parameterizations.v and kind != schedules.VARIANCE_PRESERVING:
+        raise ValueError(f"the parameterization v needs a variance preserving schedule, got {name}, which is {kind}; "
+                         "parameterizations that fit: epsilon, x_start, velocity, score, edm")  # fmt: skip
+    if form in (parameterizations.epsilon, parameterizations.score) and schedule(1.0).alpha == 0:
+        raise ValueError(f"the parameterization {form} is undefined where alpha = 0, at the end of {name}; "
+                         "parameterizations that fit: v, x_start, velocity, edm")  # fmt: skip
 
 
 def _check_cond(system: System, cond: Cond, batch: int) -> dict[str, Any]:

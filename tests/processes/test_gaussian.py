@@ -1,0 +1,153 @@
+"""The laws that tie a Gaussian process's five kernels together, over every schedule, and DDPM's golden numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffux import Prediction, objectives, processes, schedules
+from diffux.processes import Gaussian
+from tests.test_schedules import SCHEDULES, every_schedule
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+TRIPLE = (0.2, 0.5, 0.8)  # r < s < t
+
+
+def levels(process, *times):
+    return [process.schedule(jnp.asarray(t)) for t in times]
+
+
+@every_schedule
+def test_chapman_kolmogorov(name):
+    """Noising 0 -> s -> t is noising 0 -> t, and r -> s -> t is r -> t."""
+    process = Gaussian(SCHEDULES[name]())
+    r, s, t = levels(process, *TRIPLE)
+    x0 = jnp.asarray([[0.7, -1.2]])
+    at_s, step = process.marginal(x0, s), process.transition(jnp.ones((1, 2)), s=s, t=t)
+    ratio = step.mean[0, 0]
+    direct = process.marginal(x0, t)
+    np.testing.assert_allclose(ratio * at_s.mean, direct.mean, rtol=1e-12)
+    np.testing.assert_allclose(ratio**2 * at_s.std**2 + step.std**2, direct.std**2, rtol=1e-10)
+    first = process.transition(jnp.ones((1, 2)), s=r, t=s)
+    both = process.transition(jnp.ones((1, 2)), s=r, t=t)
+    np.testing.assert_allclose(ratio**2 * first.std**2 + step.std**2, both.std**2, rtol=1e-10)
+
+
+@every_schedule
+def test_bayes(name):
+    """q(x_s | x_t, x_0) q(x_t | x_0) = q(x_t | x_s) q(x_s | x_0) at any points."""
+    process = Gaussian(SCHEDULES[name]())
+    s, t = levels(process, 0.4, 0.6)
+    x0 = jnp.asarray([[0.3]])
+    xs = process.marginal(x0, s).sample(jax.random.key(1))
+    xt = process.transition(xs, s=s, t=t).sample(jax.random.key(2))
+    left = process.posterior(x0, xt, s=s, t=t).log_prob(xs) + process.marginal(x0, t).log_prob(xt)
+    right = process.transition(xs, s=s, t=t).log_prob(xt) + process.marginal(x0, s).log_prob(xs)
+    np.testing.assert_allclose(left, right, rtol=1e-8)
+
+
+@every_schedule
+def test_posterior_averages_to_the_marginal(name):
+    """E over x_t of q(x_s | x_t, x_0) is q(x_s | x_0): mean and variance by the laws of total expectation and variance."""
+    process = Gaussian(SCHEDULES[name]())
+    s, t = levels(process, 0.3, 0.7)
+    x0 = jnp.asarray([[1.3]])
+    at_t, at_s = process.marginal(x0, t), process.marginal(x0, s)
+    posterior = process.posterior(x0, at_t.mean, s=s, t=t)
+    slope = process.posterior(x0, at_t.mean + 1, s=s, t=t).mean - posterior.mean
+    np.testing.assert_allclose(posterior.mean, at_s.mean, rtol=1e-10)
+    np.testing.assert_allclose(posterior.std**2 + slope**2 * at_t.std**2, at_s.std**2, rtol=1e-9)
+
+
+@every_schedule
+def test_reverse_of_the_truth_is_the_posterior(name):
+    process = Gaussian(SCHEDULES[name]())
+    s, t = levels(process, 0.3, 0.7)
+    x0, xt = jnp.asarray([[1.3, 0.1]]), jnp.asarray([[0.2, -0.4]])
+    got, want = process.reverse(Prediction(x0), xt, s=s, t=t), process.posterior(x0, xt, s=s, t=t)
+    np.testing.assert_allclose(got.mean, want.mean)
+    np.testing.assert_allclose(got.std, want.std)
+
+
+@every_schedule
+def test_everything_ends_clean(name):
+    """From any level to the clean one, the posterior is the point x_0."""
+    from diffux.noise_level import clean
+
+    process = Gaussian(SCHEDULES[name]())
+    (t,) = levels(process, 0.7)
+    posterior = process.posterior(jnp.asarray([[1.3]]), jnp.asarray([[9.0]]), s=clean(), t=t)
+    np.testing.assert_allclose(posterior.mean, 1.3, rtol=1e-12)
+    np.testing.assert_array_equal(posterior.std, 0)
+
+
+def test_ddpm_posterior_golden():
+    process = Gaussian(schedules.from_betas(schedules.linear_betas()))
+    at = lambda index: process.schedule((index + 1) / 1000)  # noqa: E731 - code index
+    zero, one = jnp.zeros((1, 1)), jnp.ones((1, 1))
+    np.testing.assert_allclose(process.posterior(zero, zero, s=at(0), t=at(1)).std ** 2, 5.4531876613e-05, rtol=1e-8)
+    last = {"s": at(998), "t": at(999)}
+    np.testing.assert_allclose(process.posterior(zero, zero, **last).std ** 2, 0.0199999835, rtol=1e-7)
+    np.testing.assert_allclose(process.posterior(one, zero, **last).mean, 1.28351487e-04, rtol=1e-7)
+    np.testing.assert_allclose(process.posterior(zero, one, **last).mean, 0.98994868, rtol=1e-7)
+
+
+def test_two_forms_of_ddpm_mean():
+    """The x_0 form (eq. 7) and the epsilon form (eq. 11) agree."""
+    betas = schedules.linear_betas()
+    process, index = Gaussian(schedules.from_betas(betas)), 400
+    abar = np.cumprod(1 - betas)[index]
+    x, eps = jnp.asarray([[0.4, -2.0]]), jnp.asarray([[1.1, 0.3]])
+    x0 = (x - np.sqrt(1 - abar) * eps) / np.sqrt(abar)
+    want = (x - betas[index] / np.sqrt(1 - abar) * eps) / np.sqrt(1 - betas[index])
+    got = process.posterior(x0, x, s=process.schedule(index / 1000), t=process.schedule((index + 1) / 1000)).mean
+    np.testing.assert_allclose(got, want, rtol=1e-11)
+
+
+def test_prior_kl_golden():
+    """Bits a dimension of KL(q(x_T | x_0) || N(0, I)) at mean(x_0^2) = 1 and 0.25."""
+    process = Gaussian(schedules.from_betas(schedules.linear_betas()))
+    for square, want in ((1.0, 2.9113e-05), (0.25, 7.2787e-06)):
+        x0 = jnp.full((1, 4), np.sqrt(square))
+        kl = process.marginal(x0, process.schedule(1.0)).kl(process.prior(x0.shape))
+        np.testing.assert_allclose(objectives.mean_over_dims(kl) / np.log(2), want, rtol=1e-4)
+
+
+def test_prior_of_each_family():
+    assert Gaussian(schedules.linear()).prior((1,)).std == 1
+    assert Gaussian(schedules.sub_vp()).prior((1,)).std == 1
+    assert Gaussian(schedules.rectified()).prior((1,)).std == 1
+    np.testing.assert_allclose(Gaussian(schedules.geometric(0.01, 50)).prior((1,)).std, 50)
+
+
+def test_variances():
+    """v = 1 is the transition's variance, v = 0 the posterior's, in between their geometric mean; outside is legal."""
+    schedule = schedules.from_betas(schedules.linear_betas())
+    s, t, x = schedule(0.3), schedule(0.4), jnp.zeros((1, 1))
+    std = lambda variance, v=None: Gaussian(schedule, variance).reverse(Prediction(x, v), x, s=s, t=t).std.item()  # noqa: E731
+    low, high = std(processes.posterior()), std(processes.upper())
+    learned = processes.interpolated(schedule, 1000)
+    assert low < high
+    np.testing.assert_allclose([std(learned, 0.0), std(learned, 1.0), std(learned, 0.5)], [low, high, np.sqrt(low * high)], rtol=1e-12)
+    np.testing.assert_allclose(std(learned, 2.0), high**2 / low, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"prediction\.variance"):
+        std(learned)
+
+
+def test_interpolated_variance_at_the_first_step_uses_the_second():
+    from diffux.noise_level import clean
+
+    schedule = schedules.from_betas(schedules.linear_betas())
+    process, x = Gaussian(schedule, processes.interpolated(schedule, 1000)), jnp.zeros((1, 1))
+    std = process.reverse(Prediction(x, 0.0), x, s=clean(), t=schedule(1 / 1000)).std
+    np.testing.assert_allclose(std**2, 5.4531876613e-05, rtol=1e-8)
+
+
+def test_levels_per_frame_broadcast():
+    """A level of shape (B, F) noises the frames of (B, F, H) separately."""
+    process = Gaussian(schedules.linear())
+    t = jnp.asarray([[0.1, 0.9], [0.5, 0.5]])
+    x0 = jnp.ones((2, 2, 3))
+    mean = process.marginal(x0, process.schedule(t)).mean
+    np.testing.assert_allclose(mean[..., 0], process.schedule(t).alpha)

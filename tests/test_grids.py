@@ -1,0 +1,70 @@
+"""Grids against the published index lists, and the laws of every grid."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffux import grids, schedules
+
+pytestmark = pytest.mark.usefixtures("x64")
+
+
+def index(grid, n, total=1000):
+    """Code indices 0 .. T - 1 that a grid visits, noisiest first."""
+    levels = grid(schedules.from_betas(schedules.linear_betas(total)), n)
+    return np.round(np.asarray(levels.t[:-1]) * total).astype(int) - 1
+
+
+def test_published_index_lists():
+    np.testing.assert_array_equal(index(grids.discrete(1000, "leading"), 50), np.arange(980, -1, -20))
+    np.testing.assert_array_equal(index(grids.discrete(1000, "quadratic"), 10)[::-1], [0, 9, 39, 88, 158, 246, 355, 483, 632, 800])
+    np.testing.assert_array_equal(index(grids.discrete(1000, "linspace"), 10)[::-1], np.arange(0, 1000, 111))
+    np.testing.assert_array_equal(index(grids.discrete(1000, "trailing"), 4), [999, 749, 499, 249])
+    np.testing.assert_array_equal(index(grids.discrete(1000), 1000), np.arange(999, -1, -1))
+
+
+ALL = {"uniform": grids.uniform(), "uniform_end": grids.uniform(end=0.01), "log_snr": grids.log_snr(), "karras": grids.karras(end=1e-3),
+       "leading": grids.discrete(1000, "leading"), "quadratic": grids.discrete(1000, "quadratic"),
+       "trailing": grids.discrete(1000, "trailing"), "linspace": grids.discrete(1000)}  # fmt: skip
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 300])
+@pytest.mark.parametrize("name", ALL)
+def test_every_grid_decreases_to_the_clean_level(name, steps):
+    levels = ALL[name](schedules.linear(), steps)
+    assert levels.t.shape == (steps + 1,)
+    grids.check(levels)
+    assert (float(levels.t[-1]), float(levels.alpha[-1]), float(levels.sigma[-1])) == (0, 1, 0)
+
+
+def test_log_snr_grid_is_even():
+    np.testing.assert_allclose(np.diff(grids.log_snr()(schedules.linear(), 9).log_snr[:-1], 2), 0, atol=1e-9)
+
+
+def test_given_times():
+    np.testing.assert_allclose(grids.given([0.9, 0.4, 0.1])(schedules.linear(), 3).t, [0.9, 0.4, 0.1, 0])
+    with pytest.raises(ValueError, match="3 steps, 5"):
+        grids.given([0.9, 0.4, 0.1])(schedules.linear(), 5)
+    for bad in ([0.1, 0.5], [], [0.5, 0.0], [0.5, 0.5]):
+        with pytest.raises(ValueError, match="strictly decreasing"):
+            grids.given(bad)
+
+
+@pytest.mark.parametrize("steps", [0, -3])
+def test_steps_must_be_a_positive_whole_number(steps):
+    for grid in ALL.values():
+        with pytest.raises(ValueError, match="whole number"):
+            grid(schedules.linear(), steps)
+
+
+def test_a_chain_has_only_so_many_steps():
+    with pytest.raises(ValueError, match="at most 1000"):
+        grids.discrete(1000)(schedules.linear(), 1001)
+    with pytest.raises(ValueError, match="leading"):
+        grids.discrete(1000, "zigzag")
+
+
+def test_check_names_the_step():
+    levels = schedules.linear()(jnp.asarray([0.9, 0.5, 0.5]))
+    with pytest.raises(ValueError, match="step 1"):
+        grids.check(levels)
