@@ -25,6 +25,7 @@ class Pixels:
 
     def encode(self, key, params, x, cond):
         """uint8 0 .. 255, or floats in [0, 1], to [low, high]; shape unchanged."""
+        x = jnp.asarray(x)
         x = x / 255 if x.dtype == jnp.uint8 else x
         return self.low + (self.high - self.low) * x
 

@@ -1,1 +1,18 @@
-"""."""
+"""Images: embedded data sets, any TFDS set and folders, shuffled, sharded and augmented into numpy batches.
+
+This package knows nothing of diffusion and never imports TensorFlow.
+
+Example:
+    >>> from diffux import data
+    >>> source = data.load("digits")
+    >>> len(source), source.shape, source.classes, source.levels
+    (1437, (8, 8, 1), 10, 17)
+"""
+
+from diffux.data.cache import cache_dir
+from diffux.data.catalogue import load, names, splits
+from diffux.data.errors import DataError
+from diffux.data.pipeline import loader
+from diffux.data.source import Source, arrays
+
+__all__ = ["DataError", "Source", "arrays", "cache_dir", "load", "loader", "names", "splits"]

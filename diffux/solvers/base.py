@@ -67,7 +67,7 @@ def sample(keys, denoise: Denoiser, solver: Solver, levels: NoiseLevel, x, cond:
     return Sampled(x, frames, state)
 
 
-def segment(keys, denoise, solver: Solver, levels: NoiseLevel, x, state, frames=None, *, start=0, total: int | None = None):
+def segment(keys, denoise, solver: Solver, levels: NoiseLevel, x, state, frames=None, *, start=0, total=None):
     """The steps `start`, ... of a walk of `total`: the body of `sample`, for a caller that runs it in pieces.
 
     levels (m + 1,) are those of the piece; frames (f, B, *d) is the trajectory so far, or None. Returns (x, frames, state).

@@ -67,12 +67,13 @@ def init(key, system: System, batch, frozen: Mapping[str, PyTree] = {}) -> Varia
 def denoiser(system: System, variables: Variables, train: bool = False, dropout_key=None) -> Denoiser:
     """The system's denoiser with its variables bound; EMA weights, where there are any, unless `train`."""
     params = variables.params if train or variables.ema is None else variables.ema
+    return _denoiser(system.network, system.parameterization, params, train, dropout_key)
+
+
+def _denoiser(network, parameterization, params, train=False, dropout_key=None) -> Denoiser:
     rngs = None if dropout_key is None else {"dropout": dropout_key}
-
-    def apply(x, noise, cond):
-        return system.network.apply({"params": params["network"]}, x, noise, cond, train=train, rngs=rngs)
-
-    return as_denoiser(apply, system.parameterization)
+    apply = functools.partial(network.apply, {"params": params["network"]}, train=train, rngs=rngs)
+    return as_denoiser(apply, parameterization)
 
 
 def loss(key, system: System, variables: Variables, batch, state, train: bool = True):
@@ -117,14 +118,14 @@ def generate(
     grids.check(levels)
     if save is not None and not 1 <= save <= steps:
         raise ValueError(f"save keeps between 1 and {steps} states of a walk of {steps} steps, got {save}")
-    parts = (system.replace(network=None, objective=None, condition=None, grid=None, solver=None, guidance=None),
-             system.solver if solver is None else solver, system.guidance if guidance is None else tuple(guidance))  # fmt: skip
-    x, state, frames = _begin(parts, rng.fold_in(keys, 0), shape, save)
-    keys = rng.fold_in(keys, 1)
-    variables = variables._replace(params=variables.params if variables.ema is None else variables.ema, ema=None)
+    solver = system.solver if solver is None else solver
+    guidance = system.guidance if guidance is None else tuple(guidance)
+    params = variables.params if variables.ema is None else variables.ema
+    x, state, frames = _begin(system.process, solver, rng.fold_in(keys, 0), shape, save)
+    model = (system.parameterization, guidance, solver, params, rng.fold_in(keys, 1), cond)
     for start, stop in _pieces(steps, 1 if progress is None else 20):
         piece = jax.tree.map(lambda field, a=start, b=stop: field[a : b + 1], levels)
-        x, frames, state = _walk(system.network, parts, variables, keys, cond, piece, x, state, frames, start, steps)
+        x, frames, state = _walk(system.network, *model, piece, x, state, frames, start, steps)
         if progress is not None:
             jax.block_until_ready(x)
             progress(stop, steps)
@@ -133,17 +134,15 @@ def generate(
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "save"))
-def _begin(parts, keys, shape, save):
-    system, solver, _ = parts
-    x = system.process.prior(shape).sample(keys)
+def _begin(process, solver, keys, shape, save):
+    x = process.prior(shape).sample(keys)
     return x, solver.init(x), None if save is None else jnp.zeros((save, *shape), x.dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("network",))
-def _walk(network, parts, variables, keys, cond, levels, x, state, frames, start, total):
-    system, solver, guidance = parts
-    denoise = chain(denoiser(system.replace(network=network), variables), *guidance)
-    return segment(keys, bind(denoise, cond), solver, levels, x, state, frames, start=start, total=total)
+def _walk(network, parameterization, guidance, solver, params, keys, cond, levels, x, state, frames, start, total):
+    denoise = bind(chain(_denoiser(network, parameterization, params), *guidance), cond)
+    return segment(keys, denoise, solver, levels, x, state, frames, start=start, total=total)
 
 
 def _pieces(steps: int, most: int) -> list[tuple[int, int]]:

@@ -1,0 +1,46 @@
+"""From a name to a data set."""
+
+from __future__ import annotations
+
+from diffux.data import folder, records
+from diffux.data.errors import DataError
+from diffux.data.source import Source
+
+_FOLDER = "folder:"
+
+
+def load(name: str, *, split: str = "train", size: int | None = None, channels: int | None = None, data_dir=None) -> Source:
+    """A split of an image data set: random access to {"image": uint8 (H, W, C), "label": int}.
+
+    `name` is "digits" (8x8x1, 10 classes), "patches/16" or "patches/32" (colour patches of ten photographs; "patches"
+    is the first), a TFDS image data set of which a prepared copy lies in `data_dir` or TFDS's own directory
+    ("cifar10", "imagenet_resized/64x64"), or "folder:/path/to/images".
+    `size` cuts every image to its central square and resizes it; `channels` (1 or 3) makes it grey or colour.
+
+    Raises:
+        DataError: an unknown name (with the near matches), a split that is not there, a data set that is not prepared
+            (with the command that does it), images of different shapes without `size`, a cache that cannot be written.
+
+    Example:
+        >>> load("digits", split="test").shape
+        (8, 8, 1)
+    """
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise DataError(f"size is the side of the images in pixels, a whole number >= 1 or None; got {size!r}.")
+    if channels not in (None, 1, 3):
+        raise DataError(f"channels is 1 (grey), 3 (colour) or None (as stored); got {channels!r}.")
+    if name.startswith(_FOLDER):
+        return folder.load(name[len(_FOLDER) :], split=split, size=size, channels=channels)
+    return records.load(name, split=split, size=size, channels=channels, data_dir=data_dir)
+
+
+def splits(name: str, *, data_dir=None) -> dict[str, int]:
+    """The splits of a data set and their numbers of examples, say {"train": 1437, "test": 360}."""
+    if name.startswith(_FOLDER):
+        return folder.splits(name[len(_FOLDER) :])
+    return records.splits(name, data_dir)
+
+
+names = records.names
+
+__all__ = ["Source", "load", "names", "splits"]

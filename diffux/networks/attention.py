@@ -1,0 +1,79 @@
+"""Attention over all positions of an image, to itself or to a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diffux.networks.initialize import fan_average
+from diffux.networks.layers import Dense, GroupNorm
+
+Array = Any
+
+
+class Attention(nn.Module):
+    """x + out(softmax(q k / sqrt(width)) v), with q, k, v of the normalised x (Ho et al., 2020, appendix B), or with
+    k and v of `context`.
+
+    x (B, *d, C), context (B, L, D) -> (B, *d, C); `mask` (B, L) is true where the context may be looked at. The
+    softmax is float32 at least, and `out` begins at zero, so that the block begins as the identity.
+
+    Raises:
+        ValueError: if `heads` does not divide the channels.
+    """
+
+    heads: int = 1
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
+        batch, channels = x.shape[0], x.shape[-1]
+        if channels % self.heads:
+            fitting = [n for n in range(1, channels + 1) if channels % n == 0]
+            raise ValueError(f"attention got {self.heads} heads for {channels} channels; what fits: {fitting}.")
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        h = GroupNorm(**types, name="norm")(x).reshape(batch, -1, channels)
+        seen = h if context is None else context
+
+        def heads(name, values):
+            return Dense(channels, **types, name=name)(values).reshape(batch, values.shape[1], self.heads, -1)
+
+        h = attend(heads("query", h), heads("key", seen), heads("value", seen), mask)
+        h = Dense(channels, kernel_init=fan_average(0.0), **types, name="out")(h.reshape(batch, -1, channels))
+        return x + h.reshape(x.shape)
+
+
+def attend(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+    """softmax(q k / sqrt(width)) v by `jax.nn.dot_product_attention`, in cuDNN's fused kernel where that is legal.
+
+    query (B, T, heads, width), key and value (B, S, heads, width) -> (B, T, heads, width); mask (B, S) or None.
+
+    Example:
+        >>> attend(jnp.ones((1, 4, 2, 8)), jnp.ones((1, 3, 2, 8)), jnp.ones((1, 3, 2, 8))).shape
+        (1, 4, 2, 8)
+    """
+    mask = None if mask is None else mask[:, None, None, :]
+    if query.dtype == jnp.float64:  # jax.nn's softmax is float32 whatever comes
+        logits = jnp.einsum("btnh,bsnh->bnts", query, key) * query.shape[-1] ** -0.5
+        logits = logits if mask is None else jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
+        return jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(logits), value)
+    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=_implementation(query, key, mask))
+
+
+def _implementation(query: Array, key: Array, mask: Array | None) -> str:
+    """The fused kernel raises where it does not fit: it takes half precision, a width that is a multiple of 8 and at
+    most 128 (256 from Hopper on), and under a mask even lengths."""
+    if jax.default_backend() != "gpu" or query.dtype not in (jnp.bfloat16, jnp.float16):
+        return "xla"
+    device = jax.devices()[0]
+    capability = str(getattr(device, "compute_capability", "0"))
+    if "." not in capability:  # not an NVIDIA device
+        return "xla"
+    widest = 256 if float(capability) >= 9 else 128
+    even = mask is None or (query.shape[1] % 2 == 0 and key.shape[1] % 2 == 0)
+    width = query.shape[-1]
+    return "cudnn" if float(capability) >= 8 and width % 8 == 0 and width <= widest and even else "xla"

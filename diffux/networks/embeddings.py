@@ -1,0 +1,137 @@
+"""What a network is told besides x: the noise level's number, a label, a text, or that there is no condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from diffux.networks.initialize import normal
+from diffux.networks.layers import Dense
+
+Array = Any
+
+
+def sinusoidal(noise: Array, features: int, form: str = "ddpm", longest: float = 10_000.0) -> Array:
+    """Sines and cosines of `noise` at geometrically falling frequencies: (B,) -> (B, features), float32 at least.
+
+    With n = features // 2 frequencies, `form="ddpm"` is [sin, cos] of noise * longest^(-k / (n - 1)) (Ho et al., 2020,
+    code), and `form="openai"` is [cos, sin] of noise * longest^(-k / n) (Nichol and Dhariwal, 2021, code). They differ
+    in weights that are carried over, hardly in quality. An odd last feature is zero.
+
+    Raises:
+        ValueError: for another form, or fewer than two features.
+
+    Example:
+        >>> sinusoidal(jnp.zeros(1), 4).tolist(), sinusoidal(jnp.zeros(1), 4, "openai").tolist()
+        ([[0.0, 0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0, 0.0]])
+    """
+    if form not in ("ddpm", "openai"):
+        raise ValueError(f"a sinusoidal embedding's form is 'ddpm' or 'openai', got {form!r}.")
+    if features < 2:
+        raise ValueError(f"a sinusoidal embedding has at least 2 features, got {features}.")
+    noise, half = jnp.asarray(noise), features // 2
+    last = max(half - 1, 1) if form == "ddpm" else half
+    dtype = jnp.promote_types(jnp.result_type(noise), jnp.float32)
+    angle = noise.astype(dtype)[:, None] * jnp.exp(jnp.arange(half, dtype=dtype) * (-math.log(longest) / last))
+    waves = (jnp.sin(angle), jnp.cos(angle)) if form == "ddpm" else (jnp.cos(angle), jnp.sin(angle))
+    return jnp.concatenate([*waves, jnp.zeros((noise.shape[0], features % 2), dtype)], -1)
+
+
+class FourierFeatures(nn.Module):
+    """[sin, cos] of 2 pi w noise with w ~ N(0, scale^2), drawn once and not trained: (B,) -> (B, features).
+
+    For a continuous noise, such as log sigma (Tancik et al., 2020; Song et al., 2021, appendix C). The frequencies are
+    the parameter `frequencies`, to which no gradient flows.
+    """
+
+    features: int
+    scale: float = 16.0
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, noise: Array) -> Array:
+        if self.features < 2 or self.features % 2:
+            raise ValueError(f"Fourier features are an even number of at least 2, got {self.features}.")
+        w = self.param("frequencies", normal(self.scale), (self.features // 2,), self.param_dtype)
+        angle = 2 * jnp.pi * noise[:, None] * jax.lax.stop_gradient(w)
+        return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+
+
+class Condition(NamedTuple):
+    """What an embedded condition adds: `embedding` (B, features) to the noise's, and `text` (B, L, D) with `mask`
+    (B, L) to look at; None where the network has no such input."""
+
+    embedding: Any = None
+    text: Any = None
+    mask: Any = None
+
+
+class ConditionEmbedding(nn.Module):
+    """A mapping `cond` -> `Condition`, and the one place where the null condition is honoured.
+
+    `cond["label"]` Int[B] if the network has `classes`; `cond["text"]` Float[B, L, text_width] with an optional
+    `cond["text_mask"]` Bool[B, L] if it has `text_width`; other entries are not looked at. Where `cond["null"]` Bool[B]
+    is true, and where an expected entry is missing, the learned null condition stands instead of the given one: the
+    label table's last row, and a learned token at every position of the text. A label out of range gives NaN, since
+    nothing can be raised within a compiled function.
+
+    Raises:
+        ValueError: if an entry's shape does not fit.
+    """
+
+    features: int
+    classes: int | None = None
+    text_width: int | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, cond: Mapping[str, Array] | None, batch: int) -> Condition:
+        cond = dict(cond or {})
+        null = jnp.broadcast_to(jnp.asarray(cond.get("null", False), bool), (batch,))
+        embedding, text, mask = None, None, None
+        if self.classes is not None:
+            embedding = self.label(cond.get("label"), null)
+        if self.text_width is not None:
+            text, mask = self.text(cond.get("text"), cond.get("text_mask"), null)
+            weight = mask[..., None].astype(text.dtype)
+            mean = (text * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+            types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+            pooled = Dense(self.features, **types, name="text")(mean)
+            embedding = pooled if embedding is None else embedding + pooled
+        return Condition(embedding, text, mask)
+
+    def label(self, label: Array | None, null: Array) -> Array:
+        """(B,) -> (B, features)."""
+        table = self.param("label", normal(0.02), (self.classes + 1, self.features), self.param_dtype)
+        if label is None:
+            row = jnp.full(null.shape, self.classes)
+        else:
+            _expect("label", label, (null.shape[0],))
+            legal = (label >= 0) & (label < self.classes)
+            row = jnp.where(null, self.classes, jnp.where(legal, label, self.classes + 1))
+        rows = table.at[row].get(mode="fill", fill_value=jnp.nan)
+        return rows if self.dtype is None else rows.astype(self.dtype)
+
+    def text(self, text: Array | None, mask: Array | None, null: Array) -> tuple[Array, Array]:
+        """(B, L, D), (B, L) -> the same, nulled; (B, 1, D) and (B, 1) if there is no text."""
+        token = self.param("null_text", normal(0.02), (self.text_width,), self.param_dtype)
+        token = token if self.dtype is None else token.astype(self.dtype)
+        if text is None:
+            return jnp.broadcast_to(token, (null.shape[0], 1, self.text_width)), jnp.ones((null.shape[0], 1), bool)
+        _expect("text", text, (null.shape[0], None, self.text_width))
+        mask = jnp.ones(text.shape[:2], bool) if mask is None else jnp.asarray(mask, bool)
+        _expect("text_mask", mask, text.shape[:2])
+        return jnp.where(null[:, None, None], token, text.astype(token.dtype)), mask | null[:, None]
+
+
+def _expect(name: str, value: Array, shape: tuple[int | None, ...]) -> None:
+    fits = len(value.shape) == len(shape) and all(want in (None, got) for got, want in zip(value.shape, shape, strict=False))
+    if not fits:
+        wanted = "(" + ", ".join("any" if want is None else str(want) for want in shape) + ")"
+        raise ValueError(f'cond["{name}"] has shape {tuple(value.shape)}, wanted {wanted}.')

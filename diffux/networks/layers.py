@@ -1,0 +1,190 @@
+"""The layers of all networks: convolution, dense, group normalisation, halving and doubling of the sides."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax import lax
+
+from diffux.networks.convolution import Padding, convolution
+from diffux.networks.initialize import constant, fan_average
+
+Array = Any
+
+
+def per_axis(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    """`value` for each of `rank` axes."""
+    return (value,) * rank if isinstance(value, int) else tuple(value)
+
+
+class Dense(nn.Dense):
+    """(*b, I) -> (*b, features), initialised as DDPM's: uniform over the average fan, bias zero."""
+
+    kernel_init: Any = fan_average()
+    bias_init: Any = constant(0.0)
+
+
+class Conv(nn.Module):
+    """(B, *d, I) -> (B, *d', features) with one kernel side for all axes or one an axis, through `convolution`.
+
+    Parameters `kernel` (*k, I, features) and `bias` (features,), as in `flax.linen.Conv`.
+
+    Example:
+        >>> import jax
+        >>> conv = Conv(4, 3, strides=2)
+        >>> conv.apply(conv.init(jax.random.key(0), jnp.zeros((1, 8, 6, 2))), jnp.zeros((1, 8, 6, 2))).shape
+        (1, 4, 3, 4)
+    """
+
+    features: int
+    kernel_size: int | Sequence[int] = 3
+    strides: int | Sequence[int] = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: Any = fan_average()
+    bias_init: Any = constant(0.0)
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        self.kernel_size, self.strides, self.padding = map(hashable, (self.kernel_size, self.strides, self.padding))
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        size = per_axis(self.kernel_size, x.ndim - 2)
+        kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = convolution(x, kernel, per_axis(self.strides, x.ndim - 2), self.padding)
+        return y if bias is None else y + bias
+
+
+class GroupNorm(nn.Module):
+    """Every group of channels to mean zero and variance one over a sample's positions, then scale and bias
+    (Wu and He, 2018).
+
+    (B, *d, C) -> (B, *d, C). `groups` = None takes the most groups, at most 32, that divide C and hold at least four
+    channels each. Statistics are float32 at least, and taken a channel at a time before they are averaged over
+    groups: a reduction over contiguous rows, much cheaper than one over a reshaped (B, d, groups, C / groups).
+
+    Raises:
+        ValueError: if `groups` does not divide the channels.
+    """
+
+    groups: int | None = None
+    epsilon: float = 1e-6
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        channels = x.shape[-1]
+        groups = fitting_groups(channels) if self.groups is None else self.groups
+        if channels % groups:
+            fitting = [n for n in range(1, channels + 1) if channels % n == 0]
+            raise ValueError(f"GroupNorm got {groups} groups for {channels} channels; what fits: {fitting}.")
+        scale = self.param("scale", constant(1.0), (channels,), self.param_dtype)
+        bias = self.param("bias", constant(0.0), (channels,), self.param_dtype)
+        dtype = self.dtype or jnp.result_type(x, scale)
+        y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        positions = tuple(range(1, x.ndim - 1))
+        count = math.prod(x.shape[1:-1]) * channels // groups
+
+        def over_group(values):  # (B, *d, C) -> (B, groups, 1)
+            return values.sum(positions).reshape(-1, groups, channels // groups).sum(-1, keepdims=True) / count
+
+        mean, square = over_group(y), over_group(y * y)
+        deviation = lax.rsqrt(jnp.maximum(square - mean * mean, 0) + self.epsilon)
+        gain = deviation * scale.reshape(groups, -1)
+        shift = bias.reshape(groups, -1) - mean * gain
+        place = (-1, *(1 for _ in positions), channels)
+        return (y * gain.reshape(place) + shift.reshape(place)).astype(dtype)
+
+
+def fitting_groups(channels: int) -> int:
+    """The most groups, at most 32, that divide `channels` and hold at least four of them.
+
+    Example:
+        >>> [fitting_groups(channels) for channels in (3, 24, 72, 128, 384)]
+        [1, 6, 18, 32, 32]
+    """
+    return max(groups for groups in range(1, max(1, min(32, channels // 4)) + 1) if channels % groups == 0)
+
+
+class Downsample(nn.Module):
+    """(B, *d, C) -> (B, *ceil(d / 2), features): a 3x3 convolution that takes every second position."""
+
+    features: int
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return Conv(self.features, 3, strides=2, dtype=self.dtype, param_dtype=self.param_dtype, name="conv")(x)
+
+
+class Upsample(nn.Module):
+    """(B, *d, C) -> (B, *2d, features): every position doubled (nearest neighbour), then a 3x3 convolution.
+
+    Parameters `kernel` (3, 3, C, features) and `bias` are those of the 3x3 convolution. It is computed as
+    `folded_upsample`, at the small size.
+    """
+
+    features: int
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        size = (3,) * (x.ndim - 2)
+        kernel = self.param("kernel", fan_average(), (*size, x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", constant(0.0), (self.features,), self.param_dtype)
+        dtype = self.dtype or jnp.result_type(x, kernel)
+        return folded_upsample(x.astype(dtype), kernel) + bias.astype(dtype)
+
+
+def folded_upsample(x: Array, kernel: Array) -> Array:
+    """The 3x3 convolution (zero padded) of x with every position doubled, as four 2x2 convolutions of x itself.
+
+    x (B, *d, I), kernel (3, 3, I, O) -> (B, *2d, O), for any number of axes. Of the doubled rows ... a a b b c c ...
+    an even output row sees (a, b, b) and an odd one (b, b, c): two taps meet the same input and are added beforehand,
+    (k0, k1 + k2) and (k0 + k1, k2). 4/9 of the multiplications, and no array of the large size but the result.
+
+    Example:
+        >>> folded_upsample(jnp.ones((1, 2, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()[0]
+        [4.0, 6.0, 6.0, 6.0, 6.0, 4.0]
+    """
+    rank = x.ndim - 2
+    phases = list(itertools.product((0, 1), repeat=rank))
+    parts = []
+    for phase in phases:
+        folded = functools.reduce(lambda k, at: _fold(k, axis=at[0], odd=at[1]), enumerate(phase), kernel)
+        padding = [(1 - odd, odd) for odd in phase]
+        parts.append(convolution(x, folded.astype(x.dtype), 1, padding))
+    # (B, *d, 2 ... 2, O) -> (B, d_1, 2, d_2, 2, ..., O): phases become the odd and even positions
+    y = jnp.stack(parts, -2).reshape(*x.shape[:-1], *(2,) * rank, kernel.shape[-1])
+    order = [0, *(axis for i in range(rank) for axis in (1 + i, 1 + rank + i)), 2 * rank + 1]
+    return y.transpose(order).reshape(x.shape[0], *(2 * side for side in x.shape[1:-1]), kernel.shape[-1])
+
+
+def _fold(kernel: Array, axis: int, odd: int) -> Array:
+    first, middle, last = (lax.slice_in_dim(kernel, tap, tap + 1, axis=axis) for tap in range(3))
+    return jnp.concatenate([first + middle, last] if odd else [first, middle + last], axis)
+
+
+def hashable(value: Any) -> Any:
+    """Lists, as configs have them, as tuples: a module is compared and hashed by its fields.
+
+    Example:
+        >>> hashable([1, [2, 3]])
+        (1, (2, 3))
+    """
+    return tuple(map(hashable, value)) if isinstance(value, list | tuple) else value

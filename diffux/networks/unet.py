@@ -1,0 +1,163 @@
+"""The U-Net of DDPM (Ho et al., 2020, appendix B), for any size, channel count and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from diffux.networks.attention import Attention
+from diffux.networks.embeddings import ConditionEmbedding, sinusoidal
+from diffux.networks.initialize import fan_average
+from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, hashable
+
+Array = Any
+zero = fan_average(0.0)
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(dropout(swish(norm(conv(swish(norm(x))) + dense(embedding))))), the last convolution beginning at zero.
+
+    x (B, H, W, C), embedding (B, E), which is already activated -> (B, H, W, channels); where C differs from
+    `channels`, x passes through a 1x1 convolution.
+    """
+
+    channels: int
+    dropout: float = 0.0
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, embedding: Array, train: bool = False) -> Array:
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        h = nn.swish(GroupNorm(**types, name="norm_0")(x))
+        h = Conv(self.channels, **types, name="conv_0")(h)
+        h = h + Dense(self.channels, **types, name="embedding")(embedding)[:, None, None, :]
+        h = nn.swish(GroupNorm(**types, name="norm_1")(h))
+        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = Conv(self.channels, kernel_init=zero, **types, name="conv_1")(h)
+        if x.shape[-1] != self.channels:
+            x = Conv(self.channels, 1, **types, name="shortcut")(x)
+        return x + h
+
+
+class UNet(nn.Module):
+    """DDPM's network: (x, noise, cond) -> an array of x's shape (with `out_channels`, if given).
+
+    Going down, a level i has `blocks` residual blocks of channels * multipliers[i], each followed by self-attention
+    where the longer side of the map is in `attention`, and all levels but the last end in a halving. In the middle
+    stand block, attention, block. Going up, a level has blocks + 1, each of which also reads the activation of the way
+    down that has not been read yet, the latest first. With 128 channels on 32x32x3 images these are 35.7 M parameters.
+
+    - `heads`: of every attention; `dropout`: in every residual block, when `train`.
+    - `classes`, `text_width`: the conditions it can be given, as `ConditionEmbedding` says; with a text, every
+      attention is followed by one to the text.
+    - `embedding`: the form of the noise's `sinusoidal` embedding, "ddpm" or "openai".
+    - `dtype`: of the computation (None: of x and the parameters together); the last layer computes in x's dtype at
+      least. `param_dtype`: of the parameters.
+    - `remat`: compute the blocks anew in the backward pass instead of keeping their activations.
+
+    `noise`, () or (B,), is the number that is embedded, whatever the system wants the network to be told. Dropout
+    needs the random stream "dropout" in `apply(..., rngs=...)`.
+
+    Raises:
+        ValueError: if x is not (B, H, W, C), or H or W cannot be halved len(multipliers) - 1 times; if a condition's
+            shape does not fit; if heads do not divide the channels.
+
+    Example:
+        >>> import jax
+        >>> from diffux.networks.initialize import initialize
+        >>> network = UNet(channels=16, multipliers=(1, 2), blocks=1, attention=(4,))
+        >>> x, noise = jnp.ones((2, 8, 8, 1)), jnp.array([3.0, 7.0])
+        >>> params = initialize(jax.random.key(0), network, x, noise)
+        >>> network.apply({"params": params}, x, noise).shape
+        (2, 8, 8, 1)
+    """
+
+    channels: int = 128
+    multipliers: Sequence[int] = (1, 2, 2, 2)
+    blocks: int = 2
+    attention: Sequence[int] = (16,)
+    heads: int = 1
+    dropout: float = 0.1
+    classes: int | None = None
+    text_width: int | None = None
+    out_channels: int | None = None
+    embedding: str = "ddpm"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    remat: bool = False
+
+    def __post_init__(self):
+        self.multipliers, self.attention = hashable(self.multipliers), hashable(self.attention)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False) -> Array:
+        self.check(x.shape)
+        out_dtype = x.dtype
+        dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
+        types = {"dtype": dtype, "param_dtype": self.param_dtype}
+        # Rematerialisation has nothing to save while parameters are made, and would hide them from `initialize`.
+        lift = nn.remat if self.remat and not self.is_initializing() else lambda module, **_: module
+        Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
+
+        noise = jnp.broadcast_to(jnp.asarray(noise), x.shape[:1])
+        told = sinusoidal(noise, self.channels, self.embedding).astype(dtype)
+        told = nn.swish(Dense(4 * self.channels, **types, name="noise_0")(told))
+        told = Dense(4 * self.channels, **types, name="noise_1")(told)
+        given = ConditionEmbedding(4 * self.channels, self.classes, self.text_width, **types, name="condition")(cond, x.shape[0])
+        told = nn.swish(told if given.embedding is None else told + given.embedding)
+
+        def block(h, channels, name):
+            return Block(channels, self.dropout, **types, name=f"{name}_block")(h, told, train)
+
+        def attend(h, name):
+            h = Attend(self.heads, **types, name=f"{name}_attention")(h)
+            if given.text is None:
+                return h
+            return Attend(self.heads, **types, name=f"{name}_text")(h, given.text, given.mask)
+
+        def attends(h):
+            return max(h.shape[1:3]) in self.attention
+
+        h = Conv(self.channels, **types, name="conv_in")(x.astype(dtype))
+        skips = [h]
+        levels = list(enumerate(self.channels * multiplier for multiplier in self.multipliers))
+        for level, channels in levels:
+            for place in range(self.blocks):
+                h = block(h, channels, f"down_{level}_{place}")
+                h = attend(h, f"down_{level}_{place}") if attends(h) else h
+                skips.append(h)
+            if level < len(levels) - 1:
+                h = Downsample(channels, **types, name=f"down_{level}_halve")(h)
+                skips.append(h)
+
+        h = block(h, channels, "middle_0")
+        h = attend(h, "middle")
+        h = block(h, channels, "middle_1")
+
+        for level, channels in reversed(levels):
+            for place in range(self.blocks + 1):
+                h = block(jnp.concatenate([h, skips.pop()], -1), channels, f"up_{level}_{place}")
+                h = attend(h, f"up_{level}_{place}") if attends(h) else h
+            if level > 0:
+                h = Upsample(channels, **types, name=f"up_{level}_double")(h)
+
+        wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
+        h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
+        return Conv(self.out_channels or x.shape[-1], kernel_init=zero, **wide, name="conv_out")(h).astype(out_dtype)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises ValueError unless x of this shape fits."""
+        if len(shape) != 4:
+            raise ValueError(f"UNet got x of shape {tuple(shape)}, wanted (batch, height, width, channels).")
+        factor = 2 ** (len(self.multipliers) - 1)
+        if any(side % factor or side == 0 for side in shape[1:3]):
+            fitting = "x".join(str(max(1, round(side / factor)) * factor) for side in shape[1:3])
+            raise ValueError(
+                f"UNet with {len(self.multipliers)} levels got images of {shape[1]}x{shape[2]}, wanted sides that are "
+                f"multiples of {factor}: {fitting} would fit."
+            )

@@ -1,0 +1,52 @@
+"""The augmentations as functions."""
+
+import numpy as np
+import pytest
+
+from diffux.data import augment
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_dequantize_is_inverted_at_the_ends_of_every_level(levels):
+    k = np.arange(levels)
+    images = np.round(k * (255 / (levels - 1))).astype(np.uint8).reshape(1, levels, 1, 1)
+    for bits in (0, 1, 2**15, 2**16 - 2, 2**16 - 1):
+        x = augment.dequantize(images, np.full(images.shape, bits, np.uint16), levels)
+        assert x.dtype == np.float32 and x.min() > 0 and x.max() < 1
+        assert np.array_equal(np.floor(x * np.float32(levels)).ravel(), k)
+        assert np.array_equal(augment.quantize(x, levels), images)
+
+
+@pytest.mark.parametrize(("levels", "value", "k"), [(17, 128, 8), (256, 128, 128)])
+def test_dequantize_is_uniform_within_a_level(levels, value, k):
+    images = np.full((100, 32, 32, 1), value, np.uint8)
+    bits = RNG.integers(0, 2**16, images.shape, dtype=np.uint16)
+    u = augment.dequantize(images, bits, levels).astype(np.float64) * levels - k
+    counts, _ = np.histogram(u, bins=64, range=(0, 1))
+    expected = u.size / 64
+    chi = np.sum((counts - expected) ** 2 / expected)  # 63 degrees of freedom: mean 63, deviation 11
+    assert counts.sum() == u.size and chi < 63 + 5 * 11.2
+    assert abs(u.mean() - 0.5) < 5 * np.sqrt(1 / 12 / u.size)
+
+
+def test_flip():
+    images = RNG.integers(0, 256, (3, 4, 5, 2), dtype=np.uint8)
+    before = images.copy()
+    out = augment.flip(images, np.array([True, False, True]))
+    np.testing.assert_array_equal(images, before)
+    np.testing.assert_array_equal(out[1], images[1])
+    for column in range(5):
+        np.testing.assert_array_equal(out[0][:, column], images[0][:, 4 - column])
+
+
+def test_crop_shifts_and_reflects():
+    images = RNG.integers(0, 256, (4, 6, 7, 3), dtype=np.uint8)
+    out = augment.crop(images, np.array([[2, 2], [0, 2], [3, 4], [2, 1]]), 2)
+    np.testing.assert_array_equal(out[0], images[0])
+    np.testing.assert_array_equal(out[1][2:], images[1][:-2])
+    np.testing.assert_array_equal(out[1][0], images[1][2])  # the row beyond the border is its mirror image
+    np.testing.assert_array_equal(out[2][:-1, :-2], images[2][1:, 2:])
+    np.testing.assert_array_equal(out[3][:, 1:], images[3][:, :-1])
+    np.testing.assert_array_equal(out[3][:, 0], images[3][:, 1])
