@@ -14,7 +14,8 @@ import tests.typechecker  # noqa: F401 - named by the hook below
 ROOT = Path(__file__).parent.parent
 # networks/layers subclasses Flax's own modules, whose annotations cannot be checked at runtime
 FILES = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "diffux").rglob("*.py") if path.stem != "layers"]
-install_import_hook([".".join(path.parts).removesuffix(".__init__") for path in FILES if path.stem != "__init__"], "tests.typechecker.check")
+MODULES = [".".join(path.parts).removesuffix(".__init__") for path in FILES if path.stem != "__init__"]
+install_import_hook(MODULES, "tests.typechecker.check")
 
 
 @pytest.fixture

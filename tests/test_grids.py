@@ -23,8 +23,8 @@ def test_published_index_lists():
     np.testing.assert_array_equal(index(grids.discrete(1000), 1000), np.arange(999, -1, -1))
 
 
-ALL = {"uniform": grids.uniform(), "uniform_end": grids.uniform(end=0.01), "log_snr": grids.log_snr(), "karras": grids.karras(end=1e-3),
-       "leading": grids.discrete(1000, "leading"), "quadratic": grids.discrete(1000, "quadratic"),
+ALL = {"uniform": grids.uniform(), "uniform_end": grids.uniform(end=0.01), "log_snr": grids.log_snr(),
+       "karras": grids.karras(end=1e-3), "leading": grids.discrete(1000, "leading"), "quadratic": grids.discrete(1000, "quadratic"),
        "trailing": grids.discrete(1000, "trailing"), "linspace": grids.discrete(1000)}  # fmt: skip
 
 

@@ -50,7 +50,8 @@ def test_snr_weighted_x0_loss_is_l_simple():
     eps = (xt - jnp.sqrt(abar[index])[:, None] * x) / jnp.sqrt(1 - abar[index])[:, None]
 
     def l_simple(p):
-        return jnp.mean((eps - net(p, jnp.sqrt(abar[index])[:, None] * x + jnp.sqrt(1 - abar[index])[:, None] * eps, index - 1)) ** 2)
+        noisy = jnp.sqrt(abar[index])[:, None] * x + jnp.sqrt(1 - abar[index])[:, None] * eps
+        return jnp.mean((eps - net(p, noisy, index - 1)) ** 2)
 
     def ours(p):
         denoise = as_denoiser(lambda x, noise, cond: net(p, x, noise), form)

@@ -129,7 +129,8 @@ def test_variances():
     low, high = std(processes.posterior()), std(processes.upper())
     learned = processes.interpolated(schedule, 1000)
     assert low < high
-    np.testing.assert_allclose([std(learned, 0.0), std(learned, 1.0), std(learned, 0.5)], [low, high, np.sqrt(low * high)], rtol=1e-12)
+    got = [std(learned, 0.0), std(learned, 1.0), std(learned, 0.5)]
+    np.testing.assert_allclose(got, [low, high, np.sqrt(low * high)], rtol=1e-12)
     np.testing.assert_allclose(std(learned, 2.0), high**2 / low, rtol=1e-12)
     with pytest.raises(ValueError, match=r"prediction\.variance"):
         std(learned)

@@ -91,7 +91,7 @@ def test_any_dtype_is_kept(name):
 
 def test_levels_that_rise_are_refused():
     levels = schedules.linear()(jnp.asarray([0.9, 0.5, 0.6, 0.1]))
-    with pytest.raises(ValueError, match="strictly decreasing noise.*step 1"):
+    with pytest.raises(ValueError, match=r"strictly decreasing noise.*step 1"):
         solvers.sample(jax.random.key(0), gaussian(), solvers.ddim(), levels, jnp.ones((1, 2)))
     with pytest.raises(ValueError, match="at least 1 step"):
         solvers.sample(jax.random.key(0), gaussian(), solvers.ddim(), schedules.linear()(jnp.asarray([0.9])), jnp.ones((1, 2)))

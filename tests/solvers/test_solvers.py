@@ -163,7 +163,8 @@ def chain_moments(levels, c, variance, start):
 @pytest.mark.parametrize("variance", ["posterior", "upper"])
 def test_ddpm_chain_golden(variance):
     """Full 1000-step variances for N(0, c) data: published figures, the recursion, and samples agree."""
-    golden = {"posterior": {0.05: 0.0483545, 0.25: 0.2461252, 1.0: 0.9910674}, "upper": {0.05: 0.0504192, 0.25: 0.2507521, 1.0: 0.9999}}
+    golden = {"posterior": {0.05: 0.0483545, 0.25: 0.2461252, 1.0: 0.9910674},
+              "upper": {0.05: 0.0504192, 0.25: 0.2507521, 1.0: 0.9999}}  # fmt: skip
     schedule = schedules.from_betas(schedules.linear_betas())
     levels = grids.discrete(1000)(schedule, 1000)
     for c, want in golden[variance].items():

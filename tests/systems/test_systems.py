@@ -99,7 +99,8 @@ def test_ddim_and_heun_walk_every_system(name):
 def test_training_learns_the_two_images():
     """Most DDIM samples are one of the two training images, and both occur."""
     system, variables, _, _ = trained("ddpm")
-    x = np.asarray(systems.generate(keys.sample_keys(0, 0, 64), system, variables, (64, 4, 4, 1), steps=20, solver=solvers.ddim()).x)
+    split = keys.sample_keys(0, 0, 64)
+    x = np.asarray(systems.generate(split, system, variables, (64, 4, 4, 1), steps=20, solver=solvers.ddim()).x)
     distance = np.abs(x[:, None] - batch(2)["image"][None] / 255).mean((2, 3, 4))
     assert (distance.min(1) < 0.2).mean() > 0.8
     assert 0.15 < distance.argmin(1).mean() < 0.85
@@ -110,8 +111,9 @@ def test_labels_choose_the_image_and_guidance_does_not_compile_again():
     labels = np.arange(16) % 2
 
     def sample(scale, seed):
-        return np.asarray(systems.generate(keys.sample_keys(seed, 0, 16), system, variables, (16, 4, 4, 1), {"label": labels}, steps=10,
-                                           solver=solvers.ddim(), guidance=(guidance.classifier_free(scale),)).x)  # fmt: skip
+        split, guided = keys.sample_keys(seed, 0, 16), (guidance.classifier_free(scale),)
+        return np.asarray(systems.generate(split, system, variables, (16, 4, 4, 1), {"label": labels}, steps=10,
+                                           solver=solvers.ddim(), guidance=guided).x)  # fmt: skip
 
     x = sample(3.0, 0)
     compiled = base._walk._cache_size()
