@@ -1,1 +1,27 @@
-"""."""
+"""Evaluation: what samples are worth, beside held-out real images and images that are surely wrong.
+
+Example:
+    >>> from diffux import evaluation
+    >>> result = evaluation.evaluate(images, "digits")   # doctest: +SKIP
+    >>> rich.print(evaluation.table(result))             # doctest: +SKIP
+"""
+
+from diffux.evaluation.errors import EvaluationError
+from diffux.evaluation.figures import evaluate
+from diffux.evaluation.frechet import Moments, feature_distance, frechet_distance, moments
+from diffux.evaluation.judges import Judge, judge
+from diffux.evaluation.neighbours import nearest_distances
+from diffux.evaluation.report import table
+
+__all__ = [
+    "EvaluationError",
+    "Judge",
+    "Moments",
+    "evaluate",
+    "feature_distance",
+    "frechet_distance",
+    "judge",
+    "moments",
+    "nearest_distances",
+    "table",
+]

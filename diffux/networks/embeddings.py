@@ -133,5 +133,5 @@ class ConditionEmbedding(nn.Module):
 def _expect(name: str, value: Array, shape: tuple[int | None, ...]) -> None:
     fits = len(value.shape) == len(shape) and all(want in (None, got) for got, want in zip(value.shape, shape, strict=False))
     if not fits:
-        wanted = "(" + ", ".join("any" if want is None else str(want) for want in shape) + ")"
+        wanted = str(shape).replace("None", "any")
         raise ValueError(f'cond["{name}"] has shape {tuple(value.shape)}, wanted {wanted}.')

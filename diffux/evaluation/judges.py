@@ -1,0 +1,180 @@
+"""Judges: small classifiers of real images, trained once and kept, whose opinions and features the figures are made of."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+
+from diffux import data
+from diffux.evaluation.errors import EvaluationError
+from diffux.evaluation.recipes import RECIPES, Recipe, canonical
+from diffux.networks.classifier import Classifier
+from diffux.networks.initialize import initialize
+
+Array = Any
+CHUNK = 500  # images a call of the network
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """A trained classifier with the number that its features are divided by: see `judge`."""
+
+    dataset: str
+    identity: str
+    network: Classifier
+    params: Any
+    scale: float
+    shape: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """What a figure made with it must be told with, as "digits classifier v1 (6c1e03a2), 64 features"."""
+        version = RECIPES[self.dataset].version
+        return f"{self.dataset} classifier v{version} ({self.identity}), {self.network.features} features"
+
+    def __call__(self, images) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities (N, classes) and features (N, D) of images in [0, 1], shape (N, H, W, C)."""
+        parts = []
+        for start in range(0, len(images), CHUNK):
+            chunk = np.asarray(images[start : start + CHUNK], np.float32)
+            # The last chunk is filled up, so that one compiled program serves every count.
+            filled = np.concatenate([chunk, np.zeros((CHUNK - len(chunk), *chunk.shape[1:]), np.float32)])
+            parts.append([np.asarray(part)[: len(chunk)] for part in _classify(self.network, self.params, filled)])
+        probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return probabilities, features / self.scale
+
+
+def judge(dataset: str, say: Callable[[str], None] = lambda message: None) -> Judge:
+    """The judge of a data set, from the cache, or trained on the train split (seconds) and put there.
+
+    Features are the penultimate activations divided by one number, so that the variances of the train split's features
+    average to 1: a Frechet distance then does not grow with a network's confidence. The cache's file is named after the
+    recipe and the data, so a changed one is never read, and it is renamed into place whole, so several processes may
+    train at once. `say` is told when training begins.
+
+    Raises:
+        EvaluationError: the data set has no judge, or the cache cannot be written.
+    """
+    dataset = canonical(dataset)
+    recipe, source = RECIPES[dataset], data.load(dataset, split="train")
+    examples = data.arrays(source)
+    identity = _identity(dataset, recipe, examples)
+    path = data.cache_dir() / "judges" / f"{dataset.replace('/', '-')}-{identity}.npz"
+    network = Classifier(source.classes, recipe.widths, recipe.features, recipe.dropout)
+    saved = _read(path, network, source.shape)
+    if saved is None:
+        say(f"training the {dataset} classifier, once, on {len(source)} real images")
+        params = train(network, recipe, examples["image"], examples["label"])
+        unscaled = Judge(dataset, identity, network, params, 1.0, source.shape)
+        features = unscaled(examples["image"] / np.float32(255))[1]
+        saved = params, float(np.sqrt(features.astype(np.float64).var(0).mean()))
+        _write(path, *saved)
+    return Judge(dataset, identity, network, *saved, source.shape)
+
+
+def train(network: Classifier, recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> Any:
+    """The parameters of a classifier of images uint8 (N, H, W, C) with labels (N,): one compiled scan, one seed."""
+    key = jax.random.key(recipe.seed)
+    params = initialize(key, network, jax.ShapeDtypeStruct((1, *images.shape[1:]), jnp.float32))
+    return jax.device_get(_train(network, recipe, params, key, jnp.asarray(images), jnp.asarray(labels)))
+
+
+@functools.partial(jax.jit, static_argnames=("network", "recipe"))
+def _train(network, recipe, params, key, images, labels):
+    rate = optax.warmup_cosine_decay_schedule(0.0, recipe.learning_rate, recipe.warmup, recipe.steps)
+    optimizer = optax.adamw(rate, weight_decay=recipe.weight_decay)
+
+    def step(carry, key):
+        params, opt_state = carry
+        key_choice, key_vary, key_dropout = jax.random.split(key, 3)
+        chosen = jax.random.randint(key_choice, (recipe.batch,), 0, len(images))
+        x = vary(key_vary, images[chosen] / jnp.float32(255), recipe)
+        target = optax.smooth_labels(jax.nn.one_hot(labels[chosen], network.classes), recipe.smoothing)
+
+        def loss(params):
+            logits = network.apply({"params": params}, 2 * x - 1, train=True, rngs={"dropout": key_dropout}).logits
+            return optax.softmax_cross_entropy(logits, target).mean()
+
+        updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    keys = jax.random.split(key, recipe.steps)
+    return jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
+
+
+def vary(key: Array, x: Array, recipe: Recipe) -> Array:
+    """Images in [0, 1], shape (B, H, W, C), shifted (edges repeated; half of them stay), flipped and made noisy."""
+    key_stay, key_shift, key_flip, key_level, key_noise = jax.random.split(key, 5)
+    b, height, width, channels = x.shape
+    offsets = jax.random.randint(key_shift, (b, 2), 0, 2 * recipe.shift + 1)
+    offsets = jnp.where(jax.random.bernoulli(key_stay, 0.5, (b, 1)), recipe.shift, offsets)
+    border = [(0, 0), (recipe.shift, recipe.shift), (recipe.shift, recipe.shift), (0, 0)]
+    cut = jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), (height, width, channels)))
+    x = cut(jnp.pad(x, border, mode="edge"), offsets)
+    if recipe.flip:
+        x = jnp.where(jax.random.bernoulli(key_flip, 0.5, (b, 1, 1, 1)), x[:, :, ::-1], x)
+    level = recipe.noise * jax.random.uniform(key_level, (b, 1, 1, 1))
+    return jnp.clip(x + level * jax.random.normal(key_noise, x.shape), 0, 1)
+
+
+@functools.partial(jax.jit, static_argnames=("network",))
+def _classify(network, params, images):
+    logits, features = network.apply({"params": params}, 2 * images - 1)
+    return jax.nn.softmax(logits), features
+
+
+def _identity(dataset, recipe, examples) -> str:
+    digest = hashlib.sha256(repr((dataset, recipe)).encode())
+    for name in sorted(examples):
+        digest.update(np.ascontiguousarray(examples[name]).tobytes())
+    return digest.hexdigest()[:8]
+
+
+def _read(path: Path, network, shape) -> tuple[Any, float] | None:
+    """The parameters and the scale in a file, or None where it is missing, damaged, or of another network."""
+    try:
+        with np.load(path) as file:
+            flat = {name: file[name] for name in file.files}
+        scale = float(flat.pop("scale"))
+        params = traverse_util.unflatten_dict(flat, sep="/")
+        wanted = jax.eval_shape(
+            lambda key: network.init(key, jnp.zeros((1, *shape)))["params"],
+            jax.random.key(0),
+        )
+        same = jax.tree.map(lambda leaf, want: leaf.shape == want.shape, params, dict(wanted))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return (params, scale) if all(jax.tree.leaves(same)) and np.isfinite(scale) else None
+
+
+def _write(path: Path, params, scale) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, scale=scale, **traverse_util.flatten_dict(params, sep="/"))
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+            raise
+    except OSError as error:
+        raise EvaluationError(
+            f"the classifier cannot be kept in {path.parent} ({error.strerror or error}): set DIFFUX_CACHE to a directory"
+            " that can be written"
+        ) from error

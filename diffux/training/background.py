@@ -1,0 +1,28 @@
+"""Work beside the main thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Background:
+    """`work()` in a thread of its own, whose `result()` waits and raises what the work raised."""
+
+    def __init__(self, work: Callable[[], Any]):
+        def run():
+            try:
+                self._value, self._error = work(), None
+            except BaseException as error:
+                self._value, self._error = None, error
+
+        # A daemon, so that Ctrl-C during a long compilation does not wait for its end.
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def result(self) -> Any:
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        return self._value

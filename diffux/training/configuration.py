@@ -1,0 +1,195 @@
+"""What a config may say: its sections and their defaults, the checks before anything compiles, and what may change.
+
+A config is data: a (nested) mapping of numbers, strings and tuples. `complete` adds what it leaves out, so the config
+that is saved beside a run says everything; `check` refuses what cannot work, in one sentence.
+"""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from diffux.training.errors import UserError, unknown
+
+DEFAULTS: dict[str, Any] = {
+    "seed": 0,
+    # name of a module of diffux.systems, and the arguments of its build(...)
+    "system": {"name": "ddpm"},
+    # a data set by name; the last five are those of diffux.data.load and diffux.data.loader
+    "data": {
+        "name": "digits",
+        "split": "train",
+        "held_out": "test",
+        "batch_size": 128,
+        "size": None,
+        "channels": None,
+        "flip": False,
+        "crop": None,
+        "dequantize": False,
+        "workers": 0,
+    },
+    # any optax optimizer; the rate rises over `warmup` steps and follows `schedule` to the end of the run
+    "optimizer": {
+        "name": "adam",
+        "learning_rate": 1e-3,
+        "schedule": "constant",
+        "warmup": 0,
+        "clip": 1.0,
+        "accumulate": 1,
+        "options": {},
+    },
+    "ema": {"decay": 0.999, "warmup": True},
+    "training": {
+        "steps": 1000,
+        "log_every": 50,
+        "sample_every": 500,
+        "eval_every": 500,
+        "eval_examples": 256,
+        "checkpoint_every": 500,
+        "keep": 2,
+    },
+    # the pictures drawn while training; None is the system's own, `options` are the solver's arguments
+    "sample": {
+        "n": 64,
+        "solver": None,
+        "steps": None,
+        "eta": 0.0,
+        "grid": None,
+        "guidance": None,
+        "options": {},
+    },
+    # parameters are split over groups of `fsdp` devices, 1 keeps them whole on each
+    "sharding": {"fsdp": 1},
+}
+
+MAY_CHANGE = (
+    "training.steps",
+    "training.log_every",
+    "training.sample_every",
+    "training.eval_every",
+    "training.checkpoint_every",
+    "training.keep",
+    "sample.*",
+    "sharding.*",
+)
+"""Keys that may get another value when a run is continued; with any other it would be another run."""
+
+# Sections whose keys are arguments of a function that is looked up by name, and checked against its signature.
+_OPEN = ("system", "optimizer.options", "sample.options")
+_AT_LEAST = {
+    "data.batch_size": 1,
+    "data.workers": 0,
+    "optimizer.learning_rate": 0,
+    "optimizer.warmup": 0,
+    "optimizer.clip": 0,
+    "optimizer.accumulate": 1,
+    "ema.decay": 0,
+    "training.steps": 1,
+    "training.log_every": 1,
+    "training.sample_every": 0,
+    "training.eval_every": 0,
+    "training.eval_examples": 1,
+    "training.checkpoint_every": 1,
+    "training.keep": 1,
+    "sample.n": 1,
+    "sample.steps": 1,
+    "sharding.fsdp": 1,
+    "seed": 0,
+}
+
+
+def plain(config: Any) -> Any:
+    """The config as JSON would return it: dictionaries, lists, numbers and strings.
+
+    Raises UserError for a value that is none of these.
+    """
+    if hasattr(config, "to_dict"):
+        config = config.to_dict()
+    try:
+        return json.loads(json.dumps(config))
+    except TypeError as error:
+        raise UserError(f"a config holds only data (numbers, strings, tuples, sections): {error}") from error
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; an empty section has no key."""
+    flat = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def complete(config: Any) -> dict[str, Any]:
+    """A plain copy of `config` with the defaults of what it leaves out.
+
+    Raises UserError for a section or key that no part of the library reads.
+    """
+    config = plain(config)
+    if not isinstance(config, dict):
+        raise UserError(f"a config is a mapping of sections, got {type(config).__name__}")
+    known = {name: value for name, value in DEFAULTS.items() if isinstance(value, dict)}
+    full = copy.deepcopy(DEFAULTS)
+    for section, values in config.items():
+        # `steps` is another name of training.steps, for the command line
+        if section not in DEFAULTS and section != "steps":
+            raise unknown("section of the config", section, DEFAULTS)
+        if section not in known:
+            full[section] = values
+            continue
+        if not isinstance(values, dict):
+            raise UserError(f"config.{section} is a section of settings, got {values!r}")
+        for key, value in values.items():
+            if key not in known[section] and section not in _OPEN:
+                raise unknown("config key", f"{section}.{key}", [f"{section}.{name}" for name in known[section]])
+            full[section][key] = value
+    if "steps" in config:
+        if config["steps"] != config.get("training", {}).get("steps", config["steps"]):
+            raise UserError(
+                f"config.steps is {config['steps']} and config.training.steps is {config['training']['steps']}: "
+                "they are two names of one number"
+            )
+        full["training"]["steps"] = full.pop("steps")
+    return full
+
+
+def check(config: Any) -> dict[str, Any]:
+    """The completed config, once every number is in its range and of its type.
+
+    Names (system, data set, optimizer, solver) are checked where they are looked up.
+    """
+    config = complete(config)
+    flat = flatten(config)
+    for key, default in flatten(DEFAULTS).items():
+        value = flat[key]
+        if value is None and (default is None or key in ("optimizer.clip",)):
+            continue
+        wanted = {int: int, float: (int, float), bool: bool, str: str}.get(type(default))
+        wrong_bool = isinstance(value, bool) and type(default) in (int, float)
+        if wanted and (not isinstance(value, wanted) or wrong_bool):
+            raise UserError(f"config.{key} must be {_article(type(default).__name__)}, got {value!r}")
+        if key in _AT_LEAST and not value >= _AT_LEAST[key]:
+            raise UserError(f"config.{key} must be at least {_AT_LEAST[key]}, got {value}")
+    if not flat["ema.decay"] <= 1:
+        raise UserError(f"config.ema.decay must be at most 1, got {flat['ema.decay']}")
+    batch, parts = flat["data.batch_size"], flat["optimizer.accumulate"]
+    if batch % parts:
+        raise UserError(f"config.optimizer.accumulate is {parts}, which does not divide data.batch_size {batch}")
+    return config
+
+
+def _article(word: str) -> str:
+    return {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string"}[word]
+
+
+def refuse_another_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any) -> None:
+    """Raise UserError naming the keys that make `new` another run than the one that `workdir` holds."""
+    old, new = flatten(complete(old)), flatten(new)
+    different = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    fixed = [key for key in different if not any(fnmatch.fnmatch(key, pattern) for pattern in MAY_CHANGE)]
+    if fixed:
+        shown = ", ".join(f"{key} ({old.get(key)!r}, now {new.get(key)!r})" for key in fixed[:6])
+        more = f" and {len(fixed) - 6} more" if len(fixed) > 6 else ""
+        raise UserError(f"{workdir} holds a run of another config: {shown}{more} differ; use another --workdir")

@@ -1,0 +1,47 @@
+"""The one kind of error a user should read: a single sentence saying what came, what was wanted and what would fit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+
+from diffux import naming
+
+
+class UserError(ValueError):
+    """A mistake of the user's, told in one sentence; scripts print it after `error:` and exit with `status`."""
+
+    status = 2
+
+
+class Diverged(UserError):
+    """The loss or the gradient stopped being finite."""
+
+    status = 3
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
+    """The error for a name that is not among `known`, with the near matches first.
+
+    Example:
+        >>> raise unknown("solver", "ddmi", ["ddim", "heun"])
+        Traceback (most recent call last):
+        diffux.training.errors.UserError: unknown solver 'ddmi'; did you mean 'ddim'? Known: ddim, heun
+    """
+    return UserError(str(naming.unknown(what, str(name), known)))
+
+
+def one_sentence(error: BaseException) -> str:
+    """The message of an error on one line, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def explained(what: str = "") -> Iterator[None]:
+    """Turn the errors by which every part refuses what does not fit into UserErrors."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UserError(what + one_sentence(error)) from error

@@ -1,0 +1,164 @@
+"""Samples of a trained run, to files: what experiments/sample.py does, for any program."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from diffux.keys import sample_keys
+from diffux.systems.base import generate
+from diffux.training import parts, pictures
+from diffux.training.errors import UserError, explained
+from diffux.training.progress import Progress
+from diffux.training.restore import Run, load
+
+_IMAGES, _TABLES, _WALKS = (".png",), (".npz",), (".png", ".gif")
+
+
+def draw(
+    run: Run,
+    n: int,
+    *,
+    seed: int = 0,
+    batch: int = 256,
+    labels: Sequence[int] | None = None,
+    walk: dict[str, Any] | None = None,
+    save: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Samples 0 .. n-1 of a seed in batches: pairs of images (b, H, W, C) in [0, 1] and frames (save, b, H, W, C) or None.
+
+    `labels` are given to the samples in turn. A last batch that is not full is drawn as a full one and cut, so that one
+    program serves all; sample i does not depend on the batch it was drawn in.
+    """
+    batch = min(batch, n)
+    every = conditions(run, n, labels)
+    for start in range(0, n, batch):
+        # Samples beyond n are drawn under some condition, and thrown away.
+        places = np.arange(start, start + batch)
+        cond = {key: value[np.minimum(places, n - 1)] for key, value in every.items()}
+        keys = sample_keys(seed, start, batch)
+
+        def report(done, steps, start=start):
+            progress(start // batch * steps + done, -(-n // batch) * steps)
+
+        with explained():
+            sampled = generate(
+                keys, run.system, run.variables, (batch, *run.shape), cond, save=save,
+                progress=report if progress else None, **(walk or {}),
+            )  # fmt: skip
+        keep = min(batch, n - start)
+        frames = None if save is None else np.asarray(sampled.trajectory, np.float32)[:, :keep]
+        yield np.asarray(sampled.x, np.float32)[:keep], frames
+
+
+def conditions(run: Run, n: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
+    """The conditions of n samples: `labels`, or every class, in turn; nothing for an unconditional model.
+
+    Raises UserError for labels that the model does not have.
+    """
+    classes = parts.classes(run.system)
+    if classes is None:
+        if labels is not None:
+            raise UserError(f"label {_listed(labels)} was asked of an unconditional model: it was trained without classes")
+        return {}
+    wrong = [label for label in labels or () if not 0 <= label < classes]
+    if wrong:
+        raise UserError(f"label {_listed(wrong)} is not among the classes 0 to {classes - 1} of this model")
+    return {"label": np.resize(np.asarray(range(classes) if labels is None else labels, np.int32), n)}
+
+
+def _listed(labels) -> str:
+    return ", ".join(map(str, labels))
+
+
+def sample(
+    directory: Any,
+    out: Sequence[pathlib.Path],
+    *,
+    n: int = 64,
+    solver: str | None = None,
+    steps: int | None = None,
+    eta: float | None = None,
+    grid: str | None = None,
+    seed: int = 0,
+    labels: Sequence[int] | None = None,
+    guidance: float | None = None,
+    batch: int = 256,
+    checkpoint: int | str = "last",
+    raw: bool = False,
+    trajectory: pathlib.Path | None = None,
+    frames: int = 10,
+) -> np.ndarray:
+    """Draw n samples of the run in `directory`, write them to the files `out`, and return them (n, H, W, C) in [0, 1].
+
+    out: .png for one picture of all, .npz for arrays. trajectory: .png for a strip of eight samples, .gif for all.
+    Raises UserError, before anything is compiled, for what does not fit the model or cannot be written.
+    """
+    for name, value in {"n": n, "batch": batch, "steps": steps, "frames": frames}.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+    for path, known in [(path, _IMAGES + _TABLES) for path in out] + [(trajectory, _WALKS)] * (trajectory is not None):
+        if path.suffix.lower() not in known:
+            raise UserError(f"{path} must end in {' or '.join(known)}")
+        _writable(path)
+    progress = Progress("sampling", 1)
+    run = load(directory, raw=raw, step=checkpoint, warn=progress.say)
+    conditions(run, n, labels)
+    section = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": {}}
+    walk = parts.walk(section, run.system)
+    total = steps or run.system.steps
+    if trajectory is not None and frames > total:
+        raise UserError(f"a walk of {total} steps has no {frames} frames")
+
+    images, walks = [], []
+    with Progress("sampling", -(-n // min(batch, n)) * total) as progress:
+        save = frames if trajectory is not None else None
+        report = Report(progress)
+        for drawn, states in draw(run, n, seed=seed, batch=batch, labels=labels, walk=walk, save=save, progress=report):
+            images.append(drawn)
+            if states is not None and sum(part.shape[1] for part in walks) < 64:
+                walks.append(states)
+    images = np.concatenate(images)
+    weights = "raw" if raw else "ema"
+    for path in out:
+        if path.suffix.lower() == ".npz":
+            how = {"seed": seed, "steps": total, "weights": weights, "checkpoint": run.step, "eta": eta, "guidance": guidance}
+            how |= {"solver": solver or type(run.system.solver).__name__, "labels": conditions(run, n, labels).get("label")}
+            np.savez(path, images=images, **{key: value for key, value in how.items() if value is not None})
+        else:
+            pictures.grid(path, images)
+    if trajectory is not None:
+        states = np.concatenate(walks, axis=1)[:, :64]
+        write = pictures.strip if trajectory.suffix.lower() == ".png" else pictures.animation
+        write(trajectory, states)
+    written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
+    progress.say(f"{n} samples of step {run.step} ({weights} weights) in {written}")
+    return images
+
+
+class Report:
+    """Moves a bar, and prints a plain line at every tenth where there is none."""
+
+    def __init__(self, progress: Progress):
+        self._progress, self._tenth, self._begun = progress, 0, time.perf_counter()
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress.update(done)
+        if done * 10 // total > self._tenth:
+            self._tenth = done * 10 // total
+            self._progress.line(done, "steps", done / (time.perf_counter() - self._begun))
+
+
+def _writable(path: pathlib.Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error

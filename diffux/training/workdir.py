@@ -1,0 +1,78 @@
+"""The folder of a run: the config it was started with, the versions it ran on, and what its data looks like."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pathlib
+import platform
+from typing import Any
+
+import jax
+
+from diffux.training import checkpoint
+from diffux.training.configuration import refuse_another_run
+from diffux.training.errors import UserError, one_sentence
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
+
+
+def create(workdir: Any) -> pathlib.Path:
+    """The folder, made where it does not exist; UserError where it cannot be written."""
+    workdir = pathlib.Path(workdir).expanduser().absolute()
+    probe = workdir / ".writable"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"the workdir {workdir} cannot be written: {error.strerror or one_sentence(error)}") from error
+    return workdir
+
+
+def saved_config(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """The config of the run in `workdir`, or None where there is none yet; UserError where it cannot be read."""
+    path = workdir / "config.json"
+    try:
+        if path.exists():
+            return json.loads(path.read_text())
+        found = checkpoint.steps(workdir)
+        return checkpoint.about(workdir, found[-1])["config"] if found else None
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the config of the run in {workdir} cannot be read: {one_sentence(error)}") from error
+
+
+def check_same_run(workdir: pathlib.Path, config: dict[str, Any]) -> None:
+    """Raise UserError where `workdir` holds a run that `config` does not continue."""
+    previous = saved_config(workdir)
+    if previous is not None:
+        refuse_another_run(previous, config, workdir)
+
+
+def _write(path: pathlib.Path, content: Any) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(json.dumps(content, indent=2) + "\n")
+    part.replace(path)
+
+
+def describe(workdir: pathlib.Path, config: dict[str, Any], source) -> None:
+    """Write config.json, data.json and versions.json."""
+    from diffux.version import __version__
+
+    _write(workdir / "config.json", config)
+    _write(
+        workdir / "data.json",
+        {"shape": list(source.shape), "classes": source.classes, "examples": len(source), "levels": source.levels},
+    )
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    devices = {"platform": jax.default_backend(), "devices": [str(device) for device in jax.devices()]}
+    machine = {"python": platform.python_version(), "system": platform.platform()}
+    _write(workdir / "versions.json", {"diffux": __version__} | versions | machine | devices)
+
+
+def data(workdir: pathlib.Path) -> dict[str, Any]:
+    """What `describe` wrote about the data: {"shape": [H, W, C], "classes", "examples", "levels"}."""
+    try:
+        return json.loads((workdir / "data.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{workdir} holds no run: {one_sentence(error)}") from error

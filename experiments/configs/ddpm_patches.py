@@ -1,0 +1,31 @@
+"""DDPM on 16x16 colour patches of photographs.
+
+python experiments/train.py --config experiments/configs/ddpm_patches.py --workdir runs/patches
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.seed = 0
+    config.system = ConfigDict(
+        {
+            "name": "ddpm",
+            "steps": 1000,
+            "betas": "cosine",
+            "parameterization": "v",
+            "weighting": "snr_plus_one",
+            "channels": 32,
+            "multipliers": (1, 2, 2),
+            "blocks": 1,
+            "attention": (4, 8),
+            "dropout": 0.0,
+        }
+    )
+    config.data = ConfigDict({"name": "patches/16", "batch_size": 64, "flip": True})
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
+    config.ema = ConfigDict({"decay": 0.998})
+    config.training = ConfigDict({"steps": 2000, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
+    config.sample = ConfigDict({"n": 64, "solver": "ddim", "steps": 50})
+    return config
