@@ -34,8 +34,8 @@ class Recipe:
 
 RECIPES = {
     "digits": Recipe(widths=(24, 48)),
-    "patches/16": Recipe(widths=(16, 32, 48), shift=2, noise=0.1, flip=True),
-    "patches/32": Recipe(widths=(8, 16, 32, 48), shift=4, noise=0.1, flip=True),
+    "patches/16": Recipe(widths=(16, 32, 48), shift=2, noise=0.1, flip=True, smoothing=0.05),
+    "patches/32": Recipe(widths=(8, 16, 32, 48), batch=32, shift=4, noise=0.1, flip=True, smoothing=0.05),
 }
 ALIASES = {"patches": "patches/16"}
 

@@ -51,7 +51,7 @@ class Progress:
         """Print a plain line where there is no bar; `rate` in steps a second tells the time left."""
         if not self._bar and not self._quiet:
             left = f", {_clock((self._total - done) / rate)} left" if rate and math.isfinite(rate) else ""
-            print(f"{self._what} {done}/{self._total}: {words}{left}", flush=True)
+            print(f"{self._what} {done}/{self._total}{': ' * bool(words)}{words}{left}", flush=True)
 
     def say(self, message: str) -> None:
         """Print a message above the bar."""

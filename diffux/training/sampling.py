@@ -151,7 +151,7 @@ class Report:
         self._progress.update(done)
         if done * 10 // total > self._tenth:
             self._tenth = done * 10 // total
-            self._progress.line(done, "steps", done / (time.perf_counter() - self._begun))
+            self._progress.line(done, "", done / (time.perf_counter() - self._begun))
 
 
 def _writable(path: pathlib.Path) -> None:

@@ -2,8 +2,8 @@
 
     python experiments/benchmarks/convolution.py [--repeats 7] [--unet] [--large]
 
-The goal is a ratio of at most 1.5. `--unet` adds first-compile and step time of a small U-Net's gradient, `--large` (7
-GiB, minutes) those of the 35.7 M one at batch 8. Times are medians of interleaved repeats: run it on a quiet machine.
+The goal is a ratio of at most 1.5. `--unet` adds first-compile and step time of a small U-Net's gradient, `--large`
+(minutes) those of the 35.7 M one at batch 8. Times are medians of interleaved repeats: run it on a quiet machine.
 """
 
 from __future__ import annotations
