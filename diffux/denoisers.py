@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from jaxtyping import Array, Float
+
 from diffux.noise_level import append_axes
 from diffux.types import Cond, Denoiser, Parameterization, Prediction, Transform
 
@@ -21,7 +23,7 @@ def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser
         [1.0, 1.0, 1.0, 1.0]
     """
 
-    def denoise(x, level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
+    def denoise(x: Float[Array, "b *d"], level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
         skip, out, scale, noise = parameterization(level)
         f = apply(append_axes(scale, x) * x, noise, cond)
         return Prediction(append_axes(skip, x) * x + append_axes(out, x) * f)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 
-def sample_keys(seed: int, start: int = 0, n: int = 1) -> jax.Array:
+def sample_keys(seed: int, start: int = 0, n: int = 1) -> Key[Array, " n"]:
     """Keys (n,) of the samples `start`, ..., `start + n - 1` of a seed.
 
     Example:
@@ -16,12 +17,12 @@ def sample_keys(seed: int, start: int = 0, n: int = 1) -> jax.Array:
     return jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))(jnp.arange(start, start + n))
 
 
-def fold_in(keys: jax.Array, data) -> jax.Array:
+def fold_in(keys: Key[Array, "*b"], data) -> Key[Array, "*b"]:
     """Fold a number into one key (), or into every key of (B,)."""
     return jax.random.fold_in(keys, data) if keys.ndim == 0 else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
 
 
-def noise(keys: jax.Array, shape: tuple[int, ...], dtype=None) -> jax.Array:
+def noise(keys: Key[Array, "*b"], shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
     """Standard normal noise of `shape`: from one key () for the whole of it, or from keys (B,) for a row each.
 
     Raises ValueError where keys (B,) meet a shape that does not begin with B.
@@ -29,7 +30,7 @@ def noise(keys: jax.Array, shape: tuple[int, ...], dtype=None) -> jax.Array:
     return _draw(jax.random.normal, keys, shape, dtype)
 
 
-def uniform(keys: jax.Array, shape: tuple[int, ...], dtype=None) -> jax.Array:
+def uniform(keys: Key[Array, "*b"], shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
     """Uniform [0, 1) numbers of `shape`, from one key () or a key a row (B,)."""
     return _draw(jax.random.uniform, keys, shape, dtype)
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jaxtyping import Array, Float
 
 from diffux.distributions import DiscretizedNormal
 from diffux.noise_level import NoiseLevel, append_axes, clean
@@ -26,7 +27,7 @@ class Objective(Protocol):
     def apply(self, key, denoise, x, cond, state) -> tuple[Any, dict[str, Any], Any]: ...
 
 
-def mean_over_dims(x):
+def mean_over_dims(x: Float[Array, "b *d"]) -> Float[Array, " b"]:
     """The mean over all axes but the first: (B, *d) -> (B,)."""
     return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
 

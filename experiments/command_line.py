@@ -89,6 +89,8 @@ def _from_file(path: str):
     if not file.is_file():
         folder = file.parent if file.parent.is_dir() else pathlib.Path(__file__).parent / "configs"
         raise unknown("config file", str(file), [str(other) for other in folder.glob("*.py")])
+    if str(file.parent) not in sys.path:
+        sys.path.append(str(file.parent))  # one config may begin from another of its folder
     values = flags.FlagValues()
     argv = ["", f"--config={path}"]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)

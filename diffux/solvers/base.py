@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
 
 from diffux import grids
 from diffux import keys as rng
@@ -43,7 +44,15 @@ class Sampled(NamedTuple):
     state: Any
 
 
-def sample(keys, denoise: Denoiser, solver: Solver, levels: NoiseLevel, x, cond: Cond = {}, save: int | None = None):  # noqa: B006
+def sample(
+    keys: Key[Array, ""] | Key[Array, " b"],
+    denoise: Denoiser,
+    solver: Solver,
+    levels: NoiseLevel,
+    x: Float[Array, "b *d"],
+    cond: Cond = {},  # noqa: B006 - never mutated
+    save: int | None = None,
+) -> Sampled:
     """Walk `x` (B, *d) down the levels (n + 1,) in one `lax.scan` over consecutive pairs (t, s).
 
     keys: one key (), or a key a sample (B,) from `keys.sample_keys`, which makes sample n independent of the batch.

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jaxtyping import Array, Key
 
 from diffux import grids, parameterizations, schedules
 from diffux import keys as rng
@@ -90,7 +91,7 @@ def loss(key, system: System, variables: Variables, batch, state, train: bool = 
 
 
 def generate(
-    keys,
+    keys: Key[Array, ""] | Key[Array, " b"],
     system: System,
     variables: Variables,
     shape: tuple[int, ...],

@@ -16,16 +16,17 @@ def get_config():
             "betas": "cosine",
             "parameterization": "v",
             "weighting": "snr_plus_one",
-            "channels": 32,
+            "channels": 24,
             "multipliers": (1, 2),
             "blocks": 1,
             "attention": (4,),
             "dropout": 0.0,
+            "classes": 10,
         }
     )
-    config.data = ConfigDict({"name": "digits", "batch_size": 128})
+    config.data = ConfigDict({"name": "digits", "batch_size": 64})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 4e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.995})
-    config.training = ConfigDict({"steps": 1000, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
+    config.training = ConfigDict({"steps": 1500, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
     config.sample = ConfigDict({"n": 64, "solver": "ddim", "steps": 50})
     return config

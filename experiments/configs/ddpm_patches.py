@@ -21,11 +21,12 @@ def get_config():
             "blocks": 1,
             "attention": (4, 8),
             "dropout": 0.0,
+            "classes": 10,
         }
     )
     config.data = ConfigDict({"name": "patches/16", "batch_size": 64, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})
-    config.training = ConfigDict({"steps": 2000, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
+    config.training = ConfigDict({"steps": 1200, "log_every": 50, "sample_every": 400, "checkpoint_every": 400})
     config.sample = ConfigDict({"n": 64, "solver": "ddim", "steps": 50})
     return config

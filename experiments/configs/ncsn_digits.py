@@ -18,19 +18,20 @@ def get_config():
             "levels": 24,
             "sigma_min": 0.02,
             "sigma_max": 6.0,
-            "step": 0.1,
-            "inner": 5,
-            "channels": 32,
+            "step": 0.2,
+            "inner": 10,
+            "channels": 24,
             "multipliers": (1, 2),
             "blocks": 1,
             "attention": (4,),
             "dropout": 0.0,
+            "classes": 10,
         }
     )
-    config.data = ConfigDict({"name": "digits", "batch_size": 128, "dequantize": True})
+    config.data = ConfigDict({"name": "digits", "batch_size": 64})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 4e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.995})
-    config.training = ConfigDict({"steps": 1000, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
+    config.training = ConfigDict({"steps": 1500, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
     # None: the system's own solver over all of its levels
     config.sample = ConfigDict({"n": 64, "solver": None, "steps": None})
     return config
