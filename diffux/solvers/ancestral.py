@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
 
 from diffux.noise_level import append_axes
 from diffux.processes import Process
+from diffux.solvers.base import Solver
 
 
 @struct.dataclass
-class Ancestral:
+class Ancestral(Solver):
     """x_s ~ p(x_s | x_t); at the clean end its mode, without noise."""
 
     process: Any
-    order: ClassVar[int | None] = None
-    remembers: ClassVar[str] = "nothing"
-    moves: ClassVar[bool] = True
-
-    def init(self, x):
-        return ()
 
     def step(self, keys, denoise, x, state, *, t, s):
         reverse = self.process.reverse(denoise(x, t), x, s=s, t=t)

@@ -25,12 +25,13 @@ class Solver(Protocol):
     False for a corrector, which stays at its level.
     """
 
-    order: int | None
-    remembers: str
-    moves: bool
+    order: int | None = None
+    remembers: str = "nothing"
+    moves: bool = True
 
     def init(self, x) -> Any:
         """The state before the first step, for x (B, *d)."""
+        return ()
 
     def step(self, keys, denoise: Callable[[Any, NoiseLevel], Prediction], x, state, *, t, s) -> tuple[Any, Any]:
         """x at level s, and the next state, from x (B, *d) at level t; keys () or (B,); levels of shape ()."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from flax import struct
 
@@ -11,13 +11,10 @@ from diffux.solvers.base import Solver
 
 
 @struct.dataclass
-class Composed:
+class Composed(Solver):
     """One solver after the other within each step; the state is a tuple of theirs."""
 
     solvers: tuple[Any, ...]
-    order: ClassVar[int | None] = None
-    remembers: ClassVar[str] = "nothing"
-    moves: ClassVar[bool] = True
 
     def init(self, x):
         return tuple(solver.init(x) for solver in self.solvers)

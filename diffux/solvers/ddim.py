@@ -5,30 +5,26 @@ At eta = 0 it is Euler's method in the variables (x / alpha, sigma / alpha), and
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
 
 from diffux import keys as rng
 from diffux import sde
+from diffux.solvers.base import Solver
 
 
 @struct.dataclass
-class DDIM:
+class DDIM(Solver):
     """x_s = alpha_s x0 + sqrt(sigma_s^2 - std^2) eps + std z (Song et al., 2020, eq. 12)."""
 
     eta: Any
     stochastic: bool = struct.field(pytree_node=False)
-    remembers: ClassVar[str] = "nothing"
-    moves: ClassVar[bool] = True
 
     @property
     def order(self) -> int | None:
         return None if self.stochastic else 1
-
-    def init(self, x):
-        return ()
 
     def step(self, keys, denoise, x, state, *, t, s):
         x0 = denoise(x, t).x0

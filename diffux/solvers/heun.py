@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import jax
 from flax import struct
 
 from diffux import sde
+from diffux.solvers.base import Solver
 
 
 @struct.dataclass
-class Heun:
+class Heun(Solver):
     """A DDIM step, then the same step with the mean of the two noise estimates."""
 
-    order: ClassVar[int | None] = 2
-    remembers: ClassVar[str] = "nothing"
-    moves: ClassVar[bool] = True
-
-    def init(self, x):
-        return ()
+    order = 2
 
     def step(self, keys, denoise, x, state, *, t, s):
         x0 = denoise(x, t).x0

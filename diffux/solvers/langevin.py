@@ -6,7 +6,7 @@ step = eps / sigma_L^2 (Song and Ermon, 2020, alg. 1; the form that both release
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from flax import struct
 from diffux import keys as rng
 from diffux import sde
 from diffux.noise_level import NoiseLevel
+from diffux.solvers.base import Solver
 
 
 def _dynamics(keys, denoise, x, level: NoiseLevel, step, inner: int):
@@ -29,18 +30,13 @@ def _dynamics(keys, denoise, x, level: NoiseLevel, step, inner: int):
 
 
 @struct.dataclass
-class Langevin:
+class Langevin(Solver):
     """Langevin steps that leave the level as it is."""
 
     size: Any
     inner: int = struct.field(pytree_node=False)
     at: str = struct.field(pytree_node=False)
-    order: ClassVar[int | None] = None
-    remembers: ClassVar[str] = "nothing"
-    moves: ClassVar[bool] = False
-
-    def init(self, x):
-        return ()
+    moves = False
 
     def step(self, keys, denoise, x, state, *, t, s):
         if self.at == "t":
@@ -51,18 +47,12 @@ class Langevin:
 
 
 @struct.dataclass
-class AnnealedLangevin:
+class AnnealedLangevin(Solver):
     """Langevin steps at t, then on to s without change of x / alpha; at the clean end E[x_0 | x]."""
 
     size: Any
     inner: int = struct.field(pytree_node=False)
     denoise: bool = struct.field(pytree_node=False)
-    order: ClassVar[int | None] = None
-    remembers: ClassVar[str] = "nothing"
-    moves: ClassVar[bool] = True
-
-    def init(self, x):
-        return ()
 
     def step(self, keys, denoise, x, state, *, t, s):
         x = _dynamics(keys, denoise, x, t, self.size, self.inner)
