@@ -18,6 +18,14 @@ MODULES = [".".join(path.parts).removesuffix(".__init__") for path in FILES if p
 install_import_hook(MODULES, "tests.typechecker.check")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """One cache for data, judges and compiled programs in the whole run, outside the user's own."""
+    path = tmp_path_factory.mktemp("cache")
+    os.environ["DIFFUX_CACHE"] = str(path)
+    return path
+
+
 @pytest.fixture
 def x64():
     """Float64 for the length of a test: closed forms are compared to rounding."""

@@ -1,4 +1,4 @@
-"""One cache for the whole run, outside the user's own, and a network that fails at once."""
+"""A network that fails at once, and processes of our own."""
 
 import os
 import socket
@@ -11,15 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
-def _isolated(cache, monkeypatch):
-    monkeypatch.setenv("DIFFUX_CACHE", str(cache))
-
+def _isolated(monkeypatch):
     def refuse(*_):
         raise AssertionError("the data package went to the network")
 

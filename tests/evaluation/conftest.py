@@ -1,4 +1,4 @@
-"""One cache for the whole run, so that the judge is trained once, and the real digits."""
+"""The real digits."""
 
 import pathlib
 
@@ -8,16 +8,6 @@ import pytest
 from diffux import data
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="session")
-def evaluation_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("evaluation-cache")
-
-
-@pytest.fixture(autouse=True)
-def _isolated(evaluation_cache, monkeypatch):
-    monkeypatch.setenv("DIFFUX_CACHE", str(evaluation_cache))
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ from diffux.evaluation.figures import reference, row
 
 
 @pytest.fixture(scope="module")
-def copies_evaluated(evaluation_cache):
+def copies_evaluated(cache):
     from diffux import data
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFUX_CACHE", str(evaluation_cache))
+        patch.setenv("DIFFUX_CACHE", str(cache))
         images = data.arrays(data.load("digits"))["image"] / np.float32(255)
         return evaluation.evaluate(images[np.random.default_rng(0).permutation(len(images))[:512]], "digits")
 

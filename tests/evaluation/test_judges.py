@@ -69,7 +69,7 @@ def test_a_cache_that_cannot_be_written_is_told(quick):
         judges.judge("digits")
 
 
-def test_two_processes_train_one_judge_at_once(tmp_path, evaluation_cache):
+def test_two_processes_train_one_judge_at_once(tmp_path, cache):
     code = """
 import sys, pathlib
 from diffux.evaluation import judges, recipes

@@ -35,9 +35,8 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    cache = str(tmp_path_factory.mktemp("cache"))
-    return os.environ | {"DIFFUX_CACHE": cache, "JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "COLUMNS": "100"}
+def environment(cache):
+    return os.environ | {"DIFFUX_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "COLUMNS": "100"}
 
 
 @pytest.fixture

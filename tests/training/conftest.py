@@ -38,14 +38,6 @@ class Tiny(nn.Module):
         return nn.Conv(x.shape[-1], (3, 3))(h)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    """A cache of the tests' own for data and compiled programs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFUX_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setattr(diffux.systems.ddpm, "UNet", Tiny)
