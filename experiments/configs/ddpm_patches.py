@@ -28,5 +28,5 @@ def get_config():
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})
     config.training = ConfigDict({"steps": 1200, "log_every": 50, "sample_every": 400, "checkpoint_every": 400})
-    config.sample = ConfigDict({"n": 64, "solver": "ddim", "steps": 50})
+    config.sample = ConfigDict({"n": 64, "solver": "ancestral", "steps": 100})
     return config

@@ -23,7 +23,7 @@ def get_config():
             "channels": 24,
             "multipliers": (1, 2),
             "blocks": 1,
-            "attention": (4,),
+            "attention": (),
             "dropout": 0.0,
             "classes": 10,
         }
