@@ -1,9 +1,14 @@
 """NCSN on 8x8 handwritten digits: geometric noise levels and annealed Langevin dynamics.
 
   python experiments/train.py --config experiments/configs/ncsn_digits.py --workdir runs/ncsn_digits
+  python experiments/evaluate.py --workdir runs/ncsn_digits
 
-The numbers follow the four techniques of Song and Ermon (2020): sigma_max is about the largest distance between two
-digits (in [0, 1] pixels), and the ratio of neighbouring levels lets their norms overlap in 64 dimensions.
+115 s on 2 CPU cores, 11 s to the first step. 512 samples by annealed Langevin (24 levels, 10 steps each): 93.9 %
+recognisable, Frechet 1.13 (360 held-out images: 96.9 % and 0.92), class shares 8.8 to 10.9 %, nearest train 2.16. By DDIM with
+50 steps: 87.3 % and 2.08.
+
+The numbers follow the techniques of Song and Ermon (2020): sigma_max is a little above the largest distance between two
+digits (4.8 in [0, 1] pixels), and the ratio of neighbouring levels lets their norms overlap in 64 dimensions.
 """
 
 from ml_collections import ConfigDict

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux import grids, processes, schedules, sde, solvers
+from diffux import Prediction, grids, processes, schedules, sde, solvers
 from diffux.keys import noise, sample_keys
 from diffux.noise_level import NoiseLevel
 from diffux.processes import Gaussian
@@ -83,6 +83,14 @@ def test_a_start_without_signal_is_a_ddim_step(name):
     assert np.all(np.isfinite(x))
     x = walk(DETERMINISTIC[name](), Point(MEAN), grids.uniform()(schedule, 2), jnp.asarray([[0.4, -0.8]]))
     np.testing.assert_allclose(x[0], MEAN, rtol=1e-10)
+
+
+def test_heun_does_not_amplify_a_wrong_estimate_near_pure_noise():
+    """An x0_hat off by 0.2 near t = 1, on a chain that begins at alpha = 5e-5: with |x0_hat| <= 0.5 the walk stays there."""
+    levels = grids.discrete(1000)(schedules.from_betas(schedules.cosine_betas()), 25)
+    wrong = lambda x, level, cond: Prediction(jnp.full_like(x, 0.3) + 0.2 * jnp.sign(0.97 - level.t))  # noqa: E731
+    walked = solvers.sample(sample_keys(0, 0, 1), wrong, solvers.heun(), levels, jnp.zeros((1, 1)), save=25)
+    assert np.abs(walked.trajectory).max() < 0.6
 
 
 def test_heun_golden():
