@@ -36,6 +36,3 @@ def heun() -> Heun:
     Steps that end at sigma = 0, or over which alpha grows fourfold or more (from alpha = 0, say), are DDIM steps.
     """
     return Heun()
-
-
-
