@@ -71,6 +71,11 @@ def log_snr(start: float = 1.0, end: float = 1e-3) -> LogSNR:
     return LogSNR(start, end)
 
 
+def exponential(start: float = 1.0, end: float = 1e-3) -> LogSNR:
+    """log(sigma / alpha) uniform from t = start to t = end, then clean: `log_snr` under the name k-diffusion gives it."""
+    return log_snr(start, end)
+
+
 @struct.dataclass
 class Karras:
     """sigma^(1/rho) uniform between two times."""
@@ -148,13 +153,19 @@ def given(t) -> Given:
     return Given(tuple(t.tolist()))
 
 
-def check(levels: NoiseLevel) -> None:
-    """Refuse levels that are not one decreasing path: ValueError names the first place that rises."""
-    noise = np.asarray(levels.sigma) / np.maximum(np.asarray(levels.alpha), 1e-30)
+def check(levels: NoiseLevel, ascending: bool = False) -> None:
+    """Refuse levels that are not one path, falling in noise or `ascending`: ValueError names the first place that turns."""
+    noise = np.asarray(levels.sigma, np.float64) / np.maximum(np.asarray(levels.alpha, np.float64), 1e-30)
     if noise.ndim != 1 or noise.size < 2:
         raise ValueError(f"sampling needs levels of shape (steps + 1,) with at least 1 step, got shape {noise.shape}")
-    rises = np.flatnonzero(~(np.diff(noise) < 0))
-    if rises.size:
-        i = int(rises[0])
-        raise ValueError(f"sampling needs levels of strictly decreasing noise, got sigma / alpha = {noise[i]:.4g} "
-                         f"followed by {noise[i + 1]:.4g} at step {i}")  # fmt: skip
+    turns = np.flatnonzero(~(np.diff(noise) > 0 if ascending else np.diff(noise) < 0))
+    if turns.size:
+        i, way = int(turns[0]), "increasing" if ascending else "decreasing"
+        hint = "; grids.ascending(levels) turns a sampling grid round" if ascending else ""
+        raise ValueError(f"this solver needs levels of strictly {way} noise, got sigma / alpha = {noise[i]:.4g} "
+                         f"followed by {noise[i + 1]:.4g} at step {i}{hint}")  # fmt: skip
+
+
+def ascending(levels: NoiseLevel) -> NoiseLevel:
+    """A sampling grid's levels (n + 1,) from the cleanest to the noisiest, for `ddim_inversion`."""
+    return NoiseLevel(*(field[::-1] for field in levels))

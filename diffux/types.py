@@ -58,6 +58,11 @@ def as_part(value: Any) -> Any:
     return part(value) if isinstance(value, types.FunctionType | functools.partial) else value
 
 
+def is_part(value: Any) -> bool:
+    """Whether `value` is a pytree node (a part, a dataclass of parts, a `jax.tree_util.Partial`) and no plain object."""
+    return not jax.tree_util.all_leaves([value])
+
+
 class Prediction(NamedTuple):
     """What a denoiser believes: `x0` is E[x_0 | x_t], shape (B, *d) (logits (B, *d, K) for categorical data);
     `variance` is improved DDPM's raw interpolation v (0 is the posterior variance, 1 the upper one)."""

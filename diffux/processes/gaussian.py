@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from diffux.distributions import Normal
 from diffux.noise_level import NoiseLevel
-from diffux.types import Prediction, Schedule
+from diffux.types import Cond, Denoiser, Prediction, Schedule
 
-Variance = Callable[[Any, Any, Any], Any]
-"""(posterior variance, transition variance, prediction.variance) -> variance of p(x_s | x_t)."""
+Variance = Callable[..., Any]
+"""(posterior variance, transition variance, prediction.variance, s, t) -> variance of p(x_s | x_t)."""
 
 
 @struct.dataclass
 class Posterior:
     """The posterior's variance, optimal for point data."""
 
-    def __call__(self, lower, upper, v):
+    def __call__(self, lower, upper, v, s, t):
         return lower
 
 
@@ -28,7 +30,7 @@ class Posterior:
 class Upper:
     """The transition's variance, optimal for x_0 ~ N(0, I)."""
 
-    def __call__(self, lower, upper, v):
+    def __call__(self, lower, upper, v, s, t):
         return upper
 
 
@@ -38,13 +40,27 @@ class Interpolated:
 
     floor: Any
 
-    def __call__(self, lower, upper, v):
+    def __call__(self, lower, upper, v, s, t):
         if v is None:
             raise ValueError("interpolated variance needs prediction.variance, got None: use a network with a variance "
                              "output, or the variances posterior() or upper()")  # fmt: skip
         # the first step's posterior variance is 0: its logarithm is replaced by that of the second step
         lower = jnp.maximum(lower, self.floor)
         return jnp.exp(v * jnp.log(jnp.maximum(upper, self.floor)) + (1 - v) * jnp.log(lower))
+
+
+@struct.dataclass
+class Analytic:
+    """The posterior's variance plus what the uncertainty of x_0 adds to it."""
+
+    times: Any
+    gamma: Any
+    most: Any
+
+    def __call__(self, lower, upper, v, s, t):
+        gamma = jnp.interp(t.t, jnp.asarray(self.times), jnp.asarray(self.gamma))
+        uncertainty = jnp.clip((t.sigma / t.alpha) ** 2 * (1 - gamma), 0, self.most)  # of x_0 given x_t, a dimension
+        return lower + (s.alpha * upper / t.sigma**2) ** 2 * uncertainty
 
 
 def posterior() -> Posterior:
@@ -62,6 +78,35 @@ def interpolated(schedule: Schedule, steps: int) -> Interpolated:
     process = Gaussian(schedule)
     _, variance, _ = process._bridge(schedule(1 / steps), schedule(2 / steps))
     return Interpolated(variance)
+
+
+def analytic(times, gamma, most: float = 1.0) -> Analytic:
+    """The optimal isotropic variance, from Gamma(t) = E |eps_hat(x_t)|^2 / d at `times` (k,) (Bao et al., 2022, theorem 1).
+
+    `noise_norms` estimates Gamma. `most` bounds the variance of x_0 given x_t: 1 for data in [-1, 1]. Between the times
+    Gamma is interpolated. Raises ValueError unless times rise and gamma has their shape and is positive.
+    """
+    times, gamma = np.asarray(times, np.float64), np.asarray(gamma, np.float64)
+    if times.ndim != 1 or times.shape != gamma.shape or not np.all(np.diff(times) > 0) or not np.all(gamma >= 0):
+        raise ValueError(f"analytic needs rising times and as many norms of at least 0, got shapes {times.shape} and {gamma.shape}")
+    dtype = jnp.result_type(float)
+    return Analytic(jnp.asarray(times, dtype), jnp.asarray(gamma, dtype), most)
+
+
+def noise_norms(key, denoise: Denoiser, process: Gaussian, x0, times, cond: Cond = {}):  # noqa: B006 - never mutated
+    """Gamma(t) = E |eps_hat(x_t)|^2 / d at `times` (k,), by one draw of x_t for each of x0 (B, *d) (Bao et al., 2022, eq. 9).
+
+    At most 1 in theory; the estimate is cut there.
+    """
+
+    def norm(pair):
+        key, t = pair
+        level = process.schedule(t)
+        x = process.marginal(x0, level).sample(key)
+        return jnp.mean(((x - level.alpha * denoise(x, level, cond).x0) / level.sigma) ** 2)
+
+    times = jnp.asarray(times, x0.dtype)
+    return jnp.minimum(jax.lax.map(norm, (jax.random.split(key, times.shape[0]), times)), 1)
 
 
 @struct.dataclass
@@ -101,7 +146,7 @@ class Gaussian:
     def reverse(self, prediction: Prediction, x, *, s: NoiseLevel, t: NoiseLevel) -> Normal:
         """p(x_s | x_t): the posterior at the predicted x_0, with this process's variance (Ho et al., 2020, eq. 11)."""
         mean, lower, upper = self._step(prediction.x0, x, s.like(x), t.like(x))
-        return Normal(mean, jnp.sqrt(self.variance(lower, upper, prediction.variance)))
+        return Normal(mean, jnp.sqrt(self.variance(lower, upper, prediction.variance, s.like(x), t.like(x))))
 
     @staticmethod
     def _bridge(s: NoiseLevel, t: NoiseLevel):

@@ -1,10 +1,31 @@
 """Solvers: how to walk back, one step from a level t to a cleaner level s at a time."""
 
+from diffux.solvers.adams import deis, ipndm, lms
 from diffux.solvers.ancestral import ancestral
-from diffux.solvers.base import Sampled, Solver, sample, segment
+from diffux.solvers.base import Sampled, Solver, sample
+from diffux.solvers.churn import churn, dpm2_ancestral, edm_heun, renoise
 from diffux.solvers.compose import compose
-from diffux.solvers.ddim import ddim
+from diffux.solvers.ddim import ddim, ddim_inversion, euler, euler_ancestral
+from diffux.solvers.dpm_solver import dpm2, dpm_solver
+from diffux.solvers.dpm_solver_pp import (
+    dpm_solver_pp_2m,
+    dpm_solver_pp_2s,
+    dpm_solver_pp_3m,
+    sde_dpm_solver_pp_2m,
+    sde_dpm_solver_pp_3m,
+)
 from diffux.solvers.heun import heun
-from diffux.solvers.langevin import annealed_langevin, langevin
+from diffux.solvers.langevin import annealed_langevin, langevin, snr_langevin
+from diffux.solvers.pndm import plms, pndm
+from diffux.solvers.probability_flow import probability_flow
+from diffux.solvers.replace import replace
+from diffux.solvers.reverse_sde import euler_maruyama, reverse_diffusion
+from diffux.solvers.start import start
+from diffux.solvers.unipc import unipc
 
-__all__ = ["Sampled", "Solver", "ancestral", "annealed_langevin", "compose", "ddim", "heun", "langevin", "sample", "segment"]
+__all__ = [
+    "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "compose", "ddim", "ddim_inversion", "deis", "dpm2",
+    "dpm2_ancestral", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s", "dpm_solver_pp_3m", "edm_heun", "euler",
+    "euler_ancestral", "euler_maruyama", "heun", "ipndm", "langevin", "lms", "plms", "pndm", "probability_flow", "renoise",
+    "replace", "reverse_diffusion", "sample", "sde_dpm_solver_pp_2m", "sde_dpm_solver_pp_3m", "snr_langevin", "start", "unipc",
+]  # fmt: skip

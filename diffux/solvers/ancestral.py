@@ -28,6 +28,9 @@ def ancestral(process: Process) -> Ancestral:
     """x_s ~ p(x_s | x_t), with the reverse variance that `process` carries; stochastic, one evaluation a step.
 
     On a sub-sequence of a chain it is DDPM with the adapted betas (Ho et al., 2020, alg. 2; Nichol and Dhariwal, 2021,
-    sec. 4). The last step, to sigma = 0, returns the mean (DDPM's "z = 0 at t = 1").
+    sec. 4); with the variance `processes.analytic` it is Analytic-DPM. The last step, to sigma = 0, returns the mean (DDPM's
+    "z = 0 at t = 1"). Raises ValueError for what is not a process.
     """
+    if not isinstance(process, Process):
+        raise ValueError(f"ancestral needs a process, which has reverse kernels, got {type(process).__name__}")
     return Ancestral(process)

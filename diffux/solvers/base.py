@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from diffux import grids
+from diffux import grids, sde
 from diffux import keys as rng
 from diffux.denoisers import bind
 from diffux.noise_level import NoiseLevel
-from diffux.types import Cond, Denoiser, Prediction
+from diffux.types import Cond, Denoiser, Prediction, Schedule, is_part
 
 
 @runtime_checkable
@@ -22,15 +22,19 @@ class Solver(Protocol):
 
     `order` is the declared order of convergence of a deterministic solver, None for a stochastic one. `remembers` says
     what the state holds: "nothing", "predictions" or "x"; a transform that moves x cannot follow the last. `moves` is
-    False for a corrector, which stays at its level.
+    False for a corrector, which stays at its level. `ascends` is True for a solver that walks from clean to noisy.
     """
 
     order: int | None = None
     remembers: str = "nothing"
     moves: bool = True
+    ascends: bool = False
 
-    def init(self, x) -> Any:
-        """The state before the first step, for x (B, *d)."""
+    def init(self, x, levels: NoiseLevel) -> Any:
+        """The state before the first step, for x (B, *d) and the levels (n + 1,) of the whole walk.
+
+        Raises ValueError for levels that the solver cannot walk.
+        """
         return ()
 
     def step(self, keys, denoise: Callable[[Any, NoiseLevel], Prediction], x, state, *, t, s) -> tuple[Any, Any]:
@@ -53,12 +57,17 @@ def sample(
     x: Float[Array, "b *d"],
     cond: Cond = {},  # noqa: B006 - never mutated
     save: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Sampled:
-    """Walk `x` (B, *d) down the levels (n + 1,) in one `lax.scan` over consecutive pairs (t, s).
+    """Walk `x` (B, *d) along the levels (n + 1,): one compiled program, one `lax.scan` over consecutive pairs (t, s).
 
     keys: one key (), or a key a sample (B,) from `keys.sample_keys`, which makes sample n independent of the batch.
     save: how many states to keep, evenly spaced and ending with the last; memory is proportional to it.
-    Raises ValueError for levels that do not decrease, and for a `save` outside 1 .. n (levels known ahead only).
+    progress: `progress(done, steps)` is called between about twenty equal pieces of the walk; not under `jit`.
+    A denoiser that is a pytree (a part, `jax.tree_util.Partial`, what `systems.denoiser` returns) is an argument of the
+    program, which a second call does not compile again; a plain function is a closure, compiled at each call.
+    Raises ValueError for levels that do not decrease (do not rise, for a solver that ascends), and for a `save` outside
+    1 .. n; under `jit` the levels are not looked at.
 
     Example:
         >>> from diffux import grids, keys, schedules, solvers
@@ -67,24 +76,33 @@ def sample(
         >>> sample(keys.sample_keys(0, 0, 1), point, solvers.ddim(), levels, jnp.ones((1, 2))).x.tolist()
         [[3.0, 3.0]]
     """
+    if not solver.moves:
+        raise ValueError(f"{type(solver).__name__} corrects at one level and does not walk: compose it with a predictor, "
+                         "as in compose(ddim(), langevin())")  # fmt: skip
     if not any(isinstance(field, jax.core.Tracer) for field in levels):
-        grids.check(levels)
+        grids.check(levels, ascending=solver.ascends)
     n = levels.t.shape[0] - 1
     if save is not None and not 1 <= save <= n:
         raise ValueError(f"save keeps between 1 and {n} states of a walk of {n} steps, got {save}")
+    levels = NoiseLevel(*(jnp.asarray(field, x.dtype) for field in levels))
+    state = solver.init(x, levels)
     frames = None if save is None else jnp.zeros((save, *x.shape), x.dtype)
-    x, frames, state = segment(keys, bind(denoise, cond), solver, levels, x, solver.init(x), frames, total=n)
+    if is_part(denoise):
+        run = lambda *rest: _piece(denoise, *rest)  # noqa: E731
+    else:
+        run = jax.jit(lambda *rest: _walk(denoise, *rest))  # a cache of its own, which goes with the closure
+    for start, stop in _pieces(n, 1 if progress is None else 20):
+        piece = levels if stop - start == n else NoiseLevel(*(field[start : stop + 1] for field in levels))
+        x, frames, state = run(cond, keys, solver, piece, x, state, frames, start, n)
+        if progress is not None:
+            jax.block_until_ready(x)
+            progress(stop, n)
     return Sampled(x, frames, state)
 
 
-def segment(keys, denoise, solver: Solver, levels: NoiseLevel, x, state, frames=None, *, start=0, total=None):
-    """The steps `start`, ... of a walk of `total`: the body of `sample`, for a caller that runs it in pieces.
-
-    levels (m + 1,) are those of the piece; frames (f, B, *d) is the trajectory so far, or None. Returns (x, frames, state).
-    """
-    n = levels.t.shape[0] - 1
-    total = n if total is None else total
-    levels = jax.tree.map(lambda field: jnp.asarray(field, x.dtype), levels)
+def _walk(denoise, cond, keys, solver, levels, x, state, frames, start, total):
+    """The steps `start`, ... of a walk of `total`; levels (m + 1,) are those of the piece, frames the trajectory so far."""
+    denoise = bind(denoise, cond)
 
     def body(carry, step):
         x, frames, state = carry
@@ -94,9 +112,19 @@ def segment(keys, denoise, solver: Solver, levels: NoiseLevel, x, state, frames=
             frames = _save(frames, x, index, total)
         return (x, frames, state), None
 
-    pairs = (jnp.arange(n) + start, NoiseLevel(*(f[:-1] for f in levels)), NoiseLevel(*(f[1:] for f in levels)))
-    (x, frames, state), _ = jax.lax.scan(body, (x, frames, state), pairs)
-    return x, frames, state
+    indices = jnp.arange(levels.t.shape[0] - 1) + start
+    pairs = (indices, NoiseLevel(*(f[:-1] for f in levels)), NoiseLevel(*(f[1:] for f in levels)))
+    return jax.lax.scan(body, (x, frames, state), pairs)[0]
+
+
+_piece = jax.jit(_walk)
+
+
+def _pieces(steps: int, most: int) -> list[tuple[int, int]]:
+    """Bounds of at most `most` pieces of a walk, equal in length where a divisor allows, so that one program serves all."""
+    count = next((n for n in range(min(most, steps), max(min(most, steps) // 2, 1), -1) if steps % n == 0), 0)
+    length = steps // count if count else -(-steps // min(most, steps))
+    return [(start, min(start + length, steps)) for start in range(0, steps, length)]
 
 
 def _save(frames, x, index, total):
@@ -105,3 +133,51 @@ def _save(frames, x, index, total):
     slot = ((index + 1) * count) // total - 1
     due = ((index + 1) * count) // total > (index * count) // total
     return frames.at[jnp.where(due, slot, count)].set(x, mode="drop")
+
+
+# --- what several solvers share --------------------------------------------------------------------------------------
+
+
+def ddim_step(x0, x, t: NoiseLevel, s: NoiseLevel):
+    """alpha_s x0 + sigma_s eps, with eps = (x - alpha_t x0) / sigma_t: the flow from t to s were x0 constant."""
+    return s.alpha * x0 + s.sigma * sde.epsilon(x0, x, t)
+
+
+def transfer(x, eps, t: NoiseLevel, s: NoiseLevel):
+    """(alpha_s / alpha_t) x + (sigma_s - sigma_t alpha_s / alpha_t) eps: the DDIM step by the noise estimate, for alpha_t > 0
+    (Liu et al., 2022, eq. 11)."""
+    ratio = s.alpha / t.alpha
+    return ratio * x + (s.sigma - ratio * t.sigma) * eps
+
+
+def steep(t: NoiseLevel, s: NoiseLevel):
+    """Whether x / alpha is no place to integrate in from t to s: alpha = 0, or a growth of alpha of fourfold or more.
+
+    There a slope taken inside the step multiplies the network's error by alpha_s / alpha_t, so a DDIM step stands in.
+    """
+    return s.alpha >= 4 * t.alpha
+
+
+def level_at(schedule: Schedule, half_log_snr) -> NoiseLevel:
+    """The level of `schedule` at which log(alpha / sigma) is `half_log_snr`."""
+    return schedule(schedule.inverse(2 * half_log_snr))
+
+
+def need_schedule(solver: str, schedule) -> None:
+    """Refuse what is not a schedule of a Gaussian process: ValueError says what came and which solvers fit."""
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f"{solver} needs the schedule of a Gaussian process, which has levels between the grid's, got "
+                         f"{type(schedule).__name__}; solvers that need none: ddim, heun, dpm_solver_pp_2m, unipc")  # fmt: skip
+
+
+def need_order(solver: str, order: int, most: int) -> int:
+    """Refuse an order that the solver's history does not hold."""
+    if order not in range(1, most + 1):
+        raise ValueError(f"{solver} has the orders 1 to {most}, got {order}")
+    return int(order)
+
+
+def need_one_of(solver: str, name: str, value, fits: tuple) -> None:
+    """Refuse a variant that does not exist."""
+    if value not in fits:
+        raise ValueError(f"{solver} has {name} {' or '.join(map(repr, fits))}, got {value!r}")

@@ -16,8 +16,12 @@ class Composed(Solver):
 
     solvers: tuple[Any, ...]
 
-    def init(self, x):
-        return tuple(solver.init(x) for solver in self.solvers)
+    @property
+    def remembers(self) -> str:
+        return max((solver.remembers for solver in self.solvers), key=("nothing", "predictions", "x").index)
+
+    def init(self, x, levels):
+        return tuple(solver.init(x, levels) for solver in self.solvers)
 
     def step(self, keys, denoise, x, state, *, t, s):
         states = []
@@ -44,5 +48,8 @@ def compose(*solvers: Solver) -> Composed:
     for solver in solvers:
         if solver.remembers == "x" and len(solvers) > 1:
             raise ValueError(f"compose cannot move x beside {type(solver).__name__}, which remembers it; "
-                             "predictors that fit: ddim, heun, ancestral")  # fmt: skip
+                             "predictors that fit: ddim, heun, ancestral, dpm_solver, dpm_solver_pp_2m, "
+                             "unipc(corrector=False)")  # fmt: skip
+        if solver.ascends:
+            raise ValueError(f"compose walks from noise to data, and {type(solver).__name__} walks the other way")
     return Composed(tuple(solvers))

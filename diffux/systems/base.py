@@ -13,15 +13,14 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Key
 
-from diffux import grids, parameterizations, schedules
 from diffux import keys as rng
+from diffux import parameterizations, schedules
 from diffux.codecs import pixels
 from diffux.conditions import unconditional
-from diffux.denoisers import as_denoiser, bind, chain
+from diffux.denoisers import as_denoiser, chain
 from diffux.networks.initialize import initialize
-from diffux.solvers import Sampled, Solver
-from diffux.solvers.base import segment
-from diffux.types import Cond, Denoiser, PyTree
+from diffux.solvers import Sampled, Solver, sample
+from diffux.types import Cond, PyTree
 
 
 @struct.dataclass
@@ -65,16 +64,27 @@ def init(key, system: System, batch, frozen: Mapping[str, PyTree] = {}) -> Varia
     return Variables({"network": initialize(key, system.network, x, jnp.zeros(x.shape[:1], x.dtype), cond)}, frozen)
 
 
-def denoiser(system: System, variables: Variables, train: bool = False, dropout_key=None) -> Denoiser:
+@struct.dataclass
+class Model:
+    """A network with its variables as a denoiser, and a pytree: weights are arguments of the compiled sampler."""
+
+    network: nn.Module = struct.field(pytree_node=False)
+    parameterization: Any
+    params: Mapping[str, PyTree]
+    guidance: tuple[Any, ...] = ()
+    dropout_key: Any = None
+    train: bool = struct.field(pytree_node=False, default=False)
+
+    def __call__(self, x, level, cond):
+        rngs = None if self.dropout_key is None else {"dropout": self.dropout_key}
+        apply = functools.partial(self.network.apply, {"params": self.params["network"]}, train=self.train, rngs=rngs)
+        return chain(as_denoiser(apply, self.parameterization), *self.guidance)(x, level, cond)
+
+
+def denoiser(system: System, variables: Variables, train: bool = False, dropout_key=None) -> Model:
     """The system's denoiser with its variables bound; EMA weights, where there are any, unless `train`."""
     params = variables.params if train or variables.ema is None else variables.ema
-    return _denoiser(system.network, system.parameterization, params, train, dropout_key)
-
-
-def _denoiser(network, parameterization, params, train=False, dropout_key=None) -> Denoiser:
-    rngs = None if dropout_key is None else {"dropout": dropout_key}
-    apply = functools.partial(network.apply, {"params": params["network"]}, train=train, rngs=rngs)
-    return as_denoiser(apply, parameterization)
+    return Model(system.network, system.parameterization, params, dropout_key=dropout_key, train=train)
 
 
 def loss(key, system: System, variables: Variables, batch, state, train: bool = True):
@@ -116,41 +126,18 @@ def generate(
     shape, steps = tuple(shape), system.steps if steps is None else steps
     cond = _check_cond(system, cond, shape[0])
     levels = (system.grid if grid is None else grid)(system.process.schedule, steps)
-    grids.check(levels)
-    if save is not None and not 1 <= save <= steps:
-        raise ValueError(f"save keeps between 1 and {steps} states of a walk of {steps} steps, got {save}")
     solver = system.solver if solver is None else solver
     guidance = system.guidance if guidance is None else tuple(guidance)
-    params = variables.params if variables.ema is None else variables.ema
-    x, state, frames = _begin(system.process, solver, rng.fold_in(keys, 0), shape, save)
-    model = (system.parameterization, guidance, solver, params, rng.fold_in(keys, 1), cond)
-    for start, stop in _pieces(steps, 1 if progress is None else 20):
-        piece = jax.tree.map(lambda field, a=start, b=stop: field[a : b + 1], levels)
-        x, frames, state = _walk(system.network, *model, piece, x, state, frames, start, steps)
-        if progress is not None:
-            jax.block_until_ready(x)
-            progress(stop, steps)
+    model = denoiser(system, variables).replace(guidance=guidance)
+    x = _prior(system.process, rng.fold_in(keys, 0), shape)
+    x, trajectory, state = sample(rng.fold_in(keys, 1), model, solver, levels, x, cond, save, progress)
     decode = functools.partial(system.codec.decode, variables.frozen, cond=cond)
-    return Sampled(decode(x), None if frames is None else jax.vmap(decode)(frames), state)
+    return Sampled(decode(x), None if trajectory is None else jax.vmap(decode)(trajectory), state)
 
 
-@functools.partial(jax.jit, static_argnames=("shape", "save"))
-def _begin(process, solver, keys, shape, save):
-    x = process.prior(shape).sample(keys)
-    return x, solver.init(x), None if save is None else jnp.zeros((save, *shape), x.dtype)
-
-
-@functools.partial(jax.jit, static_argnames=("network",))
-def _walk(network, parameterization, guidance, solver, params, keys, cond, levels, x, state, frames, start, total):
-    denoise = bind(chain(_denoiser(network, parameterization, params), *guidance), cond)
-    return segment(keys, denoise, solver, levels, x, state, frames, start=start, total=total)
-
-
-def _pieces(steps: int, most: int) -> list[tuple[int, int]]:
-    """Bounds of at most `most` pieces of a walk, equal in length where a divisor allows, so that one program serves all."""
-    count = next((n for n in range(min(most, steps), max(min(most, steps) // 2, 1), -1) if steps % n == 0), 0)
-    length = steps // count if count else -(-steps // min(most, steps))
-    return [(start, min(start + length, steps)) for start in range(0, steps, length)]
+@functools.partial(jax.jit, static_argnames=("shape",))
+def _prior(process, keys, shape):
+    return process.prior(shape).sample(keys)
 
 
 def validate(system: System) -> None:

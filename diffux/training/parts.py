@@ -68,8 +68,8 @@ def _build(name) -> Callable:
     return importlib.import_module(f"diffux.systems.{name}").build
 
 
-# `langevin` corrects at one level, and the others take solvers: none walks by itself.
-_NOT_ALONE = frozenset({"compose", "sample", "segment", "langevin"})
+# The first two correct at one level, and the third walks up: none goes from noise to data by itself.
+_NOT_ALONE = frozenset({"langevin", "snr_langevin", "ddim_inversion", "compose"})
 
 
 def _solvers() -> dict[str, Callable]:

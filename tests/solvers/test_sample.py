@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffux import grids, guidance, schedules, solvers
-from diffux.denoisers import bind, chain
+from diffux.denoisers import chain
 from diffux.keys import noise, sample_keys
 from diffux.processes import Gaussian
 from tests.oracles import GaussianData, Point
@@ -48,17 +48,16 @@ def test_trajectory_is_even_and_ends_at_the_sample():
             run(bad)
 
 
-def test_pieces_make_the_whole():
-    """`segment` in two pieces is `sample` in one, noise included."""
-    levels, keys, x = grids.uniform()(schedules.linear(), 7), sample_keys(0, 0, 3), jnp.ones((3, 2))
-    solver, denoise = solvers.ddim(1.0), gaussian()
-    whole = solvers.sample(keys, denoise, solver, levels, x, save=3)
-    frames, state = jnp.zeros((3, 3, 2)), ()
-    for a, b in ((0, 3), (3, 7)):
-        piece = jax.tree.map(lambda f, a=a, b=b: f[a : b + 1], levels)
-        x, frames, state = solvers.segment(keys, bind(denoise, {}), solver, piece, x, state, frames, start=a, total=7)
-    np.testing.assert_array_equal(x, whole.x)
-    np.testing.assert_array_equal(frames, whole.trajectory)
+@pytest.mark.parametrize("steps", [7, 40])
+def test_a_walk_with_progress_is_the_walk(steps):
+    """Pieces with a report between them give the same x, frames and state, noise included."""
+    levels, keys, x = grids.uniform()(schedules.linear(), steps), sample_keys(0, 0, 3), jnp.ones((3, 2))
+    for solver in (solvers.ddim(1.0), solvers.sde_dpm_solver_pp_2m(), solvers.unipc()):
+        seen = []
+        whole = solvers.sample(keys, gaussian(), solver, levels, x, save=3)
+        pieces = solvers.sample(keys, gaussian(), solver, levels, x, save=3, progress=lambda done, n: seen.append((done, n)))  # noqa: B023
+        assert seen[-1] == (steps, steps) and len(seen) == min(steps, 20) and seen == sorted(seen)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), pieces, whole)
 
 
 def test_one_program_for_fresh_solvers_and_other_numbers():
