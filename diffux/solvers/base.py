@@ -170,6 +170,12 @@ def need_schedule(solver: str, schedule) -> None:
                          f"{type(schedule).__name__}; solvers that need none: ddim, heun, dpm_solver_pp_2m, unipc")  # fmt: skip
 
 
+def need_signal(solver: str, levels: NoiseLevel) -> None:
+    """Refuse a walk from alpha = 0, where the solver's own variables do not exist; levels under `jit` are not looked at."""
+    if not isinstance(levels.alpha, jax.core.Tracer) and levels.alpha[0] == 0:
+        raise ValueError(f"{solver} cannot start where alpha = 0; solvers that fit: ddim, ancestral, heun, dpm_solver_pp_2m, unipc")
+
+
 def need_order(solver: str, order: int, most: int) -> int:
     """Refuse an order that the solver's history does not hold."""
     if order not in range(1, most + 1):

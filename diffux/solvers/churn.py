@@ -36,7 +36,7 @@ class Churn(Solver):
         gamma = jnp.where((self.low <= rho) & (rho <= self.high), state, 0)
         up = level_at(self.schedule, t.half_log_snr - jnp.log1p(gamma))
         up = jax.tree.map(lambda a, b: jnp.where(gamma > 0, a, b).astype(x.dtype), up, t)
-        ratio = up.alpha / t.alpha
+        ratio = jnp.where(gamma > 0, up.alpha / t.alpha, 1)
         std = jnp.sqrt(jnp.maximum((up.sigma - ratio * t.sigma) * (up.sigma + ratio * t.sigma), 0))
         x = ratio * x + self.noise * std * rng.noise(rng.fold_in(keys, 0), x.shape, x.dtype)
         x, _ = self.solver.step(rng.fold_in(keys, 1), denoise, x, (), t=up, s=s)

@@ -10,7 +10,7 @@ import numpy as np
 from flax import struct
 
 from diffux.noise_level import append_axes
-from diffux.solvers.base import Solver, ddim_step, level_at, need_one_of, need_schedule
+from diffux.solvers.base import Solver, ddim_step, level_at, need_one_of, need_schedule, need_signal
 from diffux.types import Schedule
 
 _METHODS = {"dopri5": ("Dopri5", 6), "tsit5": ("Tsit5", 6), "dopri8": ("Dopri8", 13), "bosh3": ("Bosh3", 3)}
@@ -29,9 +29,7 @@ class ProbabilityFlow(Solver):
     max_steps: int = struct.field(pytree_node=False)
 
     def init(self, x, levels):
-        if not isinstance(levels.alpha, jax.core.Tracer) and levels.alpha[0] == 0:
-            raise ValueError("probability_flow cannot start where alpha = 0, as x / alpha does not exist there; "
-                             "solvers that fit: ddim, dpm_solver_pp_2m, unipc")  # fmt: skip
+        need_signal("probability_flow", levels)
         return jnp.zeros(x.shape[0], jnp.int32)
 
     def step(self, keys, denoise, x, state, *, t, s):

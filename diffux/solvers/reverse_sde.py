@@ -9,7 +9,7 @@ from flax import struct
 
 from diffux import keys as rng
 from diffux import sde
-from diffux.solvers.base import Solver, need_schedule
+from diffux.solvers.base import Solver, need_schedule, need_signal
 from diffux.types import Schedule
 
 
@@ -45,6 +45,10 @@ class EulerMaruyama(Solver):
     def order(self) -> int | None:
         return None if self.stochastic else 1
 
+    def init(self, x, levels):
+        need_signal("euler_maruyama", levels)
+        return ()
+
     def step(self, keys, denoise, x, state, *, t, s):
         x0 = denoise(x, t).x0
         f, g2 = sde.coefficients(self.schedule, t.t)
@@ -59,8 +63,8 @@ def euler_maruyama(schedule: Schedule, noise: float = 1.0) -> EulerMaruyama:
     """Euler-Maruyama in t on the reverse SDE (Song et al., 2021, eq. 6), with any share of its noise.
 
     noise = 1 is the reverse SDE, 0 the probability flow by Euler's method in t, of order 1 (structure: it draws nothing).
-    One evaluation a step. The last step, to sigma = 0, is x0_hat. Raises ValueError for what is not a schedule and for
-    noise < 0.
+    One evaluation a step. The last step, to sigma = 0, is x0_hat. Raises ValueError for what is not a schedule, for
+    noise < 0, and for a start at alpha = 0, where f is infinite.
     """
     need_schedule("euler_maruyama", schedule)
     if isinstance(noise, int | float) and noise < 0:

@@ -1,7 +1,8 @@
 """UniPC: a multistep predictor, and a corrector that reuses the next evaluation (Zhao et al., 2023).
 
 With hh = -h (data form) or h (noise form) and node distances r_k = (lambda_k - lambda_t) / h the step is
-x_s = linear step + B(h) sum_k rho_k D_k, D_k = (m_k - m_0) / r_k, with rho solving sum_k rho_k r_k^{i-1} = i! hh phi_{i+1}(hh) / B(h).
+x_s = linear step + B(h) sum_k rho_k D_k, D_k = (m_k - m_0) / r_k, where rho solves the moments' equations
+sum_k rho_k r_k^{i-1} = i! hh phi_{i+1}(hh) / B(h), i = 1, 2, ...
 """
 
 from __future__ import annotations

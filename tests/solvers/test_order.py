@@ -31,7 +31,7 @@ def grid(schedule, steps):
 
 
 def truth(schedule, levels, steps):
-    """x on the flow at all levels, through START at log-SNR -8.5: dy / du = y - E[x_0 | y] in y = x / alpha, u = log(sigma / alpha)."""
+    """x on the flow at all levels, by dy / du = y - E[x_0 | y] in y = x / alpha, u = log(sigma / alpha), through START at -8.5."""
 
     def slope(u, y):
         y, variance = y.reshape(-1, 1, 2), VARIANCES + np.exp(2 * u)
@@ -96,5 +96,4 @@ def test_measured_order_is_the_declared_one(name, schedule, problems):
     counts = COUNTS[order]
     found = errors(solver, schedule, problems, counts)
     slope = -np.diff(np.log(found)) / np.diff(np.log(counts))
-    print(name, schedule, slope, found)
-    np.testing.assert_allclose(slope, order, atol=0.3)
+    np.testing.assert_allclose(slope, order, atol=0.3, err_msg=f"errors {found}")
