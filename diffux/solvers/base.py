@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from diffux import grids, sde
@@ -172,7 +173,7 @@ def need_schedule(solver: str, schedule) -> None:
 
 def need_signal(solver: str, levels: NoiseLevel) -> None:
     """Refuse a walk from alpha = 0, where the solver's own variables do not exist; levels under `jit` are not looked at."""
-    if not isinstance(levels.alpha, jax.core.Tracer) and levels.alpha[0] == 0:
+    if not isinstance(levels.alpha, jax.core.Tracer) and np.asarray(levels.alpha)[0] == 0:
         raise ValueError(f"{solver} cannot start where alpha = 0; solvers that fit: ddim, ancestral, heun, dpm_solver_pp_2m, unipc")
 
 
