@@ -9,7 +9,7 @@ from flax import struct
 
 from diffux.noise_level import append_axes
 from diffux.processes import Process
-from diffux.solvers.base import Solver
+from diffux.solvers.base import Solver, need_process
 
 
 @struct.dataclass
@@ -17,6 +17,7 @@ class Ancestral(Solver):
     """x_s ~ p(x_s | x_t); at the clean end its mode, without noise."""
 
     process: Any
+    gaussian = False
 
     def step(self, keys, denoise, x, state, *, t, s):
         reverse = self.process.reverse(denoise(x, t), x, s=s, t=t)
@@ -31,6 +32,5 @@ def ancestral(process: Process) -> Ancestral:
     sec. 4); with the variance `processes.analytic` it is Analytic-DPM. The last step, to sigma = 0, returns the mean (DDPM's
     "z = 0 at t = 1"). Raises ValueError for what is not a process.
     """
-    if not isinstance(process, Process):
-        raise ValueError(f"ancestral needs a process, which has reverse kernels, got {type(process).__name__}")
+    need_process("ancestral", process)
     return Ancestral(process)

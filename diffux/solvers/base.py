@@ -14,6 +14,7 @@ from diffux import grids, sde
 from diffux import keys as rng
 from diffux.denoisers import bind
 from diffux.noise_level import NoiseLevel
+from diffux.processes import Process
 from diffux.types import Cond, Denoiser, Prediction, Schedule, is_part
 
 
@@ -23,13 +24,15 @@ class Solver(Protocol):
 
     `order` is the declared order of convergence of a deterministic solver, None for a stochastic one. `remembers` says
     what the state holds: "nothing", "predictions" or "x"; a transform that moves x cannot follow the last. `moves` is
-    False for a corrector, which stays at its level. `ascends` is True for a solver that walks from clean to noisy.
+    False for a corrector, which stays at its level. `ascends` is True for a solver that walks from clean to noisy, and
+    `gaussian` False for one that walks every process and not Gaussian ones alone.
     """
 
     order: int | None = None
     remembers: str = "nothing"
     moves: bool = True
     ascends: bool = False
+    gaussian: bool = True
 
     def init(self, x, levels: NoiseLevel) -> Any:
         """The state before the first step, for x (B, *d) and the levels (n + 1,) of the whole walk.
@@ -169,6 +172,13 @@ def need_schedule(solver: str, schedule) -> None:
     if not isinstance(schedule, Schedule):
         raise ValueError(f"{solver} needs the schedule of a Gaussian process, which has levels between the grid's, got "
                          f"{type(schedule).__name__}; solvers that need none: ddim, heun, dpm_solver_pp_2m, unipc")  # fmt: skip
+
+
+def need_process(solver: str, process) -> None:
+    """Refuse what is not a process."""
+    if not isinstance(process, Process):
+        raise ValueError(f"{solver} needs a process, whose kernels it draws from, got {type(process).__name__}; one that fits: "
+                         "Gaussian(schedule)")  # fmt: skip
 
 
 def need_signal(solver: str, levels: NoiseLevel) -> None:

@@ -20,6 +20,10 @@ class Composed(Solver):
     def remembers(self) -> str:
         return max((solver.remembers for solver in self.solvers), key=("nothing", "predictions", "x").index)
 
+    @property
+    def gaussian(self) -> bool:
+        return any(solver.gaussian for solver in self.solvers)
+
     def init(self, x, levels):
         return tuple(solver.init(x, levels) for solver in self.solvers)
 

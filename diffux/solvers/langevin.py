@@ -110,7 +110,8 @@ def snr_langevin(snr: float = 0.16, inner: int = 1, at: str = "t", norm: str = "
 
     snr: 0.16 for CIFAR-10. at="t" corrects before the predictor, as the released code does, so that the walk ends with
     the predictor's mean; at="s" after it, as in the paper, and not at sigma_s = 0. norm: "sample" takes each sample's own
-    norms, so that a sample does not depend on its batch; "batch" their means over the batch, as released.
+    norms, so that a sample does not depend on its batch; "batch" their means over the batch, as released. In a few
+    dimensions a single score may nearly vanish and its step explode: take "batch", or `langevin`, there.
     """
     if isinstance(snr, int | float) and not 0 < snr:
         raise ValueError(f"snr_langevin needs snr > 0, got {snr}")

@@ -33,33 +33,41 @@ class ProbabilityFlow(Solver):
         return jnp.zeros(x.shape[0], jnp.int32)
 
     def step(self, keys, denoise, x, state, *, t, s):
-        import diffrax  # takes a second to import, and nothing else needs it
-
-        @jax.custom_batching.custom_vmap
-        def x0_hat(u, y):
-            return y  # for its shape: the samples always come as a batch, by the rule below
-
-        @x0_hat.def_vmap
-        def _(size, batched, u, y):
-            # every sample stands at a time of its own: one evaluation of the whole batch, its condition included
-            level = level_at(self.schedule, -u)
-            return denoise(append_axes(level.alpha, y) * y, level).x0.astype(y.dtype), True
+        import diffrax  # these two take a second to import, and nothing else needs them
+        import equinox
 
         name, stages = _METHODS[self.method]
         begin = -t.half_log_snr
         last = -self.schedule(self.end).half_log_snr
         stop = jnp.where(s.sigma > 0, -s.half_log_snr, jnp.minimum(last, begin - 0.1)).astype(x.dtype)
 
-        def solve(y, begin, stop):
-            term = diffrax.ODETerm(lambda u, y, args: y - x0_hat(u, y))
+        def estimate(u, y):
+            level = level_at(self.schedule, -u)
+            return denoise(append_axes(level.alpha, y) * y, level).x0.astype(y.dtype)
+
+        # Every sample stands at a time of its own, and the network takes the batch whole, its condition included: one
+        # sample's slope is defined by how a batch of them is evaluated. What the network holds has to be an argument there.
+        estimate = equinox.filter_closure_convert(estimate, jnp.ones(x.shape[0], x.dtype), x)
+        arrays, rest = equinox.partition(estimate, equinox.is_array)
+
+        @jax.custom_batching.custom_vmap
+        def x0_hat(arrays, u, y):
+            return y  # for its shape; the rule below is what runs
+
+        @x0_hat.def_vmap
+        def _(size, batched, arrays, u, y):
+            return equinox.combine(arrays, rest)(u, y), True
+
+        def solve(arrays, y, begin, stop):
+            term = diffrax.ODETerm(lambda u, y, arrays: y - x0_hat(arrays, u, y))
             controller = diffrax.PIDController(rtol=self.rtol, atol=self.atol)
-            found = diffrax.diffeqsolve(term, getattr(diffrax, name)(), begin, stop, None, y, stepsize_controller=controller,
-                                        max_steps=self.max_steps, adjoint=diffrax.ForwardMode(), throw=False)  # fmt: skip
+            found = diffrax.diffeqsolve(term, getattr(diffrax, name)(), begin, stop, None, y, args=arrays, max_steps=self.max_steps,
+                                        stepsize_controller=controller, adjoint=diffrax.ForwardMode(), throw=False)  # fmt: skip
             done = found.result == diffrax.RESULTS.successful
             return jnp.where(done, found.ys[0], jnp.nan), 2 + stages * found.stats["num_steps"]
 
         batch = jnp.ones(x.shape[0], x.dtype)
-        y, evaluations = jax.vmap(solve)(x / t.alpha, begin * batch, stop * batch)
+        y, evaluations = jax.vmap(solve, in_axes=(None, 0, 0, 0))(arrays, x / t.alpha, begin * batch, stop * batch)
         level = level_at(self.schedule, -stop)
         x = (level.alpha * y).astype(x.dtype)
         finish = lambda x: ddim_step(denoise(x, level).x0, x, level, s)  # noqa: E731

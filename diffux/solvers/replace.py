@@ -9,7 +9,7 @@ from flax import struct
 
 from diffux import keys as rng
 from diffux.processes import Process
-from diffux.solvers.base import Solver
+from diffux.solvers.base import Solver, need_process
 
 
 @struct.dataclass
@@ -24,6 +24,10 @@ class Replace(Solver):
     @property
     def remembers(self) -> str:
         return self.solver.remembers
+
+    @property
+    def gaussian(self) -> bool:
+        return self.solver.gaussian
 
     def init(self, x, levels):
         return self.solver.init(x, levels)
@@ -47,6 +51,7 @@ def replace(solver: Solver, process: Process, known: Any, mask: Any) -> Replace:
         why = "remembers x" if solver.remembers == "x" else "does not walk from noise to data"
         raise ValueError(f"replace cannot change x beside {type(solver).__name__}, which {why}; solvers that fit: ddim, heun, "
                          "ancestral, dpm_solver, dpm_solver_pp_2m, lms, unipc(corrector=False)")  # fmt: skip
+    need_process("replace", process)
     if jnp.asarray(mask).dtype != bool:
         raise ValueError(f"replace needs a boolean mask, True where the entries are known, got {jnp.asarray(mask).dtype}")
     return Replace(solver, process, known, mask)

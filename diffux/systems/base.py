@@ -19,6 +19,7 @@ from diffux.codecs import pixels
 from diffux.conditions import unconditional
 from diffux.denoisers import as_denoiser, chain
 from diffux.networks.initialize import initialize
+from diffux.processes import Gaussian
 from diffux.solvers import Sampled, Solver, sample
 from diffux.types import Cond, PyTree
 
@@ -122,15 +123,15 @@ def generate(
     A second call with the same shapes and other numbers (seed, guidance scale, eta, labels) does not compile again.
     Raises ValueError for a cond that the network cannot take, for steps below 1, and for levels that do not decrease.
     """
+    system = system if solver is None else system.replace(solver=solver)
     validate(system)
     shape, steps = tuple(shape), system.steps if steps is None else steps
     cond = _check_cond(system, cond, shape[0])
     levels = (system.grid if grid is None else grid)(system.process.schedule, steps)
-    solver = system.solver if solver is None else solver
     guidance = system.guidance if guidance is None else tuple(guidance)
     model = denoiser(system, variables).replace(guidance=guidance)
     x = _prior(system.process, rng.fold_in(keys, 0), shape)
-    x, trajectory, state = sample(rng.fold_in(keys, 1), model, solver, levels, x, cond, save, progress)
+    x, trajectory, state = sample(rng.fold_in(keys, 1), model, system.solver, levels, x, cond, save, progress)
     decode = functools.partial(system.codec.decode, variables.frozen, cond=cond)
     return Sampled(decode(x), None if trajectory is None else jax.vmap(decode)(trajectory), state)
 
@@ -144,6 +145,9 @@ def validate(system: System) -> None:
     """Refuse parts that do not fit each other, in one sentence, before anything is compiled."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(system.process)):
         return
+    if system.solver.gaussian and not isinstance(system.process, Gaussian):
+        raise ValueError(f"{type(system.solver).__name__} walks Gaussian processes, got {type(system.process).__name__}; "
+                         "solvers that fit: ancestral, replace(ancestral)")  # fmt: skip
     schedule, form = system.process.schedule, parameterizations.kind(system.parameterization)
     name, kind = type(schedule).__name__, schedules.family(schedule)
     if form == parameterizations.v and kind != schedules.VARIANCE_PRESERVING:

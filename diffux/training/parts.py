@@ -108,7 +108,8 @@ def solver(name: str | None, system, eta: float | None = None, options: Mapping[
         if key in accepted:
             options.setdefault(key, value)
     built = _call("solver", name, known[name], options)
-    return system.solver if own and "eta" not in options and type(built) is type(system.solver) else built
+    brought = type(system.solver).__name__.lower() == name.replace("_", "")
+    return system.solver if own and "eta" not in options and brought else built
 
 
 def grid(name: str | None, system):

@@ -47,7 +47,8 @@ CASES = {
     "reverse_diffusion": (lambda: solvers.reverse_diffusion(), lambda n: recursions.reverse_diffusion, VARIANCES),
     "euler_maruyama": (lambda: solvers.euler_maruyama(SCHEDULE), lambda n: recursions.euler_maruyama, VARIANCES),
     "sde_2m": (lambda: solvers.sde_dpm_solver_pp_2m(), lambda n: recursions.sde_dpm_solver(1.0, 2, "midpoint"), VARIANCES),
-    "sde_2m-heun": (lambda: solvers.sde_dpm_solver_pp_2m(0.5, "heun"), lambda n: recursions.sde_dpm_solver(0.5, 2, "heun"), VARIANCES),
+    "sde_2m-heun": (lambda: solvers.sde_dpm_solver_pp_2m(0.5, "heun"),
+                    lambda n: recursions.sde_dpm_solver(0.5, 2, "heun"), VARIANCES),
     "sde_3m": (lambda: solvers.sde_dpm_solver_pp_3m(lower_order_final=False),
                lambda n: recursions.sde_dpm_solver(1.0, 3, "order3"), VARIANCES),
     "sde_3m-reference": (lambda: solvers.sde_dpm_solver_pp_3m(variant="reference", lower_order_final=False),
@@ -104,7 +105,8 @@ def test_the_recursions_bias_falls_with_the_steps(name):
     """Half the bias or less at four times the steps, down to what the grid's end leaves, and Langevin steps of one size."""
     _, recursion, variances = CASES[name]
     for c in variances:
-        bias = [abs(recursions.variance(recursion(n), grids.log_snr(end=1e-5)(SCHEDULE, n), c, 1.0) / c - 1) for n in (40, 160, 640)]
+        levels = {n: grids.log_snr(end=1e-5)(SCHEDULE, n) for n in (40, 160, 640)}
+        bias = [abs(recursions.variance(recursion(n), levels[n], c, 1.0) / c - 1) for n in levels]
         for more, less in zip(bias[1:], bias[:-1], strict=True):
             assert more < max(0.5 * less, 4e-3 if "langevin" in name else 1e-3), bias
         assert bias[-1] < 0.03
