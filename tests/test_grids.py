@@ -41,6 +41,26 @@ def test_log_snr_grid_is_even():
     np.testing.assert_allclose(np.diff(grids.log_snr()(schedules.linear(), 9).log_snr[:-1], 2), 0, atol=1e-9)
 
 
+def test_exponential_is_even_in_log_sigma():
+    levels = grids.exponential(end=0.01)(schedules.geometric(0.01, 50.0), 9)
+    np.testing.assert_allclose(np.diff(np.log(levels.sigma[:-1]), 2), 0, atol=1e-9)
+
+
+def test_karras_golden():
+    """EDM's 18 levels from 80 to 0.002, rho = 7 (Karras et al., 2022, eq. 5)."""
+    levels = grids.karras()(schedules.geometric(0.002, 80.0), 18)
+    want = [80, 57.5859847, 40.7855738, 28.3745846, 19.3524530, 12.9100824, 8.40093531, 5.31519452, 3.25682152, 1.92333984,
+            1.08817064, 0.585348123, 0.296442284, 0.139516469, 0.0599473112, 0.0229345184, 0.00752801996, 0.002, 0]  # fmt: skip
+    np.testing.assert_allclose(levels.sigma, want, rtol=1e-8)
+
+
+def test_ascending_turns_a_grid_round():
+    levels = grids.ascending(grids.uniform()(schedules.linear(), 5))
+    grids.check(levels, ascending=True)
+    with pytest.raises(ValueError, match="strictly decreasing"):
+        grids.check(levels)
+
+
 def test_given_times():
     np.testing.assert_allclose(grids.given([0.9, 0.4, 0.1])(schedules.linear(), 3).t, [0.9, 0.4, 0.1, 0])
     with pytest.raises(ValueError, match="3 steps, 5"):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from diffux import solvers
+
 PACKAGE = Path(__file__).parent.parent / "diffux"
 
 # (what it may import, within the package); `*` marks rows whose files may import each other
@@ -59,3 +61,9 @@ def test_no_file_imports_tensorflow():
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""] \
                 if isinstance(node, ast.ImportFrom) else []  # fmt: skip
             assert not any(name.split(".")[0] == "tensorflow" for name in names), path
+
+
+def test_every_solver_is_in_the_table_of_solvers():
+    page = (PACKAGE.parent / "docs" / "solvers.md").read_text()
+    for name in set(solvers.__all__) - {"Sampled", "Solver", "sample"}:
+        assert f"`{name}(" in page, name

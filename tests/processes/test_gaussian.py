@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux import Prediction, objectives, processes, schedules
+from diffux import NoiseLevel, Prediction, grids, objectives, processes, schedules
 from diffux.processes import Gaussian
 from tests.test_schedules import SCHEDULES, every_schedule
 
@@ -152,3 +152,51 @@ def test_levels_per_frame_broadcast():
     x0 = jnp.ones((2, 2, 3))
     mean = process.marginal(x0, process.schedule(t)).mean
     np.testing.assert_allclose(mean[..., 0], process.schedule(t).alpha)
+
+
+# --- the analytic variance -------------------------------------------------------------------------------------------
+
+
+
+def linear():
+    return schedules.from_betas(schedules.linear_betas())
+
+
+def gamma(t, c):
+    """E |eps_hat|^2 / d of data of variance c, in closed form."""
+    level = linear()(jnp.asarray(t))
+    return np.asarray(level.sigma**2 / (level.alpha**2 * c + level.sigma**2))
+
+
+@pytest.mark.parametrize("c, small, large", [(0.1, 0.0311, 0.2049), (0.5, 0.2379, 0.5883)])
+def test_the_analytic_variance_keeps_the_datas_in_ten_steps(c, small, large):
+    """From the exact q(x_T), the last step's noise included: 10 steps of the linear chain (Bao et al., 2022)."""
+    times = np.arange(1, 1001) / 1000
+    levels = grids.discrete(1000)(linear(), 10)
+    want = {"analytic": c, "posterior": small, "upper": large}
+    variances = {"analytic": processes.analytic(times, gamma(times, c)), "posterior": processes.posterior(),
+                 "upper": processes.upper()}  # fmt: skip
+    for name, variance in variances.items():
+        process = Gaussian(linear(), variance)
+        v = float(levels.alpha[0] ** 2 * c + levels.sigma[0] ** 2)
+        for i in range(10):
+            t, s = (NoiseLevel(*(f[j] for f in levels)) for j in (i, i + 1))
+            x = jnp.ones((1, 1))
+            x0 = t.alpha * c / (t.alpha**2 * c + t.sigma**2) * x
+            kernel = process.reverse(Prediction(x0), x, s=s, t=t)
+            v = float(kernel.mean[0, 0]) ** 2 * v + float(kernel.std[0, 0]) ** 2
+        np.testing.assert_allclose(v, want[name], rtol=4e-3)
+
+
+def test_noise_norms_are_the_closed_form():
+    c, times = 0.3, np.asarray([0.01, 0.2, 0.6, 1.0])
+    x0 = np.sqrt(c) * jax.random.normal(jax.random.key(0), (20_000, 4))
+    denoise = lambda x, level, cond: Prediction(level.alpha * c / (level.alpha**2 * c + level.sigma**2) * x)  # noqa: E731
+    found = processes.noise_norms(jax.random.key(1), denoise, Gaussian(linear()), x0, times)
+    np.testing.assert_allclose(found, gamma(times, c), rtol=0.03)  # 80,000 squares: a standard error of 0.005
+
+
+def test_analytic_wants_a_table():
+    for times, norms in (([0.5, 0.1], [0.1, 0.2]), ([0.1, 0.5], [0.1]), ([0.1, 0.5], [0.1, -0.2])):
+        with pytest.raises(ValueError, match="analytic needs rising times"):
+            processes.analytic(times, norms)

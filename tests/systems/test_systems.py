@@ -116,11 +116,11 @@ def test_labels_choose_the_image_and_guidance_does_not_compile_again():
                                            solver=solvers.ddim(), guidance=guided).x)  # fmt: skip
 
     x = sample(3.0, 0)
-    compiled = base._walk._cache_size()
+    compiled = solvers.base._piece._cache_size()
     distance = np.abs(x[:, None] - batch(2)["image"][None] / 255).mean((2, 3, 4))
     assert (distance.argmin(1) == labels).mean() > 0.9
     sample(1.5, 1)
-    assert base._walk._cache_size() == compiled
+    assert solvers.base._piece._cache_size() == compiled
 
 
 def test_neutral_guidance_is_the_conditional_model():
@@ -205,3 +205,15 @@ def test_a_system_of_your_own():
     variables = systems.init(jax.random.key(0), system, batch())
     assert np.isfinite(jax.jit(lambda: systems.loss(jax.random.key(0), system, variables, batch(), ())[0])())
     assert np.isfinite(systems.generate(keys.sample_keys(0, 0, 4), system, variables, SHAPE).x).all()
+
+
+def test_a_process_that_the_solver_cannot_walk_is_refused():
+    """A process of another kind with a Gaussian solver: the error names what fits, and ancestral sampling is not refused."""
+
+    class Bits:
+        schedule = schedules.linear()
+
+    system = BUILDS["ddpm"]().replace(process=Bits())
+    with pytest.raises(ValueError, match="DDIM walks Gaussian processes, got Bits; solvers that fit: ancestral"):
+        base.validate(system.replace(solver=solvers.ddim()))
+    base.validate(system.replace(solver=solvers.ancestral(Gaussian(schedules.linear()))))
