@@ -20,6 +20,7 @@ from diffux.solvers.pndm import plms, pndm
 from diffux.solvers.probability_flow import probability_flow
 from diffux.solvers.replace import replace
 from diffux.solvers.reverse_sde import euler_maruyama, reverse_diffusion
+from diffux.solvers.sa_solver import sa_solver
 from diffux.solvers.start import start
 from diffux.solvers.unipc import unipc
 
@@ -27,5 +28,6 @@ __all__ = [
     "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "compose", "ddim", "ddim_inversion", "deis", "dpm2",
     "dpm2_ancestral", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s", "dpm_solver_pp_3m", "edm_heun", "euler",
     "euler_ancestral", "euler_maruyama", "heun", "ipndm", "langevin", "lms", "plms", "pndm", "probability_flow", "renoise",
-    "replace", "reverse_diffusion", "sample", "sde_dpm_solver_pp_2m", "sde_dpm_solver_pp_3m", "snr_langevin", "start", "unipc",
+    "replace", "reverse_diffusion", "sa_solver", "sample", "sde_dpm_solver_pp_2m", "sde_dpm_solver_pp_3m",
+    "snr_langevin", "start", "unipc",
 ]  # fmt: skip

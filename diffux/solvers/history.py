@@ -53,3 +53,22 @@ def empty(x, levels: NoiseLevel, size: int) -> History:
     ones = jnp.ones(size, x.dtype)
     left = jnp.where(levels.sigma[-1] == 0, levels.t.shape[0] - 1, jnp.iinfo(jnp.int32).max).astype(jnp.int32)
     return History(jnp.zeros((size, *x.shape), x.dtype), NoiseLevel(0 * ones, ones, ones), jnp.zeros((), jnp.int32), left)
+
+
+def difference_weights(r: list, known: list, moments: list) -> list:
+    """The weights of m_k - m_0 that integrate the polynomial through m_0 at 0 and m_k at the nodes r_k, zero where not `known`.
+
+    moments: the integrals of u, u^2, ..., one for each node. The Vandermonde system, solved by Lagrange's polynomials
+    in the monomials; a node that is not known is not there.
+    """
+    weights = []
+    for k in range(len(r)):
+        coefficients = [jnp.ones_like(r[k])] + [jnp.zeros_like(r[k])] * (len(r) - 1)
+        for j in range(len(r)):
+            if j != k:
+                raised = [low - r[j] * c for low, c in zip([0.0, *coefficients[:-1]], coefficients, strict=True)]
+                gap = r[k] - r[j]
+                coefficients = [jnp.where(known[j], new / gap, c) for new, c in zip(raised, coefficients, strict=True)]
+        integral = sum(c * moment for c, moment in zip(coefficients, moments, strict=True))
+        weights.append(jnp.where(known[k], integral / r[k], 0))
+    return weights

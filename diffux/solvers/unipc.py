@@ -16,7 +16,7 @@ from flax import struct
 from diffux import sde
 from diffux.noise_level import NoiseLevel
 from diffux.solvers.base import Solver, ddim_step, need_one_of, need_order, transfer
-from diffux.solvers.history import History, empty
+from diffux.solvers.history import History, difference_weights, empty
 from diffux.solvers.phi import phi
 
 
@@ -89,23 +89,13 @@ class UniPC(Solver):
         return jnp.where(t.alpha > 0, transfer(x, m, t, s), s.sigma * m)
 
     def _weights(self, h, r, known):
-        """B(h) rho_k / r_k over the nodes r, zero for those not known: the moments' Vandermonde system, solved (eq. 10)."""
+        """B(h) rho_k / r_k over the nodes r (eq. 10); a single node takes 1/2 for the moment it would have."""
         hh = -h if self.data else h
         b = hh if self.variant == "bh1" else jnp.expm1(hh)
         moments = [math.factorial(i) * hh * phi(i + 1, hh) for i in range(1, len(r) + 1)]  # b_i B(h)
         single = sum(jnp.asarray(k, int) for k in known) == 1
-        weights = []
-        for k in range(len(r)):
-            # Lagrange's polynomial of node k in the monomials 1, r, ..., each of which stands for a moment
-            coefficients = [jnp.ones_like(h)] + [jnp.zeros_like(h)] * (len(r) - 1)
-            for j in range(len(r)):
-                if j != k:
-                    raised = [low - r[j] * c for low, c in zip([0.0, *coefficients[:-1]], coefficients, strict=True)]
-                    gap = r[k] - r[j]
-                    coefficients = [jnp.where(known[j], new / gap, c) for new, c in zip(raised, coefficients, strict=True)]
-            solved = sum(c * moment for c, moment in zip(coefficients, moments, strict=True))
-            weights.append(jnp.where(known[k], jnp.where(single, 0.5 * b, solved) / r[k], 0))  # one node: 1/2 serves B
-        return weights
+        solved = difference_weights(r, known, moments)
+        return [jnp.where(k & single, 0.5 * b / node, w) for k, node, w in zip(known, r, solved, strict=True)]
 
 
 def unipc(

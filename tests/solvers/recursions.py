@@ -1,7 +1,7 @@
 """The variance that a stochastic solver gives to Gaussian data on a finite grid: its own linear recursion, from its paper.
 
 On data N(0, c) every denoiser is linear, x0_hat = k x, so a step is a linear map of what the solver holds, plus noise. The
-recursions carry the covariance of (x, the last estimate of x0, the one before) and use numpy alone.
+recursions carry the covariance of what is held (x, mostly with the last estimates of x0) and use numpy alone.
 """
 
 import numpy as np
@@ -15,8 +15,12 @@ def gain(alpha, sigma, c):
 
 
 def only_x(a, variance):
-    """The map (x, ., .) -> (a x + noise, ., .)."""
-    return np.diag([a, 0.0, 0.0]), variance
+    """The map of the state in which x becomes a x plus noise, and nothing else is held."""
+    return np.diag([a, 0.0, 0.0, 0.0, 0.0]), noise_of_x(variance)
+
+
+def noise_of_x(variance):
+    return np.diag([variance, 0.0, 0.0, 0.0, 0.0])
 
 
 def ddim(eta):
@@ -126,7 +130,7 @@ def sde_dpm_solver(eta, order, variant):
             return only_x(b * k, 0.0)
         h = np.log(b / r) - past[0]
         H = h * (1 + eta)
-        m = np.zeros((3, 3))  # rows: what multiplies x, m1, m2 in the new x; m0 = k x
+        m = np.zeros((5, 5))  # rows: the new (x, m1, m2) of the old; m0 = k x
         main, p2 = -np.expm1(-H), np.expm1(-H) / H + 1
         p3 = p2 / H - 0.5
         w0, w1, w2 = main, 0.0, 0.0
@@ -140,9 +144,47 @@ def sde_dpm_solver(eta, order, variant):
                 for weight, (d0, d1) in ((p2, (1 + r0 / (r0 + r1), -r0 / (r0 + r1))),
                                          (-p3 * (2 if variant == "order3" else 1), (1 / (r0 + r1), -1 / (r0 + r1)))):  # fmt: skip
                     w0, w1, w2 = w0 + weight * d0 / r0, w1 - weight * d0 / r0 + weight * d1 / r1, w2 - weight * d1 / r1
-        m[0] = [r / sig * np.exp(-eta * h) + b * w0 * k, b * w1, b * w2]
+        m[0, :3] = r / sig * np.exp(-eta * h) + b * w0 * k, b * w1, b * w2
         m[1, 0], m[2, 1] = k, 1.0
-        return m, r**2 * -np.expm1(-2 * eta * h)
+        return m, noise_of_x(r**2 * -np.expm1(-2 * eta * h))
+
+    return step
+
+
+def sa_solver(tau):
+    """SA-Solver with two estimates and its corrector: holds (x, the corrected x before, m1, m2, the last step's noise)."""
+    past = []
+
+    def polynomial(start, h, nodes):
+        """Weights of the estimates at half log-SNRs `nodes`: int (1 + tau^2) e^{-(1 + tau^2)(1 - u) h} h P(u) du, by quadrature."""
+        at, mass = np.polynomial.legendre.leggauss(40)
+        u, rate = (at + 1) / 2, (1 + tau**2) * h
+        kernel = mass / 2 * rate * np.exp(-rate * (1 - u))
+        places = (np.asarray(nodes) - start) / h
+        basis = [np.prod([(u - q) / (p - q) for j, q in enumerate(places) if j != i], axis=0) * np.ones_like(u)
+                 for i, p in enumerate(places)]  # fmt: skip
+        return np.asarray([kernel @ b for b in basis])
+
+    def step(t, s, c, i):
+        if i == 0:
+            past.clear()
+        (a, sig), (b, r) = t[:2], s[:2]
+        past.insert(0, (np.log(a / sig), a, sig))
+        k = gain(a, sig, c)
+        x, m0, m1, m2 = np.eye(5)[0], k * np.eye(5)[0], np.eye(5)[2], np.eye(5)[3]
+        if i > 0:  # the step that led here, again, with the estimate made here
+            (now, a, sig), (start, _, sig_0) = past[:2]
+            weights = polynomial(start, now - start, [now, start] + [p[0] for p in past[2:3]])
+            x = sig / sig_0 * np.exp(-(tau**2) * (now - start)) * np.eye(5)[1] + np.eye(5)[4]
+            x = x + a * sum(w * m for w, m in zip(weights, (m0, m1, m2), strict=False))
+        if r == 0:
+            return np.stack([b * m0, x, m0, m1, 0 * x]), np.zeros((5, 5))
+        h = np.log(b / r) - past[0][0]
+        weights = polynomial(past[0][0], h, [p[0] for p in past[:2]])
+        new = r / sig * np.exp(-(tau**2) * h) * x + b * sum(w * m for w, m in zip(weights, (m0, m1), strict=False))
+        drawn = np.zeros(5)
+        drawn[[0, 4]] = r * np.sqrt(-np.expm1(-2 * tau**2 * h))
+        return np.stack([new, x, m0, m1, 0 * x]), np.outer(drawn, drawn)
 
     return step
 
@@ -165,11 +207,9 @@ def langevin(step_size, inner):
 def variance(step, levels, c, start):
     """Var(x) at the end of the walk along `levels`, of data of variance c, from Var(x) = start."""
     alpha, sigma, time = (np.asarray(f, np.float64) for f in (levels.alpha, levels.sigma, levels.t))
-    covariance = np.diag([start, 0.0, 0.0])
+    covariance = np.zeros((5, 5))
+    covariance[0, 0] = start
     for i in range(len(alpha) - 1):
         m, noise = step((alpha[i], sigma[i], time[i]), (alpha[i + 1], sigma[i + 1], time[i + 1]), c, i)
-        covariance = m @ covariance @ m.T
-        covariance[0, 0] += noise
+        covariance = m @ covariance @ m.T + noise
     return covariance[0, 0]
-
-

@@ -53,6 +53,7 @@ CASES = {
                lambda n: recursions.sde_dpm_solver(1.0, 3, "order3"), VARIANCES),
     "sde_3m-reference": (lambda: solvers.sde_dpm_solver_pp_3m(variant="reference", lower_order_final=False),
                          lambda n: recursions.sde_dpm_solver(1.0, 3, "reference"), VARIANCES),
+    "sa_solver": (lambda: solvers.sa_solver(2, 1.0, lower_order_final=False), lambda n: recursions.sa_solver(1.0), VARIANCES),
     "ddim+langevin": (lambda: solvers.compose(solvers.ddim(), solvers.langevin(0.1, 2)),
                       lambda n: recursions.langevin(0.1, 2), VARIANCES),
 }  # fmt: skip
