@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -67,7 +69,7 @@ def sample(
 
     keys: one key (), or a key a sample (B,) from `keys.sample_keys`, which makes sample n independent of the batch.
     save: how many states to keep, evenly spaced and ending with the last; memory is proportional to it.
-    progress: `progress(done, steps)` is called between about twenty equal pieces of the walk; not under `jit`.
+    progress: `progress(done, steps)` is called about ten times a second, between pieces of the walk; not under `jit`.
     A denoiser that is a pytree (a part, `jax.tree_util.Partial`, what `systems.denoiser` returns) is an argument of the
     program, which a second call does not compile again; a plain function is a closure, compiled at each call.
     Raises ValueError for levels that do not decrease (do not rise, for a solver that ascends), and for a `save` outside
@@ -91,44 +93,50 @@ def sample(
     levels = NoiseLevel(*(jnp.asarray(field, x.dtype) for field in levels))
     state = solver.init(x, levels)
     frames = None if save is None else jnp.zeros((save, *x.shape), x.dtype)
+    fixed, carry = (cond, keys, solver, levels), (x, frames, state)
     if is_part(denoise):
-        run = lambda *rest: _piece(denoise, *rest)  # noqa: E731
-    else:
-        run = jax.jit(lambda *rest: _walk(denoise, *rest))  # a cache of its own, which goes with the closure
-    for start, stop in _pieces(n, 1 if progress is None else 20):
-        piece = levels if stop - start == n else NoiseLevel(*(field[start : stop + 1] for field in levels))
-        x, frames, state = run(cond, keys, solver, piece, x, state, frames, start, n)
-        if progress is not None:
-            jax.block_until_ready(x)
-            progress(stop, n)
-    return Sampled(x, frames, state)
+        run, some = functools.partial(_whole, denoise), functools.partial(_some, denoise)
+    else:  # programs of their own, which go with the closure
+        run = jax.jit(functools.partial(_walk, denoise))
+        some = jax.jit(functools.partial(_walk_some, denoise))
+    if progress is None:
+        return Sampled(*run(*fixed, carry))
+    done, length = 0, max(n // 20, 1)
+    while done < n:
+        begun = time.perf_counter()
+        stop = min(done + length, n)
+        carry = jax.block_until_ready(some(*fixed, carry, done, stop))
+        length = max(int((stop - done) * _REPORT_SECONDS / (time.perf_counter() - begun)), 1)
+        done = stop
+        progress(done, n)
+    return Sampled(*carry)
 
 
-def _walk(denoise, cond, keys, solver, levels, x, state, frames, start, total):
-    """The steps `start`, ... of a walk of `total`; levels (m + 1,) are those of the piece, frames the trajectory so far."""
-    denoise = bind(denoise, cond)
-
-    def body(carry, step):
-        x, frames, state = carry
-        index, t, s = step
-        x, state = solver.step(rng.fold_in(keys, index), denoise, x, state, t=t, s=s)
-        if frames is not None:
-            frames = _save(frames, x, index, total)
-        return (x, frames, state), None
-
-    indices = jnp.arange(levels.t.shape[0] - 1) + start
-    pairs = (indices, NoiseLevel(*(f[:-1] for f in levels)), NoiseLevel(*(f[1:] for f in levels)))
-    return jax.lax.scan(body, (x, frames, state), pairs)[0]
+_REPORT_SECONDS = 0.1
 
 
-_piece = jax.jit(_walk)
+def _advance(denoise, cond, keys, solver, levels, carry, index):
+    """One step of the walk: (x, frames, state) at level `index` + 1 from `index`."""
+    x, frames, state = carry
+    t, s = (NoiseLevel(*(field[i] for field in levels)) for i in (index, index + 1))
+    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, cond), x, state, t=t, s=s)
+    if frames is not None:
+        frames = _save(frames, x, index, levels.t.shape[0] - 1)
+    return x, frames, state
 
 
-def _pieces(steps: int, most: int) -> list[tuple[int, int]]:
-    """Bounds of at most `most` pieces of a walk, equal in length where a divisor allows, so that one program serves all."""
-    count = next((n for n in range(min(most, steps), max(min(most, steps) // 2, 1), -1) if steps % n == 0), 0)
-    length = steps // count if count else -(-steps // min(most, steps))
-    return [(start, min(start + length, steps)) for start in range(0, steps, length)]
+def _walk(denoise, cond, keys, solver, levels, carry):
+    step = lambda carry, index: (_advance(denoise, cond, keys, solver, levels, carry, index), None)  # noqa: E731
+    x, frames, state = jax.lax.scan(step, carry, jnp.arange(levels.t.shape[0] - 1))[0]
+    return x, frames, state
+
+
+def _walk_some(denoise, cond, keys, solver, levels, carry, start, stop):
+    """The steps `start` to `stop`, numbers that the program does not depend on: one serves pieces of any length."""
+    return jax.lax.fori_loop(start, stop, lambda i, carry: _advance(denoise, cond, keys, solver, levels, carry, i), carry)
+
+
+_whole, _some = jax.jit(_walk), jax.jit(_walk_some)
 
 
 def _save(frames, x, index, total):
