@@ -106,7 +106,8 @@ def sample(
         begun = time.perf_counter()
         stop = min(done + length, n)
         carry = jax.block_until_ready(some(*fixed, carry, done, stop))
-        length = max(int((stop - done) * _REPORT_SECONDS / (time.perf_counter() - begun)), 1)
+        if jax.process_count() == 1:  # several hosts must agree on the pieces, which their clocks would not
+            length = max(int((stop - done) * _REPORT_SECONDS / (time.perf_counter() - begun)), 1)
         done = stop
         progress(done, n)
     return Sampled(*carry)

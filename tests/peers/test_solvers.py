@@ -4,7 +4,6 @@ The peers' tables of sigma are float32 numbers; both sides get those numbers in 
 that what is left to differ is the arithmetic of the steps. Where a peer deviates from its paper, a test pins both behaviours.
 """
 
-import functools
 import itertools
 import sys
 from collections.abc import Callable
@@ -17,9 +16,9 @@ import pytest
 from flax import struct
 
 from diffux import Prediction, grids, processes, schedules, solvers
-from diffux import keys as rng
 from diffux.noise_level import NoiseLevel
 from diffux.processes import Gaussian
+from tests.solvers.draws import START, drawn
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -29,7 +28,6 @@ pytestmark = pytest.mark.usefixtures("x64")
 STEPS = (10, 20, 50)
 EPSILON_AND_V = ("epsilon", "v_prediction")
 KINDS = (*EPSILON_AND_V, "velocity", "edm-epsilon", "edm-v_prediction")
-START = np.random.default_rng(0).normal(size=(2, 3))
 BETAS = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 VP = schedules.cosine()  # variance preserving, so that log-SNR alone tells the levels between the grid's
 VE = schedules.geometric(0.001, 200.0)
@@ -82,19 +80,6 @@ def ours(solver, levels, kind, x):
     """All states of our walk, (n, 2, 3)."""
     denoise, steps = Denoiser(jnp.asarray(KINDS.index(kind))), levels.t.shape[0] - 1
     return np.asarray(solvers.sample(jax.random.key(0), denoise, solver, levels, jnp.asarray(x), save=steps).trajectory)
-
-
-@functools.cache
-def drawn(*folds):
-    """The noise (50, 2, 3) that a solver draws in the steps of a walk of key 0, folding a step's key by `folds` before."""
-
-    def draw(step):
-        key = rng.fold_in(jax.random.key(0), step)
-        for number in folds:
-            key = rng.fold_in(key, number)
-        return rng.noise(key, START.shape, jnp.float64)
-
-    return np.asarray(jax.jit(jax.vmap(draw))(jnp.arange(max(STEPS))))
 
 
 def march(peer, x, step, every=1, noise=None):

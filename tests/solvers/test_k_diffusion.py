@@ -4,8 +4,6 @@ Its SDE samplers draw from a Brownian tree, which over the steps of one walk is 
 that ours draws. Its 3M weighs the second difference by half of what the integral asks, which is our variant "reference".
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +12,11 @@ from flax import struct
 from scipy.integrate import quad
 
 from diffux import Prediction, grids, schedules, solvers
-from diffux import keys as rng
+from tests.solvers.draws import START, drawn
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 SCHEDULES = {"edm": schedules.edm(), "narrow": schedules.edm(0.03, 10.0)}  # whose uniform times are Karras et al.'s grid
-START = np.random.default_rng(0).normal(size=(2, 3))
 CHURN = {"amount": 20.0, "low": 0.05, "high": 50.0, "noise": 1.003}
 
 
@@ -35,19 +32,6 @@ class Denoiser:
 
     def __call__(self, x, level, cond=None):
         return Prediction(network(x, level.sigma))
-
-
-@functools.cache
-def drawn(*folds):
-    """The noise (50, 2, 3) that a solver draws in the steps of a walk of key 0, folding a step's key by `folds` before."""
-
-    def draw(step):
-        key = rng.fold_in(jax.random.key(0), step)
-        for number in folds:
-            key = rng.fold_in(key, number)
-        return rng.noise(key, START.shape, jnp.float64)
-
-    return np.asarray(jax.jit(jax.vmap(draw))(jnp.arange(50)))
 
 
 # --- the samplers: x at sigma[i + 1] from x at sigma[i], `seen` being the earlier estimates of x0, the newest first -----
