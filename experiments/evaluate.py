@@ -26,7 +26,7 @@ def main(arguments) -> int:
     parser = command_line.Parser(__doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="of a training run")
     parser.add_argument("--n", type=int, default=512, help="how many samples (512)")
-    parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ancestral, ... (docs/solvers.md); the model's own by default")
+    parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ... (docs/solvers.md); the model's own by default")
     parser.add_argument("--steps", type=int, help="steps of the walk; the model's own number by default")
     parser.add_argument("--eta", type=float, help="share of noise of ddim, 0 (deterministic) to 1; 0 by default")
     parser.add_argument("--seed", type=int, default=0)

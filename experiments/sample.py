@@ -24,7 +24,7 @@ def main(arguments) -> int:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="of a training run")
     parser.add_argument("--out", required=True, action="append", metavar="FILE", help=".png or .npz; may be given twice")
     parser.add_argument("--n", type=int, default=64, help="how many samples (64)")
-    parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ancestral, ... (docs/solvers.md); the model's own by default")
+    parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ... (docs/solvers.md); the model's own by default")
     parser.add_argument("--steps", type=int, help="steps of the walk; the model's own number by default")
     parser.add_argument("--eta", type=float, help="share of noise of ddim, 0 (deterministic) to 1; 0 by default")
     parser.add_argument("--grid", metavar="NAME", help="where the steps are: uniform, log_snr, karras, ...")

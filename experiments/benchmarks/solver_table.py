@@ -6,7 +6,6 @@ Not a script: see sampling.py and solver_figure.py.
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -117,19 +116,16 @@ VARIANCES = np.asarray([0.15, 0.3, 0.2])
 END = 1e-4
 """The time of the last level before the clean one: late enough that the last step costs little."""
 
-_evaluations = itertools.count()
-
 
 @struct.dataclass
 class Mixture:
-    """E[x_0 | x_t] of x_0 ~ sum_k w_k N(m_k, c_k I) in the plane, which counts how often it is asked."""
+    """E[x_0 | x_t] of x_0 ~ sum_k w_k N(m_k, c_k I) in the plane."""
 
     weights: Any
     means: Any
     variances: Any
 
     def __call__(self, x, level, cond=None):
-        jax.debug.callback(lambda: next(_evaluations) and None)
         variance = level.alpha**2 * self.variances + level.sigma**2
         offset = x[:, None] - level.alpha * self.means
         share = jax.nn.softmax(jnp.log(self.weights) - 0.5 * (offset**2).sum(-1) / variance - jnp.log(variance))
@@ -179,12 +175,20 @@ class Walk(NamedTuple):
 
 @jax.jit
 def _walk(mixture, solver, levels, state, x, key, steps):
+    """(end, evaluations) of a walk along the first `steps` of the levels."""
+    evaluations = jax.new_ref(0)  # solvers ask within branches and loops, from which nothing but a reference comes out
+
+    def denoise(x, level):
+        evaluations[...] += 1
+        return mixture(x, level)
+
     def body(i, carry):
         x, state = carry
         t, s = (NoiseLevel(*(field[j] for field in levels)) for j in (i, i + 1))
-        return solver.step(rng.fold_in(key, i), lambda x, level: mixture(x, level), x, state, t=t, s=s)
+        return solver.step(rng.fold_in(key, i), denoise, x, state, t=t, s=s)
 
-    return jax.lax.fori_loop(0, steps, body, (x, state))[0]
+    x, _ = jax.lax.fori_loop(0, steps, body, (x, state))
+    return x, evaluations[...]
 
 
 class Problem:
@@ -208,10 +212,9 @@ class Problem:
         x = self.cloud if solver.order is None else self.start
         levels = grids.log_snr(end=END)(self.schedule, steps)
         padded = NoiseLevel(*(jnp.pad(field, (0, self.most - steps), mode="edge") for field in levels))
-        before = _count()
         # the state is made from the unpadded levels, whose number it may depend on
-        x = jax.block_until_ready(_walk(mixture(), solver, padded, solver.init(x, levels), x, jax.random.key(0), steps))
-        return Walk(np.asarray(x), steps, _count() - before - 1)
+        x, evaluations = _walk(mixture(), solver, padded, solver.init(x, levels), x, jax.random.key(0), steps)
+        return Walk(np.asarray(x), steps, int(evaluations))
 
     def error(self, solver, x: np.ndarray) -> float:
         return self.distance(x) if solver.order is None else float(np.sqrt(((x - self.truth) ** 2).sum(1).mean()))
@@ -243,14 +246,7 @@ class Problem:
 def evaluations(solver, levels: NoiseLevel) -> int:
     """How many evaluations of the denoiser a walk along `levels` takes: counted, on one point."""
     x = jnp.ones((1, 2), levels.t.dtype)
-    before = _count()
-    jax.block_until_ready(_walk(mixture(), solver, levels, solver.init(x, levels), x, jax.random.key(0), levels.t.shape[0] - 1))
-    return _count() - before - 1
-
-
-def _count() -> int:
-    jax.effects_barrier()
-    return next(_evaluations)
+    return int(_walk(mixture(), solver, levels, solver.init(x, levels), x, jax.random.key(0), levels.t.shape[0] - 1)[1])
 
 
 def _directions(n: int = 24) -> np.ndarray:
