@@ -59,7 +59,9 @@ class Analytic:
 
     def __call__(self, lower, upper, v, s, t):
         gamma = jnp.interp(t.t, jnp.asarray(self.times), jnp.asarray(self.gamma))
-        uncertainty = jnp.clip((t.sigma / t.alpha) ** 2 * (1 - gamma), 0, self.most)  # of x_0 given x_t, a dimension
+        # of x_0 given x_t, a dimension; where alpha = 0 the noise says nothing of x_0
+        alpha = jnp.where(t.alpha > 0, t.alpha, 1)
+        uncertainty = jnp.where(t.alpha > 0, jnp.clip((t.sigma / alpha) ** 2 * (1 - gamma), 0, self.most), self.most)
         return lower + (s.alpha * upper / t.sigma**2) ** 2 * uncertainty
 
 

@@ -29,18 +29,19 @@ class Churn(Solver):
 
     def init(self, x, levels):
         steps = levels.t.shape[0] - 1
-        return jnp.asarray(jnp.minimum(self.amount / steps, jnp.sqrt(2.0) - 1), x.dtype)  # gamma of every step in [low, high]
+        gamma = jnp.asarray(jnp.minimum(self.amount / steps, jnp.sqrt(2.0) - 1), x.dtype)  # of every step in [low, high]
+        return gamma, self.solver.init(x, levels)
 
     def step(self, keys, denoise, x, state, *, t, s):
-        rho = t.sigma / t.alpha
-        gamma = jnp.where((self.low <= rho) & (rho <= self.high), state, 0)
+        (most, own), rho = state, t.sigma / t.alpha
+        gamma = jnp.where((self.low <= rho) & (rho <= self.high), most, 0)
         up = level_at(self.schedule, t.half_log_snr - jnp.log1p(gamma))
         up = jax.tree.map(lambda a, b: jnp.where(gamma > 0, a, b).astype(x.dtype), up, t)
         ratio = jnp.where(gamma > 0, up.alpha / t.alpha, 1)
         std = jnp.sqrt(jnp.maximum((up.sigma - ratio * t.sigma) * (up.sigma + ratio * t.sigma), 0))
         x = ratio * x + self.noise * std * rng.noise(rng.fold_in(keys, 0), x.shape, x.dtype)
-        x, _ = self.solver.step(rng.fold_in(keys, 1), denoise, x, (), t=up, s=s)
-        return x, state
+        x, own = self.solver.step(rng.fold_in(keys, 1), denoise, x, own, t=up, s=s)
+        return x, (most, own)
 
 
 def churn(

@@ -14,7 +14,7 @@ from diffux.solvers.base import Solver, ddim_step, level_at, need_one_of, need_s
 from diffux.types import Schedule
 
 _METHODS = {"dopri5": ("Dopri5", 6), "tsit5": ("Tsit5", 6), "dopri8": ("Dopri8", 13), "bosh3": ("Bosh3", 3)}
-"""diffrax's class, and its evaluations an attempted step: the first stage is the last one of the step before."""
+"""diffrax's class, and its evaluations an attempted step; one more chooses the first step's size."""
 
 
 @struct.dataclass
@@ -64,7 +64,7 @@ class ProbabilityFlow(Solver):
             found = diffrax.diffeqsolve(term, getattr(diffrax, name)(), begin, stop, None, y, args=arrays, max_steps=self.max_steps,
                                         stepsize_controller=controller, adjoint=diffrax.ForwardMode(), throw=False)  # fmt: skip
             done = found.result == diffrax.RESULTS.successful
-            return jnp.where(done, found.ys[0], jnp.nan), 2 + stages * found.stats["num_steps"]
+            return jnp.where(done, found.ys[0], jnp.nan), 1 + stages * found.stats["num_steps"]
 
         batch = jnp.ones(x.shape[0], x.dtype)
         y, evaluations = jax.vmap(solve, in_axes=(None, 0, 0, 0))(arrays, x / t.alpha, begin * batch, stop * batch)

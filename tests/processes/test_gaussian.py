@@ -196,6 +196,14 @@ def test_noise_norms_are_the_closed_form():
     np.testing.assert_allclose(found, gamma(times, c), rtol=0.03)  # 80,000 squares: a standard error of 0.005
 
 
+def test_the_analytic_variance_without_signal():
+    """From alpha = 0, where the ratio of noise to signal is infinite, x_0's own bound stands for its uncertainty."""
+    process = Gaussian(schedules.zero_terminal(schedules.linear()), processes.analytic([0.0, 1.0], [0.0, 1.0], most=0.5))
+    t, s = process.schedule(jnp.asarray(1.0)), process.schedule(jnp.asarray(0.9))
+    kernel = process.reverse(Prediction(jnp.zeros((1, 1))), jnp.ones((1, 1)), s=s, t=t)
+    np.testing.assert_allclose(kernel.std**2, s.sigma**2 + 0.5 * s.alpha**2, rtol=1e-9)  # N(0, sigma_s^2) + alpha_s x_0
+
+
 def test_analytic_wants_a_table():
     for times, norms in (([0.5, 0.1], [0.1, 0.2]), ([0.1, 0.5], [0.1]), ([0.1, 0.5], [0.1, -0.2])):
         with pytest.raises(ValueError, match="analytic needs rising times"):

@@ -7,7 +7,7 @@ import optax
 import pytest
 from PIL import Image
 
-from diffux import systems
+from diffux import solvers, systems
 from diffux.training import checksums, configuration, optimizers, parts, pictures
 from diffux.training.clock import Stretch
 from diffux.training.ema import decay_at, update_ema
@@ -113,6 +113,8 @@ def test_solvers_by_name():
     assert parts.solver("annealed_langevin", system) is system.solver
     assert parts.solver("annealed_langevin", system, options={"inner": 1}).inner == 1
     assert parts.solver("ddim", system, eta=0.5).eta == 0.5
+    noisy = system.replace(solver=solvers.ddim(1.0))  # of the same class as euler, which is still asked for by name
+    assert parts.solver("ddim", noisy) is noisy.solver and parts.solver("euler", noisy).order == 1
     for arguments, message in (
         (("dimm", system), "did you mean 'ddim'"),
         (("heun", system, 0.5), "solver heun has no eta, got 0.5; solvers that have one: ddim"),
