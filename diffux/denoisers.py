@@ -13,7 +13,9 @@ from diffux.types import Cond, Denoiser, Parameterization, Prediction, Transform
 def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser:
     """The denoiser of a network: x0_hat = skip x + out F(input x, noise, cond) (Karras et al., 2022, eq. 7).
 
-    `apply(x, noise, cond)` takes x (B, *d) and the number(s) that the network is told, shape (B,), and returns F (B, *d).
+    `apply(x, noise, cond)` takes x (B, *d) and the number(s) that the network is told, shape (B,), and returns F (B, *d),
+    or a pair (F, variance) of which the second is `Prediction.variance`. Where `skip` is None the estimate is F itself,
+    whatever its shape: logits of a classifier (B, K) or of tokens (B, *d, K).
 
     Example:
         >>> import jax.numpy as jnp
@@ -26,7 +28,10 @@ def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser
     def denoise(x: Float[Array, "b *d"], level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
         skip, out, scale, noise = parameterization(level)
         f = apply(append_axes(scale, x) * x, noise, cond)
-        return Prediction(append_axes(skip, x) * x + append_axes(out, x) * f)
+        f, variance = f if isinstance(f, tuple) else (f, None)
+        if skip is None:
+            return Prediction(f, variance)
+        return Prediction(append_axes(skip, x) * x + append_axes(out, x) * f, variance)
 
     return denoise
 

@@ -48,6 +48,12 @@ def score(level: NoiseLevel) -> Coefficients:
     return Coefficients(1 / level.alpha, level.sigma / level.alpha, jnp.ones_like(level.alpha), 999 * level.t)
 
 
+@part
+def direct(level: NoiseLevel) -> Coefficients:
+    """F is the estimate itself, of any shape: logits, or probabilities of bits."""
+    return Coefficients(None, None, jnp.ones_like(level.alpha), 999 * level.t)
+
+
 @struct.dataclass
 class EDM:
     """Karras et al.'s preconditioning, for any alpha."""

@@ -76,7 +76,9 @@ Transform = Callable[[Denoiser], Denoiser]
 
 
 class Coefficients(NamedTuple):
-    """x0_hat = skip x + out F(input x, noise): a parameterization at one noise level, fields of shape *b."""
+    """x0_hat = skip x + out F(input x, noise): a parameterization at one noise level, fields of shape *b.
+
+    `skip` is None where the estimate is F itself (`parameterizations.direct`)."""
 
     skip: Any
     out: Any

@@ -1,92 +1,17 @@
-"""Objectives: per-example losses as a function of a denoiser, `apply(key, denoise, x, cond, state)`.
-
-An objective returns (loss (B,), metrics of scalars, next state). `init()` gives the first state, () where there is none.
-"""
+"""The variational bound of a chain of steps, in bits a dimension."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
 
 from diffux.distributions import DiscretizedNormal
-from diffux.noise_level import NoiseLevel, append_axes, clean
+from diffux.noise_level import NoiseLevel, clean
+from diffux.objectives.base import mean_over_dims
 from diffux.processes import Process
-from diffux.types import as_part, part
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """A per-example loss with a state of its own."""
-
-    def init(self) -> Any: ...
-    def apply(self, key, denoise, x, cond, state) -> tuple[Any, dict[str, Any], Any]: ...
-
-
-def mean_over_dims(x: Float[Array, "b *d"]) -> Float[Array, " b"]:
-    """The mean over all axes but the first: (B, *d) -> (B,)."""
-    return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
-
-
-# --- denoising -------------------------------------------------------------------------------------------------------
-
-
-@part
-def squared(error):
-    """error^2."""
-    return error**2
-
-
-@part
-def absolute(error):
-    """|error|; meant for weightings of the epsilon error's square root."""
-    return jnp.abs(error)
-
-
-@struct.dataclass
-class Denoising:
-    """w(t) |x0 - x0_hat(x_t)|^2 at random t."""
-
-    process: Any
-    weighting: Any
-    times: Any
-    norm: Any
-
-    def init(self):
-        return ()
-
-    def apply(self, key, denoise, x, cond, state):
-        key_t, key_x = jax.random.split(key)
-        level = self.process.schedule(self.times(key_t, x.shape[0]).astype(x.dtype))
-        xt = self.process.marginal(x, level).sample(key_x)
-        error = denoise(xt, level, cond).x0 - x
-        # under the norm, so that large weights meet small errors before either overflows
-        weight = append_axes(jnp.sqrt(self.weighting(level)), x)
-        return mean_over_dims(self.norm(weight * error)), {}, state
-
-
-def denoising(process: Process, weighting: Callable, times: Callable, norm: Callable = squared) -> Denoising:
-    """E_t w(t) |x0 - x0_hat|^2, mean over dimensions (Ho et al., 2020, eq. 14; Karras et al., 2022, eq. 8).
-
-    `weighting` multiplies the squared x0 error: `snr` is L_simple. `norm` acts on sqrt(w) (x0_hat - x0).
-
-    Example:
-        >>> from diffux import processes, schedules, times, weightings
-        >>> process = processes.Gaussian(schedules.linear())
-        >>> objective = denoising(process, weightings.uniform, times.uniform())
-        >>> from diffux.types import Prediction
-        >>> zero = lambda x, level, cond: Prediction(0 * x)
-        >>> objective.apply(jax.random.key(0), zero, jnp.ones((2, 3)), {}, ())[0].tolist()
-        [1.0, 1.0]
-    """
-    return Denoising(process, as_part(weighting), as_part(times), as_part(norm))
-
-
-# --- the variational bound -------------------------------------------------------------------------------------------
 
 
 class Bound(NamedTuple):
@@ -192,34 +117,3 @@ def elbo(process: Process, steps: int, decoder: Decoder = discretized()) -> ELBO
 
 def _bits(nats):
     return mean_over_dims(nats) / jnp.log(2.0)
-
-
-# --- sums ------------------------------------------------------------------------------------------------------------
-
-
-@struct.dataclass
-class Mix:
-    """A weighted sum of objectives."""
-
-    weights: tuple[Any, ...]
-    objectives: tuple[Any, ...]
-
-    def init(self):
-        return tuple(objective.init() for objective in self.objectives)
-
-    def apply(self, key, denoise, x, cond, state):
-        total, metrics, states = 0.0, {}, []
-        for i, (weight, objective, own) in enumerate(zip(self.weights, self.objectives, state, strict=True)):
-            value, own_metrics, own = objective.apply(jax.random.fold_in(key, i), denoise, x, cond, own)
-            total = total + weight * value
-            metrics |= {f"{i}/{name}": metric for name, metric in own_metrics.items()} | {f"{i}/loss": jnp.mean(value)}
-            states.append(own)
-        return total, metrics, tuple(states)
-
-
-def mix(*terms: tuple[float, Objective]) -> Mix:
-    """sum_i w_i objective_i from pairs (w_i, objective_i): improved DDPM's L_hybrid is mix((1, simple), (0.001, bound))."""
-    if not terms:
-        raise ValueError("mix needs at least one pair (weight, objective), got none")
-    weights, objectives = zip(*terms, strict=True)
-    return Mix(tuple(weights), tuple(objectives))

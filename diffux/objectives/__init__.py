@@ -1,0 +1,11 @@
+"""Objectives: per-example losses as a function of a denoiser, `apply(key, denoise, x, cond, state)`.
+
+An objective returns (loss (B,), metrics of scalars, next state). `init()` gives the first state, () where there is none.
+"""
+
+from diffux.objectives.base import Objective, mean_over_dims
+from diffux.objectives.denoising import absolute, denoising, squared
+from diffux.objectives.elbo import Bound, Decoder, discretized, elbo
+from diffux.objectives.mix import mix
+
+__all__ = ["Bound", "Decoder", "Objective", "absolute", "denoising", "discretized", "elbo", "mean_over_dims", "mix", "squared"]
