@@ -26,8 +26,8 @@ def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser
     """
 
     def denoise(x: Float[Array, "b *d"], level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
-        skip, out, scale, noise = parameterization(level)
-        f = apply(append_axes(scale, x) * x, noise, cond)
+        skip, out, scale, noise, shift = parameterization(level)
+        f = apply(append_axes(scale, x) * x + append_axes(shift, x), noise, cond)
         f, variance = f if isinstance(f, tuple) else (f, None)
         if skip is None:
             return Prediction(f, variance)

@@ -102,6 +102,22 @@ class Scaled:
         return self.factor * level.t
 
 
+@struct.dataclass
+class Descending:
+    """(levels - 1)(1 - t), rounded."""
+
+    levels: int = struct.field(pytree_node=False)
+
+    def __call__(self, level: NoiseLevel):
+        return jnp.round((self.levels - 1) * (1 - level.t))
+
+
+def descending(levels: int) -> Descending:
+    """The index 0 .. levels - 1 of a list of sigmas from the largest, at t = 1, to the smallest, at t = 0 (NCSN; Song et al.,
+    2021, code: its discrete VE models)."""
+    return Descending(levels)
+
+
 def integer(steps: int) -> Integer:
     """The code index round(T t) - 1 of a discrete chain: sample such a network on t = i / T (Ho et al., 2020, code)."""
     return Integer(steps)
@@ -145,6 +161,17 @@ class Normalized:
         return self.parameterization(level)._replace(input=1 / jnp.sqrt(level.alpha**2 + level.sigma**2))
 
 
+@struct.dataclass
+class Recentred:
+    """A parameterization whose network sees 2 x - 1."""
+
+    parameterization: Any
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        coefficients = self.parameterization(level)
+        return coefficients._replace(input=2 * coefficients.input, shift=-jnp.ones_like(coefficients.input))
+
+
 def conditioned(parameterization: Parameterization, label) -> Conditioned:
     """`parameterization`, with the network told `label(level)`: integer(T), scaled(999), log_sigma, log_snr."""
     return Conditioned(as_part(parameterization), as_part(label))
@@ -159,8 +186,14 @@ def normalized(parameterization: Parameterization) -> Normalized:
     return Normalized(as_part(parameterization))
 
 
+def recentred(parameterization: Parameterization) -> Recentred:
+    """`parameterization`, with the network shown 2 x - 1 where it was shown x: for data kept in [0, 1] (Song and Ermon, 2019,
+    and the VE models of Song et al., 2021, code), whose networks expect their pixels around zero."""
+    return Recentred(as_part(parameterization))
+
+
 def kind(parameterization: Parameterization) -> Parameterization:
-    """The bare parameterization below any `conditioned` and `normalized`."""
-    while isinstance(parameterization, Conditioned | Normalized):
+    """The bare parameterization below any `conditioned`, `normalized` and `recentred`."""
+    while isinstance(parameterization, Conditioned | Normalized | Recentred):
         parameterization = parameterization.parameterization
     return parameterization

@@ -76,7 +76,7 @@ Transform = Callable[[Denoiser], Denoiser]
 
 
 class Coefficients(NamedTuple):
-    """x0_hat = skip x + out F(input x, noise): a parameterization at one noise level, fields of shape *b.
+    """x0_hat = skip x + out F(input x + shift, noise): a parameterization at one noise level, fields of shape *b.
 
     `skip` is None where the estimate is F itself (`parameterizations.direct`)."""
 
@@ -84,6 +84,7 @@ class Coefficients(NamedTuple):
     out: Any
     input: Any
     noise: Any
+    shift: Any = 0.0
 
 
 Parameterization = Callable[[NoiseLevel], Coefficients]

@@ -6,6 +6,7 @@ network predicts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from flax import struct
 
 from diffux import sde
 from diffux.noise_level import NoiseLevel
-from diffux.types import Schedule, part
+from diffux.types import Schedule, as_part, part
 
 
 @part
@@ -99,3 +100,22 @@ def likelihood(schedule: Schedule) -> Likelihood:
     """g(t)^2 / 2 on the squared score error: with t ~ U[0, 1] the diffusion part of the negative log-likelihood bound,
     in nats a dimension (Song et al., 2021b, eq. 7; Kingma et al., 2021, eq. 17)."""
     return Likelihood(schedule)
+
+
+@struct.dataclass
+class Importance:
+    """w(level) / p(t)."""
+
+    weighting: Any
+    times: Any
+
+    def __call__(self, level: NoiseLevel):
+        return self.weighting(level) / self.times.density(level.t)
+
+
+def importance(weighting: Callable, times: Any) -> Importance:
+    """w(level) / p(t): with training times drawn from `times` the expected loss is the integral of w over t, whatever
+    the times (Song et al., 2021b, sec. 4.3). Raises ValueError for times without a density, such as discrete ones."""
+    if not hasattr(times, "density"):
+        raise ValueError(f"importance needs times with a density, got {type(times).__name__}; ones that fit: uniform, log_snr")
+    return Importance(as_part(weighting), times)

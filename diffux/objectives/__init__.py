@@ -7,5 +7,9 @@ from diffux.objectives.base import Objective, mean_over_dims
 from diffux.objectives.denoising import absolute, denoising, squared
 from diffux.objectives.elbo import Bound, Decoder, discretized, elbo
 from diffux.objectives.mix import mix
+from diffux.objectives.score_matching import implicit_score_matching, sliced_score_matching
 
-__all__ = ["Bound", "Decoder", "Objective", "absolute", "denoising", "discretized", "elbo", "mean_over_dims", "mix", "squared"]
+__all__ = [
+    "Bound", "Decoder", "Objective", "absolute", "denoising", "discretized", "elbo", "implicit_score_matching",
+    "mean_over_dims", "mix", "sliced_score_matching", "squared",
+]  # fmt: skip

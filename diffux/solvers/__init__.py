@@ -4,7 +4,7 @@ from diffux.solvers.adams import deis, ipndm, lms
 from diffux.solvers.ancestral import ancestral
 from diffux.solvers.base import Sampled, Solver, sample
 from diffux.solvers.churn import churn, dpm2_ancestral, edm_heun, renoise
-from diffux.solvers.compose import compose
+from diffux.solvers.compose import compose, predictor_corrector
 from diffux.solvers.ddim import ddim, ddim_inversion, euler, euler_ancestral
 from diffux.solvers.dpm_solver import dpm2, dpm_solver
 from diffux.solvers.dpm_solver_pp import (
@@ -27,7 +27,7 @@ from diffux.solvers.unipc import unipc
 __all__ = [
     "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "compose", "ddim", "ddim_inversion", "deis", "dpm2",
     "dpm2_ancestral", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s", "dpm_solver_pp_3m", "edm_heun", "euler",
-    "euler_ancestral", "euler_maruyama", "heun", "ipndm", "langevin", "lms", "plms", "pndm", "probability_flow", "renoise",
-    "replace", "reverse_diffusion", "sa_solver", "sample", "sde_dpm_solver_pp_2m", "sde_dpm_solver_pp_3m",
-    "snr_langevin", "start", "unipc",
+    "euler_ancestral", "euler_maruyama", "heun", "ipndm", "langevin", "lms", "plms", "pndm", "predictor_corrector",
+    "probability_flow", "renoise", "replace", "reverse_diffusion", "sa_solver", "sample", "sde_dpm_solver_pp_2m",
+    "sde_dpm_solver_pp_3m", "snr_langevin", "start", "unipc",
 ]  # fmt: skip

@@ -7,7 +7,9 @@ from typing import Any
 from flax import struct
 
 from diffux import keys as rng
-from diffux.solvers.base import Solver
+from diffux.solvers.base import Solver, need_one_of
+from diffux.solvers.langevin import snr_langevin
+from diffux.solvers.reverse_sde import reverse_diffusion
 
 
 @struct.dataclass
@@ -57,3 +59,18 @@ def compose(*solvers: Solver) -> Composed:
         if solver.ascends:
             raise ValueError(f"compose walks from noise to data, and {type(solver).__name__} walks the other way")
     return Composed(tuple(solvers))
+
+
+def predictor_corrector(predictor: Solver | None = None, snr: float = 0.16, inner: int = 1, first: str = "corrector",
+                        norm: str = "sample") -> Composed:  # fmt: skip
+    """Score-SDE's predictor-corrector sampler, `compose` of a predictor and `snr_langevin` (Song et al., 2021, alg. 1).
+
+    predictor: `reverse_diffusion()` by default; `ancestral`, `euler_maruyama`, ... fit. first="corrector" is the order of
+    the released code, whose walk ends with the predictor's mean; "predictor" that of the paper's algorithm boxes.
+    snr: 0.16 on CIFAR-10, 0.17 on CelebA 64, 0.075 at 256 pixels, 0.15 at 1024. 1 + `inner` evaluations a step.
+    """
+    need_one_of("predictor_corrector", "first", first, ("corrector", "predictor"))
+    predictor = reverse_diffusion() if predictor is None else predictor
+    if first == "corrector":
+        return compose(snr_langevin(snr, inner, "t", norm), predictor)
+    return compose(predictor, snr_langevin(snr, inner, "s", norm))
