@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -19,13 +20,16 @@ class Attention(nn.Module):
     k and v of `context`.
 
     x (B, *d, C), context (B, L, D) -> (B, *d, C); `mask` (B, L) is true where the context may be looked at. The
-    softmax is float32 at least, and `out` begins at zero, so that the block begins as the identity.
+    softmax is float32 at least, and `out` begins at zero, so that the block begins as the identity. `scale` is the variance
+    of the initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do.
 
     Raises:
         ValueError: if `heads` does not divide the channels.
     """
 
     heads: int = 1
+    scale: float = 1.0
+    rescale: bool = False
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -40,11 +44,13 @@ class Attention(nn.Module):
         seen = h if context is None else context
 
         def heads(name, values):
-            return Dense(channels, **types, name=name)(values).reshape(batch, values.shape[1], self.heads, -1)
+            values = Dense(channels, kernel_init=fan_average(self.scale), **types, name=name)(values)
+            return values.reshape(batch, values.shape[1], self.heads, -1)
 
         h = attend(heads("query", h), heads("key", seen), heads("value", seen), mask)
         h = Dense(channels, kernel_init=fan_average(0.0), **types, name="out")(h.reshape(batch, -1, channels))
-        return x + h.reshape(x.shape)
+        h = x + h.reshape(x.shape)
+        return h / math.sqrt(2) if self.rescale else h
 
 
 def attend(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
