@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import importlib.util
 import os
@@ -45,6 +46,70 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = 
     except KeyboardInterrupt:
         print("interrupted: nothing was saved after the last checkpoint", file=sys.stderr)
         return INTERRUPTED
+
+
+def options(words: Sequence[str] | None) -> dict:
+    """{"order": 2, "variance": "upper"} of ["order=2", "variance=upper"]: Python literals, or one bare word.
+
+    Raises UserError for what has another form, and for a name that comes twice.
+    """
+    parsed = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier() or name in parsed:
+            raise UserError(f"--option is name=value, once for every name, got {word!r}")
+        try:
+            parsed[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError) as error:
+            if not value.isidentifier():
+                raise UserError(f"--option {word!r} has no number, tuple, True, False, None or single word as its value") from error
+            parsed[name] = value
+    return parsed
+
+
+def add_walk(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which walk draws the samples; `walk` reads them."""
+    parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ... (docs/solvers.md); the model's own by default")
+    parser.add_argument("--steps", type=int, help="steps of the walk; the model's own number by default")
+    parser.add_argument("--eta", type=float, help="share of noise of ddim, 0 (deterministic) to 1; 0 by default")
+    parser.add_argument("--grid", metavar="NAME", help="where the steps are: uniform, log_snr, karras, ...")
+    parser.add_argument("--option", action="append", metavar="NAME=VALUE", help="of the solver, as order=2; several times")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guidance", type=float, metavar="SCALE", help="classifier-free guidance; 1 is none")
+    parser.add_argument("--batch", type=int, default=256, help="samples drawn at once (256)")
+    parser.add_argument("--checkpoint", default="last", metavar="STEP", help="last, best (held-out loss), or a step")
+    parser.add_argument("--raw", action="store_true", help="the weights themselves instead of their average")
+
+
+def add_likelihood(parser: argparse.ArgumentParser) -> None:
+    """The flags of held-out bits a dimension; `likelihood` reads them."""
+    parser.add_argument("--likelihood", action="store_true", help="held-out bits a dimension instead of samples")
+    parser.add_argument("--trace", default="rademacher", metavar="HOW", help="of the divergence: exact, rademacher or gaussian")
+    parser.add_argument("--probes", type=int, default=1, help="of Hutchinson's estimate, an image (1)")
+    parser.add_argument("--draws", type=int, default=1, help="of the dequantization noise, an image (1)")
+    parser.add_argument("--start", type=float, metavar="T", help="the t of the density (1e-5, or a chain's first step)")
+    parser.add_argument("--reconstruct", action="store_true", help="bound clean data instead of taking the density at --start")
+
+
+def likelihood(flags: argparse.Namespace) -> dict:
+    """What the flags of `add_likelihood` say, as `evaluation.likelihood.held_out` takes it."""
+    for name in ("probes", "draws"):
+        if getattr(flags, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(flags, name)}")
+    if flags.start is not None and not 0 < flags.start < 1:
+        raise UserError(f"--start is a time between 0 and 1, got {flags.start}")
+    return {name: getattr(flags, name) for name in ("trace", "probes", "draws", "start", "reconstruct")}
+
+
+def walk(flags: argparse.Namespace) -> dict:
+    """What the flags of `add_walk` say, as a config's `sample` section does."""
+    named = {key: getattr(flags, key) for key in ("solver", "steps", "eta", "grid", "guidance")}
+    return named | {"options": options(flags.option)}
+
+
+def checkpoint(flags: argparse.Namespace) -> int | str:
+    """The step, or the word, of --checkpoint."""
+    return int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
 
 
 def read_config(path: str, overrides: Sequence[str]) -> dict:

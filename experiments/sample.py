@@ -3,10 +3,12 @@
   python experiments/sample.py --workdir runs/digits --n 64 --solver ddim --steps 50 --out samples.png
   python experiments/sample.py --workdir runs/digits --n 512 --solver ancestral --steps 1000 --out samples.npz
   python experiments/sample.py --workdir runs/digits --n 8 --trajectory walk.gif --out samples.png
+  python experiments/sample.py --workdir runs/digits --solver dpm_solver_pp --steps 15 --option order=3 --out samples.png
 
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
-A .png is one picture of all samples, a .npz holds `images` (float32 in [0, 1], shape (n, H, W, C)), `labels` where the
-model has classes, and how they were drawn.
+A .png is one picture of all samples: a grid of images, a scatter of points, a raster of sequences. A .npz holds `images`
+(float32 in [0, 1], shape (n, H, W, C)), or `samples` where they are none (float32, points (n, 2), sequences (n, L)),
+`labels` where the model has classes, and how they were drawn.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import sys
 
 import command_line
 
-PASSED_ON = ("n", "solver", "steps", "eta", "grid", "seed", "guidance", "batch", "raw", "frames")
+PASSED_ON = ("n", "seed", "batch", "raw", "frames")
 
 
 def main(arguments) -> int:
@@ -24,16 +26,8 @@ def main(arguments) -> int:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="of a training run")
     parser.add_argument("--out", required=True, action="append", metavar="FILE", help=".png or .npz; may be given twice")
     parser.add_argument("--n", type=int, default=64, help="how many samples (64)")
-    parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ... (docs/solvers.md); the model's own by default")
-    parser.add_argument("--steps", type=int, help="steps of the walk; the model's own number by default")
-    parser.add_argument("--eta", type=float, help="share of noise of ddim, 0 (deterministic) to 1; 0 by default")
-    parser.add_argument("--grid", metavar="NAME", help="where the steps are: uniform, log_snr, karras, ...")
-    parser.add_argument("--seed", type=int, default=0)
+    command_line.add_walk(parser)
     parser.add_argument("--label", metavar="L[,L...]", help="classes to draw, in turn; every class by default")
-    parser.add_argument("--guidance", type=float, metavar="SCALE", help="classifier-free guidance; 1 is none")
-    parser.add_argument("--batch", type=int, default=256, help="samples drawn at once (256)")
-    parser.add_argument("--checkpoint", default="last", metavar="STEP", help="last, best (held-out loss), or a step")
-    parser.add_argument("--raw", action="store_true", help="the weights themselves instead of their average")
     parser.add_argument("--trajectory", metavar="FILE", help="the walk of the first samples: a .png strip or a .gif")
     parser.add_argument("--frames", type=int, default=10, help="states of the trajectory (10)")
     flags = parser.parse_args(arguments)
@@ -45,7 +39,8 @@ def main(arguments) -> int:
         [pathlib.Path(out) for out in flags.out],
         trajectory=pathlib.Path(flags.trajectory) if flags.trajectory else None,
         labels=_labels(flags.label),
-        checkpoint=int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint,
+        checkpoint=command_line.checkpoint(flags),
+        **command_line.walk(flags),
         **{key: getattr(flags, key) for key in PASSED_ON},
     )
     return 0

@@ -1,4 +1,5 @@
-"""Images: embedded data sets, any TFDS set and folders, shuffled, sharded and augmented into numpy batches.
+"""Images: embedded data sets, any TFDS set and folders, shuffled, sharded and augmented into numpy batches; and two
+small sets that are no images, points of a swiss roll and binary heartbeats.
 
 This package knows nothing of diffusion and never imports TensorFlow.
 

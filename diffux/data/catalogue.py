@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffux.data import folder, records
+from diffux.data import folder, generated, records
 from diffux.data.errors import DataError
 from diffux.data.source import Source
 
@@ -10,16 +10,19 @@ _FOLDER = "folder:"
 
 
 def load(name: str, *, split: str = "train", size: int | None = None, channels: int | None = None, data_dir=None) -> Source:
-    """A split of an image data set: random access to {"image": uint8 (H, W, C), "label": int}.
+    """A split of a data set: random access to {"image": uint8 (H, W, C), "label": int}, or to what is no image.
 
     `name` is "digits" (8x8x1, 10 classes), "patches/16" or "patches/32" (colour patches of ten photographs; "patches"
     is the first), a TFDS image data set of which a prepared copy lies in `data_dir` or TFDS's own directory
     ("cifar10", "imagenet_resized/64x64"), or "folder:/path/to/images".
+    No images, but drawn from a seed, are "swiss_roll" ({"point": float32 (2,)}, variance 1) and "heartbeats"
+    ({"sequence": uint8 (20,)} of zeros and ones, a one in every fifth bin).
     `size` cuts every image to its central square and resizes it; `channels` (1 or 3) makes it grey or colour.
 
     Raises:
         DataError: an unknown name (with the near matches), a split that is not there, a data set that is not prepared
-            (with the command that does it), images of different shapes without `size`, a cache that cannot be written.
+            (with the command that does it), images of different shapes without `size`, a cache that cannot be written,
+            `size` or `channels` of what is no image.
 
     Example:
         >>> load("digits", split="test").shape
@@ -31,6 +34,8 @@ def load(name: str, *, split: str = "train", size: int | None = None, channels: 
         raise DataError(f"channels is 1 (grey), 3 (colour) or None (as stored); got {channels!r}.")
     if name.startswith(_FOLDER):
         return folder.load(name[len(_FOLDER) :], split=split, size=size, channels=channels)
+    if name.partition("/")[0] in generated.GENERATED:
+        return generated.load(name, split=split, size=size, channels=channels)
     return records.load(name, split=split, size=size, channels=channels, data_dir=data_dir)
 
 
@@ -38,6 +43,8 @@ def splits(name: str, *, data_dir=None) -> dict[str, int]:
     """The splits of a data set and their numbers of examples, say {"train": 1437, "test": 360}."""
     if name.startswith(_FOLDER):
         return folder.splits(name[len(_FOLDER) :])
+    if name in generated.GENERATED:
+        return dict(generated.COUNTS)
     return records.splits(name, data_dir)
 
 

@@ -35,7 +35,8 @@ def loader(
     epochs: int | None = None,
     drop_remainder: bool | None = None,
 ) -> grain.DatasetIterator:
-    """Batches {"image": uint8 (b, H, W, C), or float32 in [0, 1) with `dequantize`, "label": int32 (b,)}, as numpy.
+    """Batches {"image": uint8 (b, H, W, C), or float32 in [0, 1) with `dequantize`, "label": int32 (b,)}, as numpy; of a
+    source without images {"point": ...}, {"sequence": ...} in its own shape and type.
 
     `batch_size` is global: process p of P yields rows p b ... (p + 1) b of each global batch, b = batch_size / P, and
     the global batches, augmentations included, are the same for every P. `train` shuffles anew every epoch, repeats
@@ -47,7 +48,8 @@ def loader(
     `set_state`. With `workers` the state also depends on their number.
 
     Raises:
-        DataError: a batch size that is not positive or that the processes do not divide, a crop wider than the image.
+        DataError: a batch size that is not positive or that the processes do not divide, a crop wider than the image, an
+            augmentation of what is no image.
 
     Example:
         >>> from diffux import data
@@ -58,7 +60,11 @@ def loader(
     index, count = _process(process_index, process_count)
     if batch_size < 1 or batch_size % count:
         raise DataError(f"batch_size is for all {count} processes together and a multiple of that; got {batch_size}.")
-    if crop is not None and not 0 <= crop < min(source.shape[:2]):
+    if source.field != "image":
+        for option, value in (("flip", flip), ("crop", crop), ("dequantize", dequantize)):
+            if value:
+                raise DataError(f"{option}={value} is for images, and {source.name} holds {source.field}s: leave it out.")
+    elif crop is not None and not 0 <= crop < min(source.shape[:2]):
         raise DataError(f"crop={crop} pixels does not fit images of {source.shape[0]}x{source.shape[1]} pixels.")
     if epochs is not None and epochs < 1:
         raise DataError(f"epochs is a whole number >= 1, or None; got {epochs}.")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from diffux.data import cache
 from diffux.data.errors import DataError
+from diffux.data.generated import GENERATED
 from diffux.data.images import decode
 from diffux.data.source import Source
 
@@ -230,7 +231,7 @@ def _cannot_make(name, error) -> str:
 
 
 def _unknown(name, catalogue) -> str:
-    known = {k.replace("_", ""): k for k in [*EMBEDDED, *catalogue]}
+    known = {k.replace("_", ""): k for k in [*EMBEDDED, *GENERATED, *catalogue]}
     base = name.partition("/")[0].lower().replace("-", "").replace("_", "")
     near = [known[k] for k in difflib.get_close_matches(base, known, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"without a download there are {', '.join(names())}."
@@ -259,4 +260,5 @@ def _first_line(error) -> str:
 
 def names() -> list[str]:
     """The data sets that need no network, as `load` takes them."""
-    return [f"{base}/{config}" if config else base for base, configs in EMBEDDED.items() for config in configs]
+    embedded = [f"{base}/{config}" if config else base for base, configs in EMBEDDED.items() for config in configs]
+    return [*embedded, *GENERATED]

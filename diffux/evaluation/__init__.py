@@ -1,4 +1,4 @@
-"""Evaluation: what samples are worth, beside held-out real images and images that are surely wrong.
+"""Evaluation: what samples are worth, beside held-out real data and data that are surely wrong.
 
 Example:
     >>> from diffux import evaluation
@@ -7,10 +7,11 @@ Example:
 """
 
 from diffux.evaluation.errors import EvaluationError
-from diffux.evaluation.figures import evaluate
 from diffux.evaluation.frechet import Moments, feature_distance, frechet_distance, moments
 from diffux.evaluation.judges import Judge, judge
+from diffux.evaluation.kinds import evaluate
 from diffux.evaluation.neighbours import nearest_distances
+from diffux.evaluation.points import sliced_wasserstein
 from diffux.evaluation.report import table
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "judge",
     "moments",
     "nearest_distances",
+    "sliced_wasserstein",
     "table",
 ]

@@ -43,9 +43,10 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
 
     config: a mapping as in experiments/configs; `diffux.training.configuration.DEFAULTS` lists every key.
     started: since when the time to the first step counts, in seconds since 1970; by default since the call.
-    The directory then holds samples.png, losses.png, samples/, checkpoints/, metrics.jsonl, tensorboard/, config.json,
-    data.json and versions.json. SIGINT and SIGTERM save before they end the run, and the same call continues it: bit
-    for bit on CPU. A finished run is left as it is, unless `training.steps` was raised.
+    The directory then holds samples.png and samples/ (unless the system has no solver), losses.png, checkpoints/,
+    metrics.jsonl, tensorboard/, config.json, data.json and versions.json. SIGINT and SIGTERM save before they end the run,
+    and the same call continues it: bit for bit on CPU. A finished run is left as it is, unless `training.steps` was
+    raised.
 
     Raises UserError, in one sentence and before anything is compiled, for a config that cannot work and for a directory
     that holds another run, has no whole checkpoint, is in use or cannot be written; Diverged where the loss or the
@@ -87,7 +88,11 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         init_key, train_key, test_key = (jax.random.fold_in(root, i) for i in range(3))
         objective_state = system.objective.init()
         with explained():
-            variables = init(init_key, system, batch)
+            try:
+                variables = init(init_key, system, batch)
+            except KeyError as error:  # what the system's condition looks for in a batch
+                wanted = f"the system {config['system']['name']} needs {error} in the data"
+                raise UserError(f"{wanted}, and {config['data']['name']} has {' and '.join(batch)}") from error
 
         def new() -> TrainState:
             return create(variables, optimizer, objective_state, train_key)
@@ -129,7 +134,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         if test is not None:
             held_out = HeldOut(test_key, spread, test, settings["eval_examples"], batch_size, mesh, objective_state)
         progress.say(
-            f"{config['system']['name']} on {config['data']['name']}: {len(source)} images of "
+            f"{config['system']['name']} on {config['data']['name']}: {len(source)} {source.field}s of "
             f"{'x'.join(map(str, source.shape))}, {size / 1e6:.2f} million parameters, "
             f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
         )
@@ -137,7 +142,8 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
 
         stop = stack.enter_context(Stop())
         stack.enter_context(progress)
-        stretch, waiting, step, loss = Stretch(), None, begun or 0, None
+        stretch, waiting, step, loss, pictured = Stretch(), None, begun or 0, None, None
+        things = f"{source.field}s"
 
         def collect():
             """Fetch the metrics of the step before: the device is already busy with the next one."""
@@ -162,20 +168,20 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                 log.write(step, {"seconds_to_first_step": seconds})
                 progress.say(f"first step after {seconds:.1f} s")
                 stretch.start()
-            words = f"loss {stretch.loss:.4f}, {stretch.rate * batch_size:.0f} images/s"
+            words = f"loss {stretch.loss:.4f}, {stretch.rate * batch_size:.0f} {things}/s"
             progress.update(step, words)
 
             last = step == total
             leaving = not last and stop.agreed(step, settings["log_every"])
             save = last or leaving or step % settings["checkpoint_every"] == 0
             test_now = held_out and not leaving and (save or _every(settings["eval_every"], step))
-            draw = not leaving and (last or _every(settings["sample_every"], step))
+            draw = walk is not None and not leaving and (last or _every(settings["sample_every"], step))
             if step % settings["log_every"] == 0 or save or test_now or draw:
                 collect()
                 row = stretch.report()
-                row["images_per_second"] = row["steps_per_second"] * batch_size
+                speed = row[f"{things}_per_second"] = row["steps_per_second"] * batch_size
                 log.write(step, row)
-                progress.line(step, f"loss {row['loss']:.4f}, {row['images_per_second']:.0f} images/s", row["steps_per_second"])
+                progress.line(step, f"loss {row['loss']:.4f}, {speed:.0f} {things}/s", row["steps_per_second"])
             if save or test_now or draw:
                 stretch.pause()
                 loss = held_out(state) if test_now else None
@@ -185,7 +191,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                 if save:
                     saver.save(step, state, batches.get_state(), config, loss)
                 if draw:
-                    pictured = _draw(config, system, state, mesh, walk, source.shape, path, step)
+                    pictured = _draw(config, system, state, mesh, walk, source, path, step)
                 stretch.start()
             if leaving:
                 progress.say(f"stopped by a signal after step {step}, which is saved: the same command continues")
@@ -195,8 +201,8 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         return Result(path, step, stop.signal)
     if lead:
         pictures.losses(path / "losses.png", metrics.read(path))
-        pictures.copy(pictured, path / "samples.png")
-        progress.say(f"done: {total} steps; samples in {path / 'samples.png'}, losses in {path / 'losses.png'}, "
+        drawn = f"samples in {pictures.copy(pictured, path / 'samples.png')}, " if pictured else ""
+        progress.say(f"done: {total} steps; {drawn}losses in {path / 'losses.png'}, "
                      f"checkpoints in {path / 'checkpoints'}, metrics in {path / 'metrics.jsonl'}")  # fmt: skip
     return Result(path, step)
 
@@ -217,7 +223,7 @@ def _data(config):
         return source, test, data.loader(source, seed=config["seed"], train=True, **wanted)
 
 
-def _draw(config, system, state: TrainState, mesh, walk, shape, path: pathlib.Path, step: int) -> pathlib.Path:
+def _draw(config, system, state: TrainState, mesh, walk, source, path: pathlib.Path, step: int) -> pathlib.Path:
     """Write the picture of samples from the averaged weights: the same seeds, so the same noise, at every step."""
     held = sharding.on_this_process({"ema": state.ema, "frozen": state.frozen}, mesh)
     target = path / "samples" / f"step_{step:06d}.png"
@@ -225,8 +231,9 @@ def _draw(config, system, state: TrainState, mesh, walk, shape, path: pathlib.Pa
         n, classes = config["sample"]["n"], parts.classes(system)
         cond = {} if classes is None else {"label": np.arange(n, dtype=np.int32) % classes}
         keys = sample_keys(config["seed"], 0, n)
-        images = generate(keys, system, Variables(held["ema"], held["frozen"]), (n, *shape), cond, **walk).x
-        pictures.grid(target, images)
+        samples = generate(keys, system, Variables(held["ema"], held["frozen"]), (n, *source.shape), cond, **walk).x
+        real = None if source.field == "image" else data.arrays(source, min(n, len(source)))[source.field]
+        pictures.draw(target, samples, real)
     return target
 
 

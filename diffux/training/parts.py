@@ -123,17 +123,24 @@ def grid(name: str | None, system):
     return _call("grid", name, functions[name], {})
 
 
+def samples(system) -> bool:
+    """Whether a system can be sampled: one without a solver (a classifier of noisy images) is only trained."""
+    return getattr(system, "solver", None) is not None
+
+
 def classes(system) -> int | None:
     """How many classes a system is conditioned on, or None for an unconditional one."""
     return getattr(system.network, "classes", None)
 
 
-def walk(section: Mapping[str, Any], system) -> dict[str, Any]:
-    """The arguments of `generate` that a config's `sample` section stands for.
+def walk(section: Mapping[str, Any], system) -> dict[str, Any] | None:
+    """The arguments of `generate` that a config's `sample` section stands for; None where nothing can be sampled.
 
     Raises UserError for a solver or grid that does not exist or cannot take so many steps, and for a
     guidance scale of a model without classes.
     """
+    if not samples(system):
+        return None
     chosen = {
         "solver": solver(section["solver"], system, section["eta"], section["options"]),
         "steps": section["steps"],
@@ -146,5 +153,6 @@ def walk(section: Mapping[str, Any], system) -> dict[str, Any]:
         chosen["guidance"] = (classifier_free(section["guidance"]), *system.guidance)
     with explained():
         # Traced, not computed: a grid refuses a number of steps before it looks at any level.
-        jax.eval_shape(lambda: chosen["grid"](system.process.schedule, section["steps"] or system.steps))
+        schedule = systems.resolved(system).process.schedule
+        jax.eval_shape(lambda: chosen["grid"](schedule, section["steps"] or system.steps))
     return chosen

@@ -19,7 +19,8 @@ from diffux.training.errors import UserError, explained
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run as it was saved: `shape` (H, W, C) is that of an image, `variables.ema` is None where raw weights were wanted."""
+    """A run as it was saved: `shape` is that of an example, (H, W, C) of an image; `variables.ema` is None where raw
+    weights were wanted."""
 
     config: dict[str, Any]
     system: Any
@@ -47,7 +48,8 @@ def load(directory: Any, *, raw: bool = False, step: int | str = "last", warn: C
     config = checkpoint.about(path, step)["config"]
     system, about = parts.system(config["system"]), workdir.data(path)
     shape = tuple(about["shape"])
-    batch = {"image": jnp.zeros((1, *shape))} | ({} if about["classes"] is None else {"label": jnp.zeros(1, jnp.int32)})
+    example = {about["field"]: jnp.zeros((1, *shape), about["dtype"])}
+    batch = example | ({} if about["classes"] is None else {"label": jnp.zeros(1, jnp.int32)})
     with explained():
         variables = init(jax.random.key(0), system, batch)
     where = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def draw(
     save: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Samples 0 .. n-1 of a seed in batches: pairs of images (b, H, W, C) in [0, 1] and frames (save, b, H, W, C) or None.
+    """Samples 0 .. n-1 of a seed in batches: pairs of samples (b, *d), images in [0, 1], and frames (save, b, *d) or None.
 
     `labels` are given to the samples in turn. A last batch that is not full is drawn as a full one and cut, so that one
     program serves all; sample i does not depend on the batch it was drawn in.
@@ -85,6 +86,7 @@ def sample(
     steps: int | None = None,
     eta: float | None = None,
     grid: str | None = None,
+    options: Mapping[str, Any] | None = None,
     seed: int = 0,
     labels: Sequence[int] | None = None,
     guidance: float | None = None,
@@ -94,9 +96,10 @@ def sample(
     trajectory: pathlib.Path | None = None,
     frames: int = 10,
 ) -> np.ndarray:
-    """Draw n samples of the run in `directory`, write them to the files `out`, and return them (n, H, W, C) in [0, 1].
+    """Draw n samples of the run in `directory`, write them to the files `out`, and return them (n, *d), images in [0, 1].
 
-    out: .png for one picture of all, .npz for arrays. trajectory: .png for a strip of eight samples, .gif for all.
+    out: .png for one picture of all, .npz for arrays, named `images`, or `samples` where they are none.
+    trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all. options: of the solver.
     Raises UserError, before anything is compiled, for what does not fit the model or cannot be written.
     """
     for name, value in {"n": n, "batch": batch, "steps": steps, "frames": frames}.items():
@@ -108,37 +111,52 @@ def sample(
         _writable(path)
     progress = Progress("sampling", 1)
     run = load(directory, raw=raw, step=checkpoint, warn=progress.say)
+    section = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options or {}}
+    walk = walk_of(run, section)
     conditions(run, n, labels)
-    section = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": {}}
-    walk = parts.walk(section, run.system)
     total = steps or run.system.steps
     if trajectory is not None and frames > total:
         raise UserError(f"a walk of {total} steps has no {frames} frames")
 
-    images, walks = [], []
+    shown = 1000 if run.shape == (2,) else 64  # samples in the trajectory's pictures
+    samples, walks = [], []
     with Progress("sampling", -(-n // min(batch, n)) * total) as progress:
         save = frames if trajectory is not None else None
         report = Report(progress)
         for drawn, states in draw(run, n, seed=seed, batch=batch, labels=labels, walk=walk, save=save, progress=report):
-            images.append(drawn)
-            if states is not None and sum(part.shape[1] for part in walks) < 64:
+            samples.append(drawn)
+            if states is not None and sum(part.shape[1] for part in walks) < shown:
                 walks.append(states)
-    images = np.concatenate(images)
+    samples = np.concatenate(samples)
     weights = "raw" if raw else "ema"
     for path in out:
         if path.suffix.lower() == ".npz":
             how = {"seed": seed, "steps": total, "weights": weights, "checkpoint": run.step, "eta": eta, "guidance": guidance}
             how |= {"solver": solver or type(run.system.solver).__name__, "labels": conditions(run, n, labels).get("label")}
-            np.savez(path, images=images, **{key: value for key, value in how.items() if value is not None})
+            how |= {"grid": grid, "options": json.dumps(options) if options else None}
+            np.savez(path, **{array_name(samples): samples}, **{key: value for key, value in how.items() if value is not None})
         else:
-            pictures.grid(path, images)
+            pictures.draw(path, samples)
     if trajectory is not None:
-        states = np.concatenate(walks, axis=1)[:, :64]
+        states = np.concatenate(walks, axis=1)[:, :shown]
         write = pictures.strip if trajectory.suffix.lower() == ".png" else pictures.animation
         write(trajectory, states)
     written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
     progress.say(f"{n} samples of step {run.step} ({weights} weights) in {written}")
-    return images
+    return samples
+
+
+def walk_of(run: Run, section: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `generate` that a `sample` section stands for; UserError for a run that cannot be sampled."""
+    walk = parts.walk(section, run.system)
+    if walk is None:
+        raise UserError(f"this run is a classifier ({run.config['system']['name']}, without a solver): there is nothing to sample")
+    return walk
+
+
+def array_name(samples) -> str:
+    """The name of samples in a .npz file: `images` where they are (n, H, W, C), else `samples`."""
+    return "images" if np.ndim(samples) == 4 else "samples"
 
 
 class Report:

@@ -56,14 +56,13 @@ def _write(path: pathlib.Path, content: Any) -> None:
 
 
 def describe(workdir: pathlib.Path, config: dict[str, Any], source) -> None:
-    """Write config.json, data.json and versions.json."""
+    """Write config.json, data.json (the data as the loader hands them out) and versions.json."""
     from diffux.version import __version__
 
     _write(workdir / "config.json", config)
-    _write(
-        workdir / "data.json",
-        {"shape": list(source.shape), "classes": source.classes, "examples": len(source), "levels": source.levels},
-    )
+    dtype = "float32" if config["data"]["dequantize"] else source.dtype.name
+    kind = {"field": source.field, "shape": list(source.shape), "dtype": dtype}
+    _write(workdir / "data.json", kind | {"classes": source.classes, "examples": len(source), "levels": source.levels})
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     devices = {"platform": jax.default_backend(), "devices": [str(device) for device in jax.devices()]}
     machine = {"python": platform.python_version(), "system": platform.platform()}
@@ -71,8 +70,9 @@ def describe(workdir: pathlib.Path, config: dict[str, Any], source) -> None:
 
 
 def data(workdir: pathlib.Path) -> dict[str, Any]:
-    """What `describe` wrote about the data: {"shape": [H, W, C], "classes", "examples", "levels"}."""
+    """What `describe` wrote about the data: {"field": "image", "shape": [H, W, C], "dtype", "classes", "examples", "levels"}."""
     try:
-        return json.loads((workdir / "data.json").read_text())
+        # what a run of before other data than images did not say
+        return {"field": "image", "dtype": "float32"} | json.loads((workdir / "data.json").read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{workdir} holds no run: {one_sentence(error)}") from error

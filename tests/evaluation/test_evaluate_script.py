@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import diffux.systems.base
 import diffux.systems.ddpm
-from diffux import training
+from diffux import codecs, data, evaluation, training
 from tests.evaluation.conftest import ROOT
+from tests.training import plane
 from tests.training.conftest import SMALL, Tiny
 
 
@@ -66,10 +68,74 @@ def test_samples_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert result["rows"]["generated"]["count"] == 12 and result["rows"]["generated"]["recognisable"] < 0.9
     assert result["samples"] == {
-        "solver": "ddim", "steps": 2, "eta": None, "seed": 0, "checkpoint": 3, "weights": "ema",
+        "solver": "ddim", "steps": 2, "eta": None, "grid": None, "options": {}, "seed": 0, "checkpoint": 3, "weights": "ema",
     }  # fmt: skip
-    status, _, err = script("--workdir", tmp_path / "run", "--solver", "ddimm")
-    assert status == 2 and "did you mean 'ddim'" in err
+    for arguments, message in (
+        (["--solver", "ddimm"], "did you mean 'ddim'"),
+        (["--solver", "ddim", "--option", "order=2"], "unknown option of solver ddim 'order'"),
+        (["--grid", "karas"], "did you mean 'karras'"),
+    ):
+        status, _, err = script("--workdir", tmp_path / "run", *arguments)
+        assert status == 2 and message in err and len(err.strip().splitlines()) == 1
+
+
+def test_points_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
+    monkeypatch.setattr(diffux.systems.ddpm, "build", plane.build)
+    config = copy.deepcopy(plane.CONFIG)
+    config["training"] |= {"steps": 3, "sample_every": 0}
+    training.train(config, tmp_path / "run")
+    status, out, err = script(
+        "--workdir", tmp_path / "run", "--n", 300, "--batch", 150,
+        "--solver", "ddim", "--steps", 5, "--grid", "uniform", "--option", "eta=0.5",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "sliced Wasserstein" in out and "Gaussian of the same moments" in out
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert result["rows"]["generated"]["count"] == 300 and result["samples"]["options"] == {"eta": 0.5}
+    assert result["samples"]["grid"] == "uniform"
+    with Image.open(tmp_path / "run" / "evaluation.png") as picture:
+        assert picture.size == (2 * 360 + 24, 360)
+    monkeypatch.setattr(diffux.systems.ddpm, "build", lambda steps: plane.build(steps).replace(solver=None))
+    monkeypatch.setattr(diffux.systems.base, "validate", lambda system: None)
+    status, _, err = script("--workdir", tmp_path / "run")
+    assert status == 2 and "this run is a classifier (ddpm, without a solver): there is nothing to sample" in err
+
+
+@pytest.mark.parametrize("name", ["swiss_roll", "heartbeats"])
+def test_files_of_other_data_are_judged(script, tmp_path, name):
+    values = data.arrays(data.load(name), 200)["point" if name == "swiss_roll" else "sequence"]
+    np.savez(tmp_path / "samples.npz", samples=values.astype(np.float32))
+    status, out, err = script("--workdir", folder(tmp_path / "run", name), "--samples", tmp_path / "samples.npz")
+    assert status == 0 and f"{name}: samples and what" in out, err
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["rows"]["generated"]["count"] == 200
+    Image.open(tmp_path / "run" / "evaluation.png").load()
+    np.savez(tmp_path / "other.npz", samples=np.zeros((4, 3), np.float32))
+    status, _, err = script("--workdir", tmp_path / "run", "--samples", tmp_path / "other.npz")
+    assert status == 2 and "got float32 of the shape (4, 3)" in err
+
+
+def test_black_and_white_digits_are_compared_with_black_and_white_ones(script, tmp_path, monkeypatch, digits):
+    """Real digits through a threshold are as good as real, only where the run's codec has that threshold."""
+    images = (digits[0]["image"][::3] > 0.5).astype(np.float32)
+    np.savez(tmp_path / "samples.npz", images=images)
+    figures = {}
+    for name, codec in (("grey", codecs.pixels()), ("black", codecs.binarized())):
+        monkeypatch.setattr(diffux.systems.ddpm, "build", lambda codec=codec: plane.build().replace(codec=codec))
+        workdir = folder(tmp_path / name)
+        (workdir / "config.json").write_text(json.dumps({"data": {"name": "digits"}, "system": {"name": "ddpm"}}))
+        status, _, err = script("--workdir", workdir, "--samples", tmp_path / "samples.npz")
+        assert status == 0, err
+        figures[name] = json.loads((workdir / "evaluation.json").read_text())["rows"]
+        with Image.open(workdir / "evaluation.png") as picture:
+            right = np.asarray(picture)[:, picture.width // 2 + 12 :]
+            assert (set(np.unique(right)) <= {0, 96, 255}) == (name == "black")
+    grey, black = figures["grey"], figures["black"]
+    assert black["generated"]["frechet"] < 2 * black["held_out"]["frechet"] and black["generated"]["nearest_train"] == 0
+    assert grey["generated"]["frechet"] > 3 * black["generated"]["frechet"] and grey["generated"]["nearest_train"] > 1
+    # of ordinary pixels a codec loses nothing
+    assert grey["held_out"] == evaluation.evaluate(images, "digits", controls=False)["rows"]["held_out"] | {
+        "frechet_at_common_count": grey["held_out"]["frechet_at_common_count"]
+    }
 
 
 @pytest.mark.parametrize(
@@ -80,7 +146,7 @@ def test_samples_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
         ("cifar10", None, "unknown data set for evaluation 'cifar10'"),
         ("digits", "missing.npz", "there is no file"),
         ("digits", "text.npz", "is not a .npz file"),
-        ("digits", "key.npz", "is not a .npz file with an array named images"),
+        ("digits", "key.npz", "is not a .npz file with an array named images or samples"),
         ("digits", "shape.npz", "got the shape (4, 16, 16, 1)"),
         ("digits", "one.npz", "at least 2 images, got 1"),
     ],

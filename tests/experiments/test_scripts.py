@@ -1,6 +1,7 @@
 """The scripts as a user runs them, and as a user mistypes them."""
 
 import importlib.util
+import json
 import os
 import re
 import signal
@@ -133,7 +134,8 @@ def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
     assert Image.open(written[1]).size == (3 * 51 + 3, 3 * 51 + 3)
     assert Image.open(written[3]).size == (3 * 51 + 3, 5 * 51 + 3)
     assert sample(*common, "--n", "5", "--out", written[5], "--raw", "--checkpoint", "best") == 0
-    assert sample(*common, "--n", "5", "--out", written[6], "--guidance", "3") == 0
+    assert sample(*common, "--n", "5", "--out", written[6], "--guidance", "3", "--option", "eta=0.5") == 0
+    assert json.loads(str(np.load(written[6])["options"])) == {"eta": 0.5}
     assert np.load(written[5])["weights"] == "raw"
     assert not np.array_equal(np.load(written[5])["images"], np.load(written[6])["images"])
 
@@ -143,6 +145,12 @@ def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
     [
         ("--solver ddmi", "unknown solver 'ddmi'; did you mean 'ddim'"),
         ("--solver heun --eta 1", "has no eta"),
+        ("--option order=2", "the solver options order need the name of a solver"),
+        ("--solver heun --option ordr=2", "unknown option of solver heun 'ordr'"),
+        ("--solver ddim --option eta", "--option is name=value, once for every name, got 'eta'"),
+        ("--solver ddim --option eta=0 --option eta=1", "once for every name, got 'eta=1'"),
+        ("--solver ddim --option eta=1+", "has no number, tuple, True, False, None or single word as its value"),
+        ("--grid karas", "unknown grid 'karas'; did you mean 'karras'"),
         ("--label 10", "label 10 is not among the classes 0 to 9"),
         ("--label three", "--label is a number"),
         ("--steps 2000", "1000"),
@@ -199,13 +207,27 @@ def test_what_training_refuses(scripts, environment, capsys, tmp_path, monkeypat
     assert time.perf_counter() - begun < 60
 
 
+def test_options_are_literals_or_words(scripts):
+    scripts("sample")
+    import command_line
+
+    words = ["order=2", "eta=-0.5", "variance=upper", "spacing='a b'", "levels=(1, 2)", "exact=True", "inner=None"]
+    assert command_line.options(words) == {
+        "order": 2, "eta": -0.5, "variance": "upper", "spacing": "a b", "levels": (1, 2), "exact": True, "inner": None,
+    }  # fmt: skip
+    assert command_line.options(None) == {}
+    for word in ("order", "=2", "a b=2", "order=", "order=2x", "order=__import__('os')"):
+        with pytest.raises(command_line.UserError, match=r"--option"):
+            command_line.options([word])
+
+
 def _one_sentence(printed, message):
     assert printed.startswith("error: ") and printed.count("\n") == 1 and "Traceback" not in printed
     assert message in printed
 
 
 def test_help_is_help(scripts, capsys):
-    for name in ("train", "sample"):
+    for name in ("train", "sample", "evaluate"):
         with pytest.raises(SystemExit) as left:
             scripts(name)("--help")
         assert left.value.code == 0
