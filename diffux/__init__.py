@@ -12,8 +12,10 @@ from diffux import (
     grids,
     guidance,
     keys,
+    likelihood,
     noise_level,
     objectives,
+    operators,
     parameterizations,
     processes,
     schedules,
@@ -33,6 +35,6 @@ from diffux.version import __version__
 
 __all__ = [
     "Gaussian", "NoiseLevel", "Prediction", "__version__", "as_denoiser", "chain", "codecs", "conditions", "denoisers",
-    "distributions", "grids", "guidance", "keys", "noise_level", "objectives", "parameterizations", "processes", "sample",
-    "sample_keys", "schedules", "sde", "solvers", "times", "types", "weightings",
+    "distributions", "grids", "guidance", "keys", "likelihood", "noise_level", "objectives", "operators", "parameterizations",
+    "processes", "sample", "sample_keys", "schedules", "sde", "solvers", "times", "types", "weightings",
 ]  # fmt: skip

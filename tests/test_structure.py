@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).parent.parent / "diffux"
 # (what it may import, within the package); `*` marks rows whose files may import each other
 RANKS = {
     "version": 0, "naming": 0, "networks": 0, "data": 0, "noise_level": 1, "types": 2, "keys": 2,
-    "distributions": 3, "schedules": 3, "times": 4, "grids": 4, "processes": 4, "parameterizations": 4, "sde": 4,
-    "denoisers": 5, "weightings": 5, "guidance": 6, "solvers": 6, "objectives": 6, "likelihood": 6, "codecs": 6, "conditions": 6,
+    "distributions": 3, "schedules": 3, "times": 4, "grids": 4, "processes": 4, "parameterizations": 4, "sde": 4, "sigmas": 4,
+    "denoisers": 5, "weightings": 5, "integrate": 5, "operators": 5,
+    "guidance": 6, "solvers": 6, "objectives": 6, "likelihood": 6, "codecs": 6, "conditions": 6,
     "systems": 7, "training": 8, "evaluation": 8, "pretrained": 8,
 }  # fmt: skip
 ALONE = {"networks", "data"}  # know nothing of diffusion

@@ -9,12 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from diffux.integrate import METHODS, integrate
 from diffux.noise_level import append_axes
 from diffux.solvers.base import Solver, ddim_step, level_at, need_one_of, need_schedule, need_signal
 from diffux.types import Schedule
-
-_METHODS = {"dopri5": ("Dopri5", 6), "tsit5": ("Tsit5", 6), "dopri8": ("Dopri8", 13), "bosh3": ("Bosh3", 3)}
-"""diffrax's class, and its evaluations an attempted step; one more chooses the first step's size."""
 
 
 @struct.dataclass
@@ -33,41 +31,17 @@ class ProbabilityFlow(Solver):
         return jnp.zeros(x.shape[0], jnp.int32)
 
     def step(self, keys, denoise, x, state, *, t, s):
-        import diffrax  # these two take a second to import, and nothing else needs them
-        import equinox
-
-        name, stages = _METHODS[self.method]
         begin = -t.half_log_snr
         last = -self.schedule(self.end).half_log_snr
         stop = jnp.where(s.sigma > 0, -s.half_log_snr, jnp.minimum(last, begin - 0.1)).astype(x.dtype)
 
-        def estimate(u, y):
+        def slope(u, y):
             level = level_at(self.schedule, -u)
-            return denoise(append_axes(level.alpha, y) * y, level).x0.astype(y.dtype)
-
-        # Every sample stands at a time of its own, and the network takes the batch whole, its condition included: one
-        # sample's slope is defined by how a batch of them is evaluated. What the network holds has to be an argument there.
-        estimate = equinox.filter_closure_convert(estimate, jnp.ones(x.shape[0], x.dtype), x)
-        arrays, rest = equinox.partition(estimate, equinox.is_array)
-
-        @jax.custom_batching.custom_vmap
-        def x0_hat(arrays, u, y):
-            return y  # for its shape; the rule below is what runs
-
-        @x0_hat.def_vmap
-        def _(size, batched, arrays, u, y):
-            return equinox.combine(arrays, rest)(u, y), True
-
-        def solve(arrays, y, begin, stop):
-            term = diffrax.ODETerm(lambda u, y, arrays: y - x0_hat(arrays, u, y))
-            controller = diffrax.PIDController(rtol=self.rtol, atol=self.atol)
-            found = diffrax.diffeqsolve(term, getattr(diffrax, name)(), begin, stop, None, y, args=arrays, max_steps=self.max_steps,
-                                        stepsize_controller=controller, adjoint=diffrax.ForwardMode(), throw=False)  # fmt: skip
-            done = found.result == diffrax.RESULTS.successful
-            return jnp.where(done, found.ys[0], jnp.nan), 1 + stages * found.stats["num_steps"]
+            return y - denoise(append_axes(level.alpha, y) * y, level).x0.astype(y.dtype)
 
         batch = jnp.ones(x.shape[0], x.dtype)
-        y, evaluations = jax.vmap(solve, in_axes=(None, 0, 0, 0))(arrays, x / t.alpha, begin * batch, stop * batch)
+        y, evaluations = integrate(slope, x / t.alpha, begin * batch, stop * batch, rtol=self.rtol, atol=self.atol,
+                                   method=self.method, max_steps=self.max_steps)  # fmt: skip
         level = level_at(self.schedule, -stop)
         x = (level.alpha * y).astype(x.dtype)
         finish = lambda x: ddim_step(denoise(x, level).x0, x, level, s)  # noqa: E731
@@ -86,7 +60,7 @@ def probability_flow(
     ValueError for what is not a schedule, an unknown method, and a start at alpha = 0.
     """
     need_schedule("probability_flow", schedule)
-    need_one_of("probability_flow", "the methods", method, tuple(_METHODS))
+    need_one_of("probability_flow", "the methods", method, tuple(METHODS))
     if not 0 < end < 1 or np.min([rtol, atol]) <= 0:
         raise ValueError(f"probability_flow needs 0 < end < 1 and tolerances above 0, got {end}, rtol {rtol}, atol {atol}")
     return ProbabilityFlow(schedule, rtol, atol, end, method, int(max_steps))
