@@ -5,7 +5,6 @@ checkout of yang-song/score_sde_pytorch whose `op` runs without its CUDA extensi
 """
 
 import os
-import sys
 from types import SimpleNamespace
 
 import jax
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffux.networks.attention import Attention
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 from diffux.networks.initialize import initialize
 from diffux.networks.ncsnpp import ResidualBlock, ddpmpp, ncsnpp
@@ -90,6 +90,21 @@ def test_residual_block(fir, resample):
     h = conv(norm(h, "norm_1"), "conv_1", 1)
     want = (conv(move(t), "shortcut", 0) + h) / 2**0.5
     np.testing.assert_allclose(block.apply({"params": params}, x, embedding), to_numpy(want), atol=1e-10)
+
+
+def test_attention():
+    """One head over all positions, its result and x added and divided by sqrt(2), in torch's own functions."""
+    attention = Attention(rescale=True, **DOUBLE)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, 4, 16))
+    params = initialize(jax.random.key(0), attention, jnp.asarray(x))
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), params)
+    p = jax.tree.map(lambda leaf: torch.tensor(leaf), params)
+    normed = F.group_norm(to_torch(x), 4, p["norm"]["scale"], p["norm"]["bias"], 1e-6).flatten(2).mT
+    query, key, value = (normed @ p[name]["kernel"] + p[name]["bias"] for name in ("query", "key", "value"))
+    h = F.scaled_dot_product_attention(query, key, value) @ p["out"]["kernel"] + p["out"]["bias"]
+    want = (torch.tensor(x) + h.reshape(x.shape)) / 2**0.5
+    np.testing.assert_allclose(attention.apply({"params": params}, x), want.numpy(), atol=1e-11)
 
 
 # --- the whole networks ----------------------------------------------------------------------------------------------
@@ -172,8 +187,10 @@ VARIANTS = {
 
 @pytest.mark.skipif("DIFFUX_SCORE_SDE" not in os.environ, reason="DIFFUX_SCORE_SDE names no checkout")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_equal_weights_give_equal_outputs(name):
-    sys.path.insert(0, os.environ["DIFFUX_SCORE_SDE"])
+def test_equal_weights_give_equal_outputs(name, monkeypatch):
+    monkeypatch.syspath_prepend(os.environ["DIFFUX_SCORE_SDE"])
+    # The release passes "nearest" as the third argument, which torch reads as the scale factor and refuses.
+    monkeypatch.setattr(F, "interpolate", lambda x, size, mode, interpolate=F.interpolate: interpolate(x, size, mode=mode))
     from ml_collections import ConfigDict
     from models.ncsnpp import NCSNpp as Reference
 
