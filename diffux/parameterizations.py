@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux.noise_level import NoiseLevel
-from diffux.types import Coefficients, Parameterization, as_part, part
+from diffux.types import Coefficients, Parameterization, Schedule, as_part, part
 
 
 @part
@@ -49,6 +49,12 @@ def score(level: NoiseLevel) -> Coefficients:
 
 
 @part
+def raw_score(level: NoiseLevel) -> Coefficients:
+    """F = score, not rescaled: x0 = (x + sigma^2 F) / alpha (Song and Ermon, 2019, whose networks scale themselves)."""
+    return Coefficients(1 / level.alpha, level.sigma**2 / level.alpha, jnp.ones_like(level.alpha), 999 * level.t)
+
+
+@part
 def direct(level: NoiseLevel) -> Coefficients:
     """F is the estimate itself, of any shape: logits, or probabilities of bits."""
     return Coefficients(None, None, jnp.ones_like(level.alpha), 999 * level.t)
@@ -77,6 +83,38 @@ def edm(sigma_data: float = 0.5) -> EDM:
         0.5
     """
     return EDM(sigma_data)
+
+
+@struct.dataclass
+class ForwardStep:
+    """F is the mean of a reverse step, counted from the forward step's in units of its standard deviation."""
+
+    schedule: Any
+    steps: int = struct.field(pytree_node=False)
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        index = jnp.round(level.t * self.steps)
+        first = index <= 1
+        before = self.schedule(jnp.maximum(index - 1, 1) / self.steps)
+        ratio = level.alpha / before.alpha
+        beta = (level.sigma - ratio * before.sigma) * (level.sigma + ratio * before.sigma)
+        beta = jnp.where(first, 1, beta)  # the first step has no such beta; a safe one keeps its gradient finite
+        # the posterior's mean is (alpha_s beta / sigma_t^2) x0 + r (sigma_s / sigma_t)^2 x: solved for x0
+        skip = ratio * (level.sigma - before.sigma) * (level.sigma + before.sigma) / (before.alpha * beta)
+        out = level.sigma**2 / (before.alpha * jnp.sqrt(beta))
+        return Coefficients(jnp.where(first, level.alpha, skip), jnp.where(first, 0, out), jnp.ones_like(out), index - 1)
+
+
+def forward_step(schedule: Schedule, steps: int) -> ForwardStep:
+    """The mean of p(x_{t-1} | x_t) is sqrt(1 - beta_t) x_t + sqrt(beta_t) F: F = 0 is the exact reverse of data N(0, I).
+
+    For a variance-preserving chain of `steps`. The network is told the index t - 1, and its F at t = 1 is not used: the
+    reverse of the first step is its forward, of mean sqrt(1 - beta_1) x_1 (Sohl-Dickstein et al., 2015, code; the paper's
+    own readout differs).
+    """
+    if steps < 2:
+        raise ValueError(f"forward_step needs a chain of at least 2 steps, got {steps}")
+    return ForwardStep(schedule, steps)
 
 
 # --- what the network is told ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from diffux.noise_level import NoiseLevel
-from diffux.types import Schedule
+from diffux.types import Learned, Schedule, value_of
 
 
 def _variance_preserving(log_alpha):
@@ -268,6 +268,52 @@ def from_betas(betas) -> FromBetas:
     return FromBetas(jnp.asarray(log_alphas, jnp.result_type(float)))
 
 
+@struct.dataclass
+class LearnedBetas(Schedule):
+    """A discrete chain whose first beta is fixed and whose others are sigmoids of numbers to be learned."""
+
+    first: Any
+    floor: Any
+    logits: Any  # (T - 1,), or a `Learned` of that shape
+
+    @property
+    def steps(self) -> int:
+        """T, the chain's number of steps."""
+        return value_of(self.logits).shape[0] + 1
+
+    def betas(self):
+        """The table (T,)."""
+        learned = self.floor + (1 - 2 * self.floor) * jax.nn.sigmoid(jnp.asarray(value_of(self.logits)))
+        return jnp.append(jnp.asarray(self.first, learned.dtype), learned)
+
+    def _table(self) -> FromBetas:
+        log_alphas = 0.5 * jnp.cumsum(jnp.log1p(-self.betas()))
+        return FromBetas(jnp.append(jnp.zeros((), log_alphas.dtype), log_alphas))
+
+    def moments(self, t):
+        return self._table().moments(t)
+
+    def inverse(self, log_snr):
+        return self._table().inverse(log_snr)
+
+
+def learned_betas(steps: int = 1000, first: float = 1e-3, floor: float = 1e-6, name: str = "beta_logits") -> LearnedBetas:
+    """A chain whose betas 2 .. T are trained with the network: floor + (1 - 2 floor) sigmoid(w) with learned w (T - 1,).
+
+    They begin at 1 / linspace(T, 2, T), under which about 1 / T of the data's variance survives the chain. beta_1 stays
+    `first`, lest it shrink to nothing: it is the noise that the model of continuous data ends with. Raises ValueError for
+    fewer than 2 steps and for a `first` outside (0, 1). Source: Sohl-Dickstein et al., 2015, sec. 2.4.1, and code.
+
+    Example:
+        >>> [round(float(beta), 3) for beta in learned_betas(4).betas()]
+        [0.001, 0.3, 0.375, 0.5]
+    """
+    _need(steps >= 2, f"learned_betas needs a chain of at least 2 steps, got {steps}")
+    _need(0 < first < 1, f"learned_betas needs a first beta strictly between 0 and 1, got {first}")
+    betas = 1 / np.linspace(steps, 2, steps)[1:]
+    return LearnedBetas(first, floor, Learned(name, jnp.asarray(np.log(betas) - np.log1p(-betas), jnp.result_type(float))))
+
+
 def linear_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.02) -> np.ndarray:
     """DDPM's betas, (T,), rescaled by 1000 / T for other T (Ho et al., 2020, sec. 4; Nichol and Dhariwal, 2021)."""
     return (1000 / _count(steps)) * np.linspace(beta_min, beta_max, steps)
@@ -407,6 +453,7 @@ def _need(condition: bool, message: str) -> None:
 
 
 __all__ = [
-    "NoiseLevel", "cosine", "cosine_betas", "edm", "family", "from_betas", "geometric", "linear", "linear_betas",
-    "quadratic_betas", "rectified", "scaled_linear_betas", "shifted", "sigmoid", "sub_vp", "warmup_betas", "zero_terminal",
+    "NoiseLevel", "cosine", "cosine_betas", "edm", "family", "from_betas", "geometric", "learned_betas", "linear",
+    "linear_betas", "quadratic_betas", "rectified", "scaled_linear_betas", "shifted", "sigmoid", "sub_vp", "warmup_betas",
+    "zero_terminal",
 ]  # fmt: skip

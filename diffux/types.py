@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from diffux.noise_level import NoiseLevel
 
@@ -63,9 +64,31 @@ def is_part(value: Any) -> bool:
     return not jax.tree_util.all_leaves([value])
 
 
+@struct.dataclass
+class Learned:
+    """A number or array of a part that is trained with the network: its `name` among the parameters, its `initial` value.
+
+    It may stand wherever a part has a leaf. `systems.init` puts the value into params["process"][name], and the functions
+    of `systems` put it back in the place of the `Learned`, in every copy of the part, before anything is computed.
+    """
+
+    name: str = struct.field(pytree_node=False)
+    initial: Any = None
+
+
+def is_learned(node: Any) -> bool:
+    """Whether `node` is a `Learned`: the `is_leaf` under which they are found."""
+    return isinstance(node, Learned)
+
+
+def value_of(leaf: Any) -> Any:
+    """What a part computes with: the leaf itself, or the initial value of a `Learned` that nothing has replaced."""
+    return leaf.initial if isinstance(leaf, Learned) else leaf
+
+
 class Prediction(NamedTuple):
     """What a denoiser believes: `x0` is E[x_0 | x_t], shape (B, *d) (logits (B, *d, K) for categorical data);
-    `variance` is improved DDPM's raw interpolation v (0 is the posterior variance, 1 the upper one)."""
+    `variance` is the network's raw output for the reverse variance, as the process's variance part reads it."""
 
     x0: Any
     variance: Any = None

@@ -76,3 +76,17 @@ class Levels:
     def entropy(self):
         """Bits a dimension."""
         return float(-(self.probabilities * jnp.log2(self.probabilities)).sum())
+
+
+class Bits:
+    """Bits x_0 with probability p_k of the state k, states (K, D): E[x_0 | x_t] under the binomial process, by enumeration."""
+
+    def __init__(self, states, probabilities):
+        self.states, self.probabilities = jnp.asarray(states), jnp.asarray(probabilities)
+
+    def __call__(self, x, level, cond=None):
+        survival = append_axes(level.alpha, x)
+        same, other = jnp.log((1 + survival) / 2), jnp.log((1 - survival) / 2)
+        agree = x @ self.states.T + (1 - x) @ (1 - self.states).T  # the number of bits that agree, (B, K)
+        total = agree * same + (x.shape[1] - agree) * other
+        return Prediction(jax.nn.softmax(total + jnp.log(self.probabilities), -1) @ self.states)

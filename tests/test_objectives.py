@@ -185,3 +185,108 @@ def test_training_times():
     for bad in (lambda: times.discrete(0), lambda: times.uniform(0.5, 0.1)):
         with pytest.raises(ValueError):
             bad()
+
+
+# --- continuous data: the edge of Sohl-Dickstein et al. (2015) --------------------------------------------------------
+
+
+def optimal(steps, c, beta_max):
+    """A chain of linear betas, its exact denoiser on N(0, c), and the reverse variance that goes with it."""
+    betas = schedules.linear_betas(steps, 1e-4, beta_max)
+    schedule = schedules.from_betas(betas)
+    level = schedule(jnp.arange(1, steps + 1) / steps)
+    norms = level.sigma**2 / (level.alpha**2 * c + level.sigma**2)  # E |eps_hat|^2: the variance of x_0 given x_t, at every step
+    process = Gaussian(schedule, processes.analytic(np.arange(1, steps + 1) / steps, norms, most=1e9))
+    return betas, process, GaussianData(np.zeros(1), np.asarray([[c]]))
+
+
+def bound_with_edge(steps, c, beta_max, n):
+    betas, process, data = optimal(steps, c, beta_max)
+    objective = objectives.elbo(process, steps, objectives.edge())
+    x = np.random.default_rng(0).normal(size=(n, 1))
+    x = jnp.asarray(np.sqrt(c) * (x - x.mean()) / x.std())  # the second moment is c exactly
+    return betas, x, jax.jit(lambda: objective.bound(jax.random.key(0), data, x))()
+
+
+def test_the_bound_of_exact_kernels_is_the_density_of_the_data_after_the_edge():
+    """With all reverse kernels exact, E K telescopes to -KL(q_T | N) + E log q_1(x_1) / N(x_1) + log N(x_0), by hand; it lies
+    below the density of x_0 noised and denoised by the edge by half of beta_1 (1 - c)^2 / c."""
+    c, steps = 0.5, 60
+    betas, x, terms = bound_with_edge(steps, c, 0.02, 4000)
+    abar, beta = np.prod(1 - betas), betas[0]
+    v_end, v_one = abar * c + 1 - abar, (1 - beta) * c + beta
+    want = -0.5 * (v_end - 1 - np.log(v_end)) - 0.5 * (1 + np.log(2 * np.pi * v_one) - v_one + c)
+    error = float(terms.total.std()) / np.sqrt(len(x))
+    assert error < 0.05 and abs(-float(terms.total.mean()) - want / np.log(2)) < 4 * error
+    # the prior's part is the same in both, so it is left out of the comparison of densities
+    after = (1 - beta) * v_one + beta
+    density = -0.5 * (np.log(2 * np.pi * after) + c / after)
+    np.testing.assert_allclose(density - (want + 0.5 * (v_end - 1 - np.log(v_end))), 0.5 * beta * (1 - c) ** 2 / c, rtol=0.02)
+
+
+def test_unit_data_gain_nothing_over_the_unit_gaussian():
+    """With c = 1 the forward variance is exact, and the bound is -log2 of N(0, I): K - L_null = 0."""
+    steps = 30
+    betas = schedules.linear_betas(steps, 1e-4, 0.02)
+    process = Gaussian(schedules.from_betas(betas), processes.upper())
+    objective = objectives.elbo(process, steps, objectives.edge())
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4000, 2)))
+    terms = jax.jit(lambda: objective.bound(jax.random.key(0), GaussianData(np.zeros(2), np.eye(2)), x))()
+    null = 0.5 * (np.log(2 * np.pi) + (np.asarray(x) ** 2).mean(1)) / np.log(2)
+    difference = np.asarray(terms.total) - null
+    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(len(x)) < 0.1
+
+
+def test_the_end_terms_against_the_entropies_of_the_paper():
+    """K = -sum KL + H_q(X_T|X_0) - H_q(X_1|X_0) - H_p(X_T): pointwise K + bound = (abar_T + beta_1) (x_0^2 - 1) / 2 nats,
+    which is 0 on average for data of unit second moment."""
+    c, steps = 2.0, 10
+    betas, x, terms = bound_with_edge(steps, c, 0.002, 20000)
+    abar, beta = np.prod(1 - betas), betas[0]
+    entropy = lambda variance: 0.5 * (1 + np.log(2 * np.pi * variance))  # noqa: E731
+    ends = entropy(1 - abar) - entropy(beta) - entropy(1.0)
+    K = -np.asarray(terms.kl) + ends / np.log(2)
+    difference = K + np.asarray(terms.total) - (abar + beta) * (np.asarray(x)[:, 0] ** 2 - 1) / (2 * np.log(2))
+    # the prior's part is exact; what is left is the one draw of x_1 in the edge, of mean 0
+    prior = entropy(1.0) - entropy(1 - abar) + abar * (x[:, 0] ** 2 - 1) / 2
+    np.testing.assert_allclose(terms.prior, prior / np.log(2), rtol=1e-9)
+    assert abs(difference.mean()) < 4 * difference.std() / np.sqrt(len(x)) < 0.03
+    assert abs((K + np.asarray(terms.total)).mean()) > 0.1  # the second moment is 2, not 1
+
+
+def test_the_edge_of_detailed_balance():
+    """N(x_0) q(x_1 | x_0) = N(x_1) p(x_0 | x_1)."""
+    process = Gaussian(schedules.from_betas([0.1, 0.2]))
+    first, x0, x1 = process.schedule(jnp.asarray(0.5)), jnp.asarray([[0.3]]), jnp.asarray([[-1.2]])
+    log_normal = lambda x: -0.5 * x**2  # noqa: E731
+    left = log_normal(x0) + process.marginal(x0, first).log_prob(x1)
+    right = log_normal(x1) + objectives.edge()(process, Prediction(x0), x1, first=first, second=first).log_prob(x0)
+    np.testing.assert_allclose(left, right, rtol=1e-12)
+
+
+def test_reading_the_mean_and_the_variance_off_the_forward_step():
+    """z = 0 is the exact reverse of N(0, I), N(sqrt(1 - beta) x, beta); z and v move it as the code's readouts do."""
+    steps = 5
+    betas = np.asarray([0.01, 0.1, 0.2, 0.3, 0.5])
+    schedule = schedules.from_betas(betas)
+    process, form = Gaussian(schedule, processes.perturbed(steps)), parameterizations.forward_step(schedule, steps)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2)))
+    for z, v in ((0.0, 0.0), (0.7, -1.3)):
+        denoise = as_denoiser(lambda x, noise, cond, z=z, v=v: (jnp.full_like(x, z), jnp.full_like(x, v)), form)
+        for i in range(2, steps + 1):
+            s, t = (schedule(jnp.full(4, k / steps)) for k in (i - 1, i))
+            law, beta = process.reverse(denoise(x, t), x, s=s, t=t), betas[i - 1]
+            np.testing.assert_allclose(law.mean, np.sqrt(1 - beta) * x + np.sqrt(beta) * z, rtol=1e-10)
+            logit = v / np.sqrt(steps) + np.log(beta / (1 - beta))
+            np.testing.assert_allclose(law.std**2, np.full(law.std.shape, 1 / (1 + np.exp(-logit))), rtol=1e-10)
+        np.testing.assert_allclose(denoise(x, schedule(jnp.asarray(1 / steps))).x0, np.sqrt(1 - betas[0]) * x, rtol=1e-10)
+    # the exact reverse of N(0, I), by the oracle
+    unit = Gaussian(schedule, processes.upper()).reverse(GaussianData(np.zeros(2), np.eye(2))(x, t), x, s=s, t=t)
+    np.testing.assert_allclose(unit.mean, np.sqrt(1 - betas[-1]) * x, rtol=1e-10)
+
+
+def test_variances_that_need_the_network_say_so():
+    process = Gaussian(schedules.from_betas([0.1, 0.2]), processes.perturbed(2))
+    s, t = process.schedule(0.5), process.schedule(1.0)
+    with pytest.raises(ValueError, match="perturbed variance needs"):
+        process.reverse(Prediction(jnp.zeros((1, 1))), jnp.zeros((1, 1)), s=s, t=t)

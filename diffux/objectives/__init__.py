@@ -4,12 +4,13 @@ An objective returns (loss (B,), metrics of scalars, next state). `init()` gives
 """
 
 from diffux.objectives.base import Objective, mean_over_dims
+from diffux.objectives.classification import classification
 from diffux.objectives.denoising import absolute, denoising, squared
-from diffux.objectives.elbo import Bound, Decoder, discretized, elbo
+from diffux.objectives.elbo import Bound, Decoder, discretized, edge, elbo, kernel
 from diffux.objectives.mix import mix
 from diffux.objectives.score_matching import implicit_score_matching, sliced_score_matching
 
 __all__ = [
-    "Bound", "Decoder", "Objective", "absolute", "denoising", "discretized", "elbo", "implicit_score_matching",
-    "mean_over_dims", "mix", "sliced_score_matching", "squared",
+    "Bound", "Decoder", "Objective", "absolute", "classification", "denoising", "discretized", "edge", "elbo",
+    "implicit_score_matching", "kernel", "mean_over_dims", "mix", "sliced_score_matching", "squared",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The variational bound of a chain of steps, in bits a dimension."""
+"""The variational bound of a chain of steps, in bits a dimension: one for every process whose kernels have a KL."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from diffux.distributions import DiscretizedNormal
+from diffux.distributions import Bernoulli, DiscretizedNormal, Distribution, Normal
 from diffux.noise_level import NoiseLevel, clean
 from diffux.objectives.base import mean_over_dims
-from diffux.processes import Process
+from diffux.processes import Gaussian, Process
+from diffux.types import Prediction
 
 
 class Bound(NamedTuple):
@@ -28,27 +29,62 @@ class Bound(NamedTuple):
 
 @runtime_checkable
 class Decoder(Protocol):
-    """p(x_0 | x_1) of the first step, from its mean and variance: log-probabilities in nats, elementwise."""
+    """p(x_0 | x_1) of the first step, from the prediction at x = x_1 and the chain's levels 1 (`first`) and 2 (`second`)."""
 
-    def __call__(self, mean, std) -> Any: ...
+    def __call__(self, process: Process, prediction: Prediction, x: Any, *, first: NoiseLevel, second: NoiseLevel) -> Distribution:
+        """A distribution of x_0 with an elementwise `log_prob`."""
 
 
 @struct.dataclass
 class Discretized:
-    """A `DiscretizedNormal` around the mean."""
+    """A `DiscretizedNormal` around the predicted x_0."""
 
     levels: int = struct.field(pytree_node=False)
     low: float = struct.field(pytree_node=False)
     high: float = struct.field(pytree_node=False)
     tanh: bool = struct.field(pytree_node=False)
 
-    def __call__(self, mean, std):
-        return DiscretizedNormal(mean, std, self.levels, self.low, self.high, self.tanh)
+    def __call__(self, process, prediction, x, *, first, second):
+        # the first posterior has variance 0: that of the second stands in for it (DDPM's code)
+        std = process.posterior(prediction.x0, x, s=first, t=second).std
+        return DiscretizedNormal(prediction.x0, std, self.levels, self.low, self.high, self.tanh)
 
 
 def discretized(levels: int = 256, low: float = -1.0, high: float = 1.0, tanh: bool = False) -> Discretized:
     """Data of `levels` equally spaced values from `low` to `high` (Ho et al., 2020, eq. 13); `tanh`: DDPM's approximation."""
     return Discretized(levels, low, high, tanh)
+
+
+@struct.dataclass
+class Edge:
+    """The first step's forward, reversed."""
+
+    def __call__(self, process, prediction, x, *, first, second):
+        first = first.like(x)
+        return Normal(first.alpha * x, first.sigma)
+
+
+def edge() -> Edge:
+    """Continuous data: p(x_0 | x_1) = N(sqrt(1 - beta_1) x_1, beta_1), the first step's forward in the other direction.
+
+    It is the reverse of data N(0, I), and asks nothing of the network: the model is a density with noise beta_1
+    (Sohl-Dickstein et al., 2015, app. B.1). For variance-preserving schedules.
+    """
+    return Edge()
+
+
+@struct.dataclass
+class Kernel:
+    """The process's own reverse kernel."""
+
+    def __call__(self, process, prediction, x, *, first, second):
+        return process.reverse(prediction, x, s=clean(x.dtype), t=first)
+
+
+def kernel() -> Kernel:
+    """Data that the process itself lives on, bits: p(x_0 | x_1) is its reverse kernel, and the posterior at the clean end a
+    point, so that -log p(x_0 | x_1) is the KL of the first step."""
+    return Kernel()
 
 
 @struct.dataclass
@@ -91,28 +127,42 @@ class ELBO:
 
     def _term(self, key, denoise, x, cond, index):
         """(kl, nll) of step `index` (B,): one of the two is zero in every row."""
-        process, first = self.process, index == 1
+        process, is_first = self.process, index == 1
         xt = process.marginal(x, self._level(index, x)).sample(key)
         prediction = denoise(xt, self._level(index, x), cond)
-        # the first step has a posterior of variance 0, whose KL and gradient are NaN even where they are not used:
-        # the KL of the second stands in for it, and so does its posterior variance in the decoder (DDPM's code)
+        # the first step's posterior is a point, whose KL and gradient may be NaN even where they are not used: the KL of
+        # the second stands in for it
         safe = jnp.maximum(index, 2)
         between = {"s": self._level(safe - 1, x), "t": self._level(safe, x)}
-        kl = _bits(process.posterior(x, xt, **between).kl(process.reverse(prediction, xt, **between)))
-        second = {"s": self._level(jnp.ones_like(index), x), "t": self._level(jnp.full_like(index, 2), x)}
-        nll = -_bits(self.decoder(prediction.x0, process.posterior(x, xt, **second).std).log_prob(x))
-        return jnp.where(first, 0, kl), jnp.where(first, nll, 0)
+        kl = _bits(process.posterior(x, xt, **between).kl(_apart(process.reverse(prediction, xt, **between))))
+        ends = {"first": self._level(jnp.ones_like(index), x), "second": self._level(jnp.full_like(index, 2), x)}
+        nll = -_bits(_apart(self.decoder(process, prediction, xt, **ends)).log_prob(x))
+        return jnp.where(is_first, 0, kl), jnp.where(is_first, nll, 0)
 
 
-def elbo(process: Process, steps: int, decoder: Decoder = discretized()) -> ELBO:  # noqa: B008 - frozen
+def elbo(process: Process, steps: int, decoder: Decoder | None = None) -> ELBO:
     """The negative variational bound L_T + sum L_t + L_0 of a chain of `steps` (Ho et al., 2020, eq. 5), bits a dimension.
 
-    The reverse variance is the process's own; x holds the values that `decoder` knows. `.bound(key, denoise, x, cond)`
-    evaluates every term. Raises ValueError for fewer than 2 steps.
+    The reverse variance is the process's own. `decoder` is the law of the first step: `discretized()` for values on a grid
+    (the default of Gaussian processes), `edge()` for continuous data, `kernel()` for data of the process's own kind, as
+    bits are (the default of other processes). `.bound(key, denoise, x, cond)` evaluates every term. For data of unit
+    second moment it is on average -K of Sohl-Dickstein et al., 2015, eq. 14, whose end terms are entropies. Raises
+    ValueError for fewer than 2 steps.
     """
     if steps < 2:
         raise ValueError(f"a variational bound needs a chain of at least 2 steps, got {steps}")
+    if decoder is None:
+        decoder = discretized() if isinstance(process, Gaussian) else kernel()
     return ELBO(process, decoder, int(steps))
+
+
+_APART = 1e-6
+
+
+def _apart(law):
+    """`law` with the probabilities of bits kept off 0 and 1, in the bound alone: one saturated sigmoid would make it infinite
+    (Sohl-Dickstein et al., 2015, code). What is left is a law, so the bound stays one."""
+    return Bernoulli(jnp.clip(law.p, _APART, 1 - _APART)) if isinstance(law, Bernoulli) else law
 
 
 def _bits(nats):

@@ -1,6 +1,11 @@
 """Processes: how data is forgotten, as five kernels that return distributions."""
 
 from diffux.processes.base import Process
-from diffux.processes.gaussian import Gaussian, analytic, interpolated, noise_norms, posterior, upper
+from diffux.processes.binomial import Binomial
+from diffux.processes.gaussian import Gaussian, analytic, interpolated, noise_norms, perturbed, posterior, upper
+from diffux.processes.multiplied import bitwise, known, multiplied, near, smooth
 
-__all__ = ["Gaussian", "Process", "analytic", "interpolated", "noise_norms", "posterior", "upper"]
+__all__ = [
+    "Binomial", "Gaussian", "Process", "analytic", "bitwise", "interpolated", "known", "multiplied", "near", "noise_norms",
+    "perturbed", "posterior", "smooth", "upper",
+]  # fmt: skip

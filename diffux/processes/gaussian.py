@@ -65,6 +65,19 @@ class Analytic:
         return lower + (s.alpha * upper / t.sigma**2) ** 2 * uncertainty
 
 
+@struct.dataclass
+class Perturbed:
+    """sigmoid(v / sqrt(T) + logit beta) with the network's v."""
+
+    scale: Any
+
+    def __call__(self, lower, upper, v, s, t):
+        if v is None:
+            raise ValueError("perturbed variance needs prediction.variance, got None: use a network with a variance "
+                             "output, or the variances posterior() or upper()")  # fmt: skip
+        return jax.nn.sigmoid(self.scale * v + jnp.log(upper) - jnp.log1p(-upper))
+
+
 def posterior() -> Posterior:
     """The variance of q(x_s | x_t, x_0): DDPM's "fixedsmall" (Ho et al., 2020, sec. 3.2)."""
     return Posterior()
@@ -80,6 +93,17 @@ def interpolated(schedule: Schedule, steps: int) -> Interpolated:
     process = Gaussian(schedule)
     _, variance, _ = process._bridge(schedule(1 / steps), schedule(2 / steps))
     return Interpolated(variance)
+
+
+def perturbed(steps: int) -> Perturbed:
+    """sigmoid(v / sqrt(T) + logit(beta_t)) with the network's v, where beta_t is the variance of the transition: it begins at
+    the forward variance and stays below 1, for a chain of `steps` = T (Sohl-Dickstein et al., 2015, app. D.2, and code).
+
+    For variance-preserving schedules, whose transitions have variances below 1.
+    """
+    if steps < 1:
+        raise ValueError(f"perturbed needs a chain of at least 1 step, got {steps}")
+    return Perturbed(steps**-0.5)
 
 
 def analytic(times, gamma, most: float = 1.0) -> Analytic:

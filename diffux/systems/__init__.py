@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 from diffux.naming import unknown
-from diffux.systems.base import System, Variables, denoiser, generate, init, loss
+from diffux.systems.base import System, Variables, denoiser, generate, init, loss, resolved
 
 
 def names() -> list[str]:
@@ -26,4 +26,4 @@ def build(name: str, **kwargs) -> System:
     return importlib.import_module(f"diffux.systems.{name}").build(**kwargs)
 
 
-__all__ = ["System", "Variables", "build", "denoiser", "generate", "init", "loss", "names"]
+__all__ = ["System", "Variables", "build", "denoiser", "generate", "init", "loss", "names", "resolved"]
