@@ -93,8 +93,26 @@ class fan_average(Rule):
 
 
 @dataclasses.dataclass(frozen=True)
+class uniform(Rule):
+    """Uniform between -limit and limit. With limit = 1 / sqrt(inputs) these are PyTorch's defaults, for kernels and biases.
+
+    Example:
+        >>> bool(abs(uniform(0.5)(jax.random.key(0), (10, 4))).max() <= 0.5)
+        True
+    """
+
+    limit: float = 1.0
+
+    def sample(self, key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, -self.limit, self.limit)
+
+    def draw(self, generator, shape):
+        return generator.uniform(-self.limit, self.limit, shape)
+
+
+@dataclasses.dataclass(frozen=True)
 class normal(Rule):
-    """Gaussian with mean zero and standard deviation `std`.
+    """Gaussian with mean `mean` and standard deviation `std`.
 
     Example:
         >>> normal(0.02)(jax.random.key(0), (10, 4)).shape
@@ -102,12 +120,13 @@ class normal(Rule):
     """
 
     std: float = 1.0
+    mean: float = 0.0
 
     def sample(self, key, shape, dtype):
-        return self.std * jax.random.normal(key, shape, dtype)
+        return self.mean + self.std * jax.random.normal(key, shape, dtype)
 
     def draw(self, generator, shape):
-        return self.std * generator.standard_normal(shape)
+        return self.mean + self.std * generator.standard_normal(shape)
 
 
 def initialize(key: Array, module: nn.Module, *args: Any, **kwargs: Any) -> dict:

@@ -34,7 +34,8 @@ class Dense(nn.Dense):
 class Conv(nn.Module):
     """(B, *d, I) -> (B, *d', features) with one kernel side for all axes or one an axis, through `convolution`.
 
-    Parameters `kernel` (*k, I, features) and `bias` (features,), as in `flax.linen.Conv`.
+    Parameters `kernel` (*k, I, features) and `bias` (features,), as in `flax.linen.Conv`. `dilation` is the distance
+    between neighbouring taps.
 
     Example:
         >>> import jax
@@ -47,6 +48,7 @@ class Conv(nn.Module):
     kernel_size: int | Sequence[int] = 3
     strides: int | Sequence[int] = 1
     padding: Padding = "SAME"
+    dilation: int = 1
     use_bias: bool = True
     kernel_init: Any = fan_average()
     bias_init: Any = constant(0.0)
@@ -63,7 +65,7 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = convolution(x, kernel, per_axis(self.strides, x.ndim - 2), self.padding)
+        y = convolution(x, kernel, per_axis(self.strides, x.ndim - 2), self.padding, rhs_dilation=self.dilation)
         return y if bias is None else y + bias
 
 
