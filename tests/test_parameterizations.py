@@ -34,7 +34,7 @@ def test_edm_is_the_papers_table():
     """At alpha = 1: c_skip, c_out, c_in and c_noise of Karras et al., table 1."""
     sd, sigma = 0.5, np.asarray([0.01, 0.5, 30.0])
     level = schedules.NoiseLevel(jnp.zeros(3), jnp.ones(3), jnp.asarray(sigma))
-    skip, out, scale, noise = parameterizations.edm(sd)(level)
+    skip, out, scale, noise, _ = parameterizations.edm(sd)(level)
     np.testing.assert_allclose(skip, sd**2 / (sigma**2 + sd**2))
     np.testing.assert_allclose(out, sigma * sd / np.sqrt(sigma**2 + sd**2))
     np.testing.assert_allclose(scale, 1 / np.sqrt(sigma**2 + sd**2))
@@ -53,7 +53,7 @@ def test_edm_is_the_same_denoiser_in_any_scaling_of_x():
 def test_edm_targets_have_unit_variance():
     """For data of variance sigma_data^2, F's target (x_0 - skip x) / out has variance 1."""
     level = schedules.rectified()(jnp.asarray([0.1, 0.5, 0.9]))
-    skip, out, scale, _ = parameterizations.edm(0.5)(level)
+    skip, out, scale, *_ = parameterizations.edm(0.5)(level)
     variance = ((1 - skip * level.alpha) ** 2 * 0.25 + skip**2 * level.sigma**2) / out**2
     np.testing.assert_allclose(variance, 1, rtol=1e-12)
     np.testing.assert_allclose(scale**2 * (level.alpha**2 * 0.25 + level.sigma**2), 1, rtol=1e-12)
@@ -99,3 +99,34 @@ def test_normalized_input_is_the_identity_for_vp_and_unit_scale_for_ve():
     p = parameterizations
     np.testing.assert_allclose(p.normalized(p.score)(schedules.linear()(0.4)).input, 1)
     np.testing.assert_allclose(p.normalized(p.score)(schedules.geometric()(1.0)).input, 1 / np.sqrt(2501))
+
+
+def test_recentred_networks_see_twice_x_less_one():
+    """2 x - 1 of whatever x they were shown, and the same estimate of x_0."""
+    level, x = schedules.geometric()(jnp.asarray([0.2, 0.7])), jnp.asarray([[0.4, 1.0], [-2.0, 0.1]])
+    seen = {}
+
+    def net(x, noise, cond):
+        seen[len(seen)] = x
+        return jnp.full_like(x, 0.3)
+
+    plain = as_denoiser(net, parameterizations.score)(x, level, {}).x0
+    moved = as_denoiser(net, parameterizations.recentred(parameterizations.score))(x, level, {}).x0
+    np.testing.assert_allclose(seen[1], 2 * seen[0] - 1, rtol=1e-12)
+    np.testing.assert_allclose(plain, moved)
+    assert parameterizations.kind(parameterizations.recentred(parameterizations.v)) == parameterizations.v
+
+
+def test_direct_returns_what_the_network_says():
+    """Logits of another shape than x, and a second output as the variance."""
+    level = schedules.linear()(jnp.asarray([0.2, 0.7]))
+    found = as_denoiser(lambda x, noise, cond: (jnp.ones((2, 5)), noise), parameterizations.direct)(jnp.zeros((2, 3)), level, {})
+    np.testing.assert_array_equal(found.x0, np.ones((2, 5)))
+    np.testing.assert_allclose(found.variance, [0.2 * 999, 0.7 * 999])
+
+
+def test_descending_counts_from_the_largest_sigma():
+    """0 at t = 1 and levels - 1 at t = 0, on NCSN's list t = i / (levels - 1)."""
+    t = np.arange(10) / 9
+    label = parameterizations.descending(10)(schedules.geometric(0.01, 1.0)(jnp.asarray(t)))
+    np.testing.assert_array_equal(label, np.arange(9, -1, -1))

@@ -1,6 +1,10 @@
 """Guidance: transforms of a denoiser, Denoiser -> Denoiser, legal inside any solver."""
 
+from diffux.guidance.classifier import classifier, noisy_classifier
 from diffux.guidance.classifier_free import classifier_free
+from diffux.guidance.posterior_sampling import dps, isotropic, posterior_sampling, tweedie
 from diffux.guidance.threshold import static_threshold
 
-__all__ = ["classifier_free", "static_threshold"]
+__all__ = [
+    "classifier", "classifier_free", "dps", "isotropic", "noisy_classifier", "posterior_sampling", "static_threshold", "tweedie",
+]  # fmt: skip

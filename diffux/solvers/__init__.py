@@ -18,16 +18,16 @@ from diffux.solvers.heun import heun
 from diffux.solvers.langevin import annealed_langevin, langevin, snr_langevin
 from diffux.solvers.pndm import plms, pndm
 from diffux.solvers.probability_flow import probability_flow
-from diffux.solvers.replace import replace
+from diffux.solvers.replace import colorize, inpaint, replace
 from diffux.solvers.reverse_sde import euler_maruyama, reverse_diffusion
 from diffux.solvers.sa_solver import sa_solver
 from diffux.solvers.start import start
 from diffux.solvers.unipc import unipc
 
 __all__ = [
-    "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "compose", "ddim", "ddim_inversion", "deis", "dpm2",
+    "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "colorize", "compose", "ddim", "ddim_inversion", "deis", "dpm2",
     "dpm2_ancestral", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s", "dpm_solver_pp_3m", "edm_heun", "euler",
-    "euler_ancestral", "euler_maruyama", "heun", "ipndm", "langevin", "lms", "plms", "pndm", "predictor_corrector",
+    "euler_ancestral", "euler_maruyama", "heun", "inpaint", "ipndm", "langevin", "lms", "plms", "pndm", "predictor_corrector",
     "probability_flow", "renoise", "replace", "reverse_diffusion", "sa_solver", "sample", "sde_dpm_solver_pp_2m",
     "sde_dpm_solver_pp_3m", "snr_langevin", "start", "unipc",
 ]  # fmt: skip

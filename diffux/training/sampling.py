@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
+from diffux import guidance as guidance_parts
+from diffux import systems
 from diffux.keys import sample_keys
 from diffux.systems.base import generate
 from diffux.training import parts, pictures
@@ -62,7 +66,8 @@ def conditions(run: Run, n: int, labels: Sequence[int] | None = None) -> dict[st
 
     Raises UserError for labels that the model does not have.
     """
-    classes = parts.classes(run.system)
+    told = (run.system.network, *run.system.guidance)  # a classifier in the guidance may be the only one with classes
+    classes = next((part.classes for part in told if getattr(part, "classes", None) is not None), None)
     if classes is None:
         if labels is not None:
             raise UserError(f"label {_listed(labels)} was asked of an unconditional model: it was trained without classes")
@@ -87,6 +92,8 @@ def sample(
     eta: float | None = None,
     grid: str | None = None,
     options: Mapping[str, Any] | None = None,
+    classifier: Any = None,
+    classifier_scale: float = 1.0,
     seed: int = 0,
     labels: Sequence[int] | None = None,
     guidance: float | None = None,
@@ -100,6 +107,7 @@ def sample(
 
     out: .png for one picture of all, .npz for arrays, named `images`, or `samples` where they are none.
     trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all. options: of the solver.
+    classifier: the directory of a classifier of noisy images, which guides towards `labels` with `classifier_scale`.
     Raises UserError, before anything is compiled, for what does not fit the model or cannot be written.
     """
     for name, value in {"n": n, "batch": batch, "steps": steps, "frames": frames}.items():
@@ -113,6 +121,10 @@ def sample(
     run = load(directory, raw=raw, step=checkpoint, warn=progress.say)
     section = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options or {}}
     walk = walk_of(run, section)
+    if classifier is not None:
+        judge = classifier_of(run, load(classifier, raw=raw, warn=progress.say))
+        walk["guidance"] = (guidance_parts.classifier(judge, classifier_scale), *walk.get("guidance", run.system.guidance))
+        run = dataclasses.replace(run, system=run.system.replace(guidance=walk["guidance"]))
     conditions(run, n, labels)
     total = steps or run.system.steps
     if trajectory is not None and frames > total:
@@ -152,6 +164,30 @@ def walk_of(run: Run, section: Mapping[str, Any]) -> dict[str, Any]:
     if walk is None:
         raise UserError(f"this run is a classifier ({run.config['system']['name']}, without a solver): there is nothing to sample")
     return walk
+
+
+def classifier_of(run: Run, other: Run) -> Any:
+    """log p(label | x_t) by the classifier trained in the run `other`, for guiding `run`.
+
+    Raises UserError where `other` is no classifier, and where the two runs' noise levels, data or classes differ.
+    """
+    system, judge = run.system, other.system
+    if parts.samples(judge) or parts.classes(judge) is None:
+        raise UserError(f"--classifier names a run of {other.config['system']['name']}, which is no classifier of noisy images")
+    if parts.classes(system) not in (None, parts.classes(judge)):
+        raise UserError(f"the model has {parts.classes(system)} classes and the classifier {parts.classes(judge)}")
+    if run.shape != other.shape or jax.tree.structure(system.codec) != jax.tree.structure(judge.codec) \
+            or jax.tree.leaves(system.codec) != jax.tree.leaves(judge.codec):  # fmt: skip
+        raise UserError(f"the model is of images {run.shape} and the classifier of {other.shape}, or their pixels' ranges differ")
+    t = np.linspace(0.01, 1, 100)
+    levels = [np.asarray(s.process.schedule(t)[1:]) for s in (systems.resolved(system, run.variables), judge)]
+    apart = np.abs(levels[0] - levels[1]).max()
+    if not apart <= 1e-3 * max(1.0, np.abs(levels[0]).max()):
+        names = [type(s.process.schedule).__name__ for s in (system, judge)]
+        raise UserError(f"the model's noise levels ({names[0]}) and the classifier's ({names[1]}) differ, by up to {apart:.3g} in "
+                        "alpha or sigma: train the classifier with the model's schedule and steps")  # fmt: skip
+    weights = other.variables.params if other.variables.ema is None else other.variables.ema
+    return guidance_parts.noisy_classifier(judge.network, judge.parameterization, weights["network"])
 
 
 def array_name(samples) -> str:

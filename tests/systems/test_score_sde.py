@@ -194,6 +194,14 @@ def test_predictor_corrector(name, first):
     np.testing.assert_allclose(got, want, rtol=2e-6)
 
 
+def test_networks_by_name():
+    """DDPM++ for VP and sub-VP, NCSN++ for VE, and its published form for larger images by fields."""
+    small = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
+    assert not systems.build("score_sde", **small).network.fir
+    network = systems.build("score_sde", sde="ve", pyramid_in="skip", pyramid_out="skip", **small).network
+    assert (network.fir, network.embedding, network.pyramid_in) == (True, "fourier", "skip")
+
+
 def test_published_settings():
     """N = 1000 levels that end at 1e-3 or 1e-5, label 999 t or log sigma, sigma in 0.01 .. 50, snr 0.16."""
     for name, end, corrector in (("vp", 1e-3, False), ("sub_vp", 1e-3, False), ("ve", 1e-5, True)):

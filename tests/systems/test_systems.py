@@ -18,6 +18,7 @@ REFINED = {"channels": 4, "multipliers": (1,), "dilations": ()}
 BUILDS = {
     "ddpm": lambda **more: systems.build("ddpm", steps=50, **TINY, **more),
     "ncsn": lambda **more: systems.build("ncsn", levels=10, sigma_max=5.0, inner=2, **REFINED, **more),
+    "score_sde": lambda **more: systems.build("score_sde", sde="sub_vp", steps=20, **TINY, **more),
     "ncsnv2": lambda **more: systems.build("ncsnv2", levels=10, sigma_max=5.0, inner=2, **REFINED, **more),
 }
 SHAPE = (4, 4, 4, 1)

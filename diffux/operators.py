@@ -1,0 +1,211 @@
+"""Linear operators y = A x, each with its transpose: what was measured of an image, and the bases to measure it in.
+
+An operator is called on x (B, *d) and gives y (B, *m); `transpose` goes back, with <A x, y> = <x, A^T y>. Of an orthogonal one
+(`grey_basis`) the transpose is the inverse, which makes it a basis for `solvers.replace`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jax import lax
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """A linear map of examples, the same for all of a batch."""
+
+    def __call__(self, x) -> Any:
+        """A x: (B, *d) -> (B, *m)."""
+
+    def transpose(self, y) -> Any:
+        """A^T y: (B, *m) -> (B, *d)."""
+
+
+@struct.dataclass
+class Mask:
+    """The entries at `places` of the flattened example."""
+
+    places: Any
+    shape: tuple[int, ...] = struct.field(pytree_node=False)
+
+    def __call__(self, x):
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"this mask is of examples of shape {self.shape}, got {tuple(x.shape[1:])}")
+        return x.reshape(x.shape[0], -1)[:, self.places]
+
+    def transpose(self, y):
+        x = jnp.zeros((y.shape[0], math.prod(self.shape)), y.dtype)
+        return x.at[:, self.places].set(y).reshape(-1, *self.shape)
+
+
+def mask(mask: Any) -> Mask:
+    """The known entries alone (inpainting): x (B, *d) -> (B, M), for a boolean mask of shape *d with M true entries.
+
+    Its rows are orthonormal, A A^T = I. Another mask with as many known entries does not compile again. Raises ValueError
+    for a mask that is not boolean, and for one that knows nothing.
+
+    Example:
+        >>> mask(np.asarray([True, False, True]))(jnp.asarray([[1.0, 2.0, 3.0]])).tolist()
+        [[1.0, 3.0]]
+    """
+    mask = np.asarray(mask)
+    if mask.dtype != bool or not mask.any():
+        raise ValueError(f"mask needs a boolean array with True where entries are known, got {mask.dtype} with {int(mask.sum())}")
+    return Mask(jnp.asarray(np.flatnonzero(mask)), mask.shape)
+
+
+@struct.dataclass
+class Grey:
+    """The mean over channels."""
+
+    channels: int = struct.field(pytree_node=False)
+
+    def __call__(self, x):
+        return jnp.mean(x, -1, keepdims=True)
+
+    def transpose(self, y):
+        return jnp.broadcast_to(y / self.channels, (*y.shape[:-1], self.channels))
+
+
+def grey(channels: int = 3) -> Grey:
+    """The mean of the channels: (B, *d, C) -> (B, *d, 1) (Song et al., 2021, app. I.3)."""
+    return Grey(int(channels))
+
+
+@struct.dataclass
+class Matrix:
+    """A x of the flattened example."""
+
+    matrix: Any
+    shape: tuple[int, ...] = struct.field(pytree_node=False)
+
+    def __call__(self, x):
+        return x.reshape(x.shape[0], -1) @ jnp.asarray(self.matrix, x.dtype).T
+
+    def transpose(self, y):
+        return (y @ jnp.asarray(self.matrix, y.dtype)).reshape(y.shape[0], *self.shape)
+
+
+def matrix(matrix: Any, shape: tuple[int, ...] | None = None) -> Matrix:
+    """A x for a matrix A (M, D): x (B, *d) -> (B, M), where `shape` is d, by default (D,).
+
+    Raises ValueError where A has not two axes, or not as many columns as an example has entries.
+
+    Example:
+        >>> matrix(np.asarray([[1.0, 1.0]]))(jnp.asarray([[1.0, 2.0]])).tolist()
+        [[3.0]]
+    """
+    sides = np.shape(matrix)
+    shape = sides[1:] if shape is None else tuple(shape)
+    if len(sides) != 2 or math.prod(shape) != sides[1]:
+        raise ValueError(f"matrix needs A of shape (M, {math.prod(shape)}) for examples of shape {shape}, got shape {sides}")
+    return Matrix(matrix, shape)
+
+
+@struct.dataclass
+class Channels:
+    """x M over the last axis, M orthogonal."""
+
+    matrix: Any
+
+    def __call__(self, x):
+        return x @ jnp.asarray(self.matrix, x.dtype)
+
+    def transpose(self, y):
+        return y @ jnp.asarray(self.matrix, y.dtype).T
+
+
+def grey_basis(channels: int = 3) -> Channels:
+    """Channels in the orthonormal basis whose first vector is (1, ..., 1) / sqrt(C): (B, *d, C) -> (B, *d, C).
+
+    Channel 0 is then sqrt(C) times the grey image, and the rest is colour (Song et al., 2021, app. I.3). The Householder
+    reflection that exchanges the first axis with that vector, so that the basis is orthogonal to rounding; the released
+    matrix is so to 1e-6. Raises ValueError for fewer than two channels.
+
+    Example:
+        >>> (grey_basis()(jnp.ones((1, 3))) ** 2).round().tolist()
+        [[3.0, 0.0, 0.0]]
+    """
+    if channels < 2:
+        raise ValueError(f"grey_basis needs at least 2 channels, got {channels}")
+    normal = np.eye(channels)[0] - 1 / np.sqrt(channels)
+    return Channels(np.eye(channels) - 2 * np.outer(normal, normal) / (normal @ normal))
+
+
+@struct.dataclass
+class AveragePool:
+    """Means of blocks of side `side`."""
+
+    side: int = struct.field(pytree_node=False)
+
+    def __call__(self, x):
+        sides = x.shape[1:-1]
+        if any(side % self.side for side in sides):
+            raise ValueError(f"average_pool({self.side}) needs sides that are multiples of {self.side}, got {sides}")
+        blocks = [n for side in sides for n in (side // self.side, self.side)]
+        return x.reshape(x.shape[0], *blocks, x.shape[-1]).mean(tuple(range(2, 2 * len(sides) + 1, 2)))
+
+    def transpose(self, y):
+        for axis in range(1, y.ndim - 1):
+            y = jnp.repeat(y, self.side, axis) / self.side
+        return y
+
+
+def average_pool(side: int) -> AveragePool:
+    """The mean of every block of `side` along all axes but the channels (super-resolution): (B, *d, C) -> (B, *d / side, C).
+
+    Its rows are orthogonal, A A^T = I / side^n for n axes.
+
+    Example:
+        >>> average_pool(2)(jnp.asarray([[[1.0], [3.0], [5.0], [5.0]]])).tolist()
+        [[[2.0], [5.0]]]
+    """
+    if side < 1:
+        raise ValueError(f"average_pool needs a side of at least 1, got {side}")
+    return AveragePool(int(side))
+
+
+@struct.dataclass
+class Blur:
+    """Convolution of every channel with one kernel."""
+
+    kernel: Any
+    boundary: str = struct.field(pytree_node=False)
+
+    def __call__(self, x):
+        return self._convolve(x, jnp.flip(jnp.asarray(self.kernel, x.dtype)))
+
+    def transpose(self, y):
+        # of an odd, centred kernel both boundaries' transposes are the same convolution with the kernel mirrored
+        return self._convolve(y, jnp.asarray(self.kernel, y.dtype))
+
+    def _convolve(self, x, kernel):
+        if x.ndim != kernel.ndim + 2:
+            raise ValueError(f"a blur with {kernel.ndim} axes is of examples with as many and channels, got {tuple(x.shape[1:])}")
+        alone = jnp.moveaxis(x, -1, 1).reshape(-1, 1, *x.shape[1:-1])
+        margin = [(side // 2, side // 2) for side in kernel.shape]
+        alone = jnp.pad(alone, [(0, 0), (0, 0), *margin], mode="wrap" if self.boundary == "circular" else "constant")
+        y = lax.conv_general_dilated(alone, kernel[None, None], (1,) * kernel.ndim, "VALID")
+        return jnp.moveaxis(y.reshape(x.shape[0], x.shape[-1], *x.shape[1:-1]), 1, -1)
+
+
+def blur(kernel: Any, boundary: str = "circular") -> Blur:
+    """Convolution of each channel with `kernel`, odd sides and one an axis of the image: (B, *d, C) -> (B, *d, C).
+
+    boundary: "circular" (the image repeats), or "zero" (it is black outside). Raises ValueError for even sides, and for
+    another boundary.
+
+    Example:
+        >>> blur(np.asarray([0.5, 0.0, 0.5]))(jnp.asarray([[[1.0], [0.0], [0.0], [0.0]]]))[0, :, 0].tolist()
+        [0.0, 0.5, 0.0, 0.5]
+    """
+    if not all(side % 2 for side in np.shape(kernel)) or not np.ndim(kernel):
+        raise ValueError(f"blur needs a kernel with odd sides, one an axis of the image, got shape {np.shape(kernel)}")
+    if boundary not in ("circular", "zero"):
+        raise ValueError(f"blur has the boundaries 'circular' and 'zero', got {boundary!r}")
+    return Blur(kernel, boundary)

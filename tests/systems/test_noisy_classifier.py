@@ -1,0 +1,112 @@
+"""The classifier of noisy images: WRN-28-10's size, the cross-entropy, training, and what it cannot do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from diffux import guidance, keys, objectives, schedules, solvers, systems, times
+from diffux.networks.noisy_classifier import NoisyClassifier
+from diffux.processes import Gaussian
+from diffux.systems import base
+from diffux.types import Prediction
+
+TINY = {"classes": 2, "depth": 10, "width": 1, "base": 8}
+
+
+def batch(n=32):
+    """Bright above or bright below, and which."""
+    label = np.arange(n) % 2
+    image = np.where((np.arange(4)[:, None] < 2) == label[:, None, None].astype(bool), 255, 0) * np.ones((n, 4, 4), int)
+    return {"image": image[..., None].astype(np.uint8), "label": label.astype(np.int32)}
+
+
+def wide_resnet(depth, width, classes):
+    """Parameters of the published network: convolutions without bias, two a norm's channel, one dense layer."""
+    n, total, channels = (depth - 4) // 6, 3 * 3 * 3 * 16, 16
+    for wide in (16 * width, 32 * width, 64 * width):
+        for _ in range(n):
+            total += 9 * channels * wide + 9 * wide * wide + 2 * channels + 2 * wide
+            total += channels * wide if channels != wide else 0
+            channels = wide
+    return total + 2 * channels + channels * classes + classes
+
+
+@pytest.mark.parametrize(("depth", "width"), [(28, 10), (16, 4)])
+def test_it_has_the_published_number_of_parameters(depth, width):
+    """Without what tells it the noise: 36,479,194 for WRN-28-10 and ten classes, the paper's 36.5 million."""
+    network = NoisyClassifier(10, depth, width)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)))["params"]
+    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    count = sum(leaf.size for path, leaf in leaves if "noise" not in jax.tree_util.keystr(path))
+    assert count == wide_resnet(depth, width, 10)
+    assert wide_resnet(28, 10, 10) == 36_479_194
+    assert NoisyClassifier(10).depth == 28 and NoisyClassifier(10).width == 10
+
+
+def test_a_depth_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"depth of 6 n \+ 4 .*got 12"):
+        NoisyClassifier(10, 12).init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)), jnp.zeros(1))
+
+
+def test_the_loss_is_the_cross_entropy_in_nats():
+    """Logits that say nothing: log K; and a fixed row against numpy's."""
+    objective = objectives.classification(Gaussian(schedules.linear()), times.uniform())
+    logits, label = np.asarray([[1.0, -2.0, 0.5], [0.0, 0.0, 0.0]], np.float32), np.asarray([2, 1])
+    told = lambda x, level, cond: Prediction(jnp.asarray(logits))  # noqa: E731
+    loss, metrics, _ = objective.apply(jax.random.key(0), told, jnp.zeros((2, 3)), {"label": jnp.asarray(label)}, ())
+    np.testing.assert_allclose(loss, [np.log(np.exp(logits[0]).sum()) - 0.5, np.log(3)], rtol=1e-6)
+    assert metrics["accuracy"] == 0
+    with pytest.raises(ValueError, match=r'needs cond\["label"\], got no condition'):
+        objective.apply(jax.random.key(0), told, jnp.zeros((2, 3)), {}, ())
+
+
+def test_it_learns_and_guides_and_cannot_be_sampled():
+    """The loss falls and nothing compiles twice; its gradient then leads an unconditional model to the wanted image."""
+    system = systems.build("noisy_classifier", schedule="cosine", steps=50, **TINY)
+    variables, optimizer, traces = systems.init(jax.random.key(0), system, batch()), optax.adam(3e-3), []
+
+    @jax.jit
+    def step(key, system, params, state, batch):
+        traces.append(1)
+        loss = lambda params: systems.loss(key, system, base.Variables(params), batch, ())  # noqa: E731
+        (value, (metrics, _)), slope = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, state = optimizer.update(slope, state)
+        return optax.apply_updates(params, updates), state, value, metrics
+
+    params, state, losses = variables.params, optimizer.init(variables.params), []
+    for i in range(200):
+        again = systems.build("noisy_classifier", schedule="cosine", steps=50, **TINY)
+        params, state, value, metrics = step(jax.random.key(i), again, params, state, batch())
+        losses.append(float(value))
+    assert len(traces) == 1 and 0 <= metrics["accuracy"] <= 1
+    assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:5])
+
+    judge = guidance.noisy_classifier(system.network, system.parameterization, params["network"])
+    ddpm = systems.build("ddpm", steps=50, betas="cosine", channels=8, multipliers=(1,), blocks=1, attention=())
+    plain = systems.init(jax.random.key(1), ddpm, batch())
+    guided = ddpm.replace(guidance=(guidance.classifier(judge, 3.0), *ddpm.guidance))
+    cond = {"label": np.arange(8) % 2}
+    x = systems.generate(keys.sample_keys(0, 0, 8), guided, plain, (8, 4, 4, 1), cond, steps=10, solver=solvers.ddim()).x
+    above = np.asarray(x[:, :2].mean((1, 2, 3)) - x[:, 2:].mean((1, 2, 3)))
+    assert above[1::2].mean() > above[::2].mean() + 0.1  # label 1 is bright above
+
+    with pytest.raises(ValueError, match="no solver: it is trained"):
+        systems.generate(keys.sample_keys(0, 0, 1), system, base.Variables(params), (1, 4, 4, 1))
+    with pytest.raises(ValueError, match="labels run from 0 to 1, got 0 to 7"):
+        systems.generate(keys.sample_keys(0, 0, 8), guided, plain, (8, 4, 4, 1), {"label": np.arange(8)}, steps=2)
+    with pytest.raises(ValueError, match="this model is unconditional"):
+        systems.generate(keys.sample_keys(0, 0, 8), ddpm, plain, (8, 4, 4, 1), cond, steps=2)
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "cosine"}, {"schedule": "geometric"}, {"schedule": "cosine", "steps": 20}])
+def test_every_schedule_is_built_and_told(options):
+    """Logits of shape (B, classes), finite at both ends of time."""
+    system = systems.build("noisy_classifier", **TINY, **options)
+    variables = systems.init(jax.random.key(0), system, batch(2))
+    judge = guidance.noisy_classifier(system.network, system.parameterization, variables.params["network"])
+    for t in (0.05, 1.0):
+        level = system.process.schedule(jnp.asarray(t))
+        logits = judge.logits(system.process.marginal(jnp.ones((2, 4, 4, 1)), level).sample(keys.sample_keys(0, 0, 2)), level)
+        assert logits.shape == (2, 2) and np.isfinite(logits).all()
