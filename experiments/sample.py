@@ -4,6 +4,7 @@
   python experiments/sample.py --workdir runs/digits --n 512 --solver ancestral --steps 1000 --out samples.npz
   python experiments/sample.py --workdir runs/digits --n 8 --trajectory walk.gif --out samples.png
   python experiments/sample.py --workdir runs/digits --solver dpm_solver_pp --steps 15 --option order=3 --out samples.png
+  python experiments/sample.py --workdir runs/plain --classifier runs/classifier --label 3 --out threes.png
 
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
 A .png is one picture of all samples: a grid of images, a scatter of points, a raster of sequences. A .npz holds `images`
@@ -18,7 +19,7 @@ import sys
 
 import command_line
 
-PASSED_ON = ("n", "seed", "batch", "raw", "frames")
+PASSED_ON = ("n", "seed", "batch", "raw", "frames", "classifier", "classifier_scale")
 
 
 def main(arguments) -> int:
@@ -27,6 +28,8 @@ def main(arguments) -> int:
     parser.add_argument("--out", required=True, action="append", metavar="FILE", help=".png or .npz; may be given twice")
     parser.add_argument("--n", type=int, default=64, help="how many samples (64)")
     command_line.add_walk(parser)
+    parser.add_argument("--classifier", metavar="DIR", help="a run of noisy_classifier, to guide towards the labels")
+    parser.add_argument("--classifier-scale", type=float, default=1.0, metavar="SCALE", help="of its gradient; 0 is none (1)")
     parser.add_argument("--label", metavar="L[,L...]", help="classes to draw, in turn; every class by default")
     parser.add_argument("--trajectory", metavar="FILE", help="the walk of the first samples: a .png strip or a .gif")
     parser.add_argument("--frames", type=int, default=10, help="states of the trajectory (10)")

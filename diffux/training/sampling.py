@@ -145,6 +145,8 @@ def sample(
         if path.suffix.lower() == ".npz":
             how = {"seed": seed, "steps": total, "weights": weights, "checkpoint": run.step, "eta": eta, "guidance": guidance}
             how |= {"solver": solver or type(run.system.solver).__name__, "labels": conditions(run, n, labels).get("label")}
+            if classifier is not None:
+                how |= {"classifier": str(classifier), "classifier_scale": classifier_scale}
             how |= {"grid": grid, "options": json.dumps(options) if options else None}
             np.savez(path, **{array_name(samples): samples}, **{key: value for key, value in how.items() if value is not None})
         else:

@@ -10,6 +10,9 @@ from diffux import guidance, keys, objectives, schedules, solvers, systems, time
 from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.processes import Gaussian
 from diffux.systems import base
+from diffux.training.errors import UserError
+from diffux.training.restore import Run
+from diffux.training.sampling import classifier_of, conditions
 from diffux.types import Prediction
 
 TINY = {"classes": 2, "depth": 10, "width": 1, "base": 8}
@@ -110,3 +113,27 @@ def test_every_schedule_is_built_and_told(options):
         level = system.process.schedule(jnp.asarray(t))
         logits = judge.logits(system.process.marginal(jnp.ones((2, 4, 4, 1)), level).sample(keys.sample_keys(0, 0, 2)), level)
         assert logits.shape == (2, 2) and np.isfinite(logits).all()
+
+
+def test_a_run_that_cannot_guide_is_refused():
+    """The classifier's levels, images and classes must be the model's; then every label in turn is asked for."""
+    build = lambda name, shape=(4, 4, 1), **more: Run({"system": {"name": name}}, systems.build(name, **more),  # noqa: E731
+                                                      base.Variables({"network": {}}), shape, 1)  # fmt: skip
+    classifier = lambda **more: build("noisy_classifier", **{"schedule": "cosine", "steps": 50, **TINY, **more})  # noqa: E731
+    small = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
+    plain = build("ddpm", steps=50, betas="cosine", **small)
+    judge = classifier_of(plain, classifier())
+    guided = plain.system.replace(guidance=(guidance.classifier(judge), *plain.system.guidance))
+    told = conditions(Run(plain.config, guided, plain.variables, plain.shape, 1), 3)
+    np.testing.assert_array_equal(told["label"], [0, 1, 0])
+    refused = {
+        "names a run of ddpm, which is no classifier": plain,
+        "noise levels .FromBetas. and the classifier's .Cosine. differ": classifier(steps=None),
+        r"the model is of images \(4, 4, 1\) and the classifier of \(8, 8, 1\)": classifier(shape=(8, 8, 1)),
+        "or their pixels' ranges differ": classifier(schedule="geometric", steps=None),
+    }
+    for words, other in refused.items():
+        with pytest.raises(UserError, match=words):
+            classifier_of(plain, other)
+    with pytest.raises(UserError, match="the model has 3 classes and the classifier 2"):
+        classifier_of(build("ddpm", steps=50, classes=3, **small), classifier())
