@@ -69,4 +69,6 @@ def integrate(
         done = found.result == diffrax.RESULTS.successful
         return jax.tree.map(lambda leaf: jnp.where(done, leaf[0], jnp.nan), found.ys), 1 + stages * found.stats["num_steps"]
 
+    # Ends that the compiler sees to be constant or the same for all samples send XLA's simplifier round in circles on CPU.
+    begin, stop = jax.lax.optimization_barrier((begin, stop))
     return jax.vmap(solve, in_axes=(None, 0, 0, 0))(arrays, y, begin, stop)

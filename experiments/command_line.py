@@ -88,6 +88,7 @@ def add_likelihood(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--probes", type=int, default=1, help="of Hutchinson's estimate, an image (1)")
     parser.add_argument("--draws", type=int, default=1, help="of the dequantization noise, an image (1)")
     parser.add_argument("--start", type=float, metavar="T", help="the t of the density (1e-5, or a chain's first step)")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="of the integration (1e-4; the literature's is 1e-5)")
     parser.add_argument("--reconstruct", action="store_true", help="bound clean data instead of taking the density at --start")
 
 
@@ -98,7 +99,10 @@ def likelihood(flags: argparse.Namespace) -> dict:
             raise UserError(f"--{name} must be at least 1, got {getattr(flags, name)}")
     if flags.start is not None and not 0 < flags.start < 1:
         raise UserError(f"--start is a time between 0 and 1, got {flags.start}")
-    return {name: getattr(flags, name) for name in ("trace", "probes", "draws", "start", "reconstruct")}
+    if not flags.tolerance > 0:
+        raise UserError(f"--tolerance must be above 0, got {flags.tolerance}")
+    named = {name: getattr(flags, name) for name in ("trace", "probes", "draws", "start", "reconstruct", "n", "seed", "batch")}
+    return named | {"rtol": flags.tolerance, "atol": flags.tolerance}
 
 
 def walk(flags: argparse.Namespace) -> dict:

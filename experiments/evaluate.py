@@ -51,8 +51,7 @@ def main(arguments) -> int:
     use_compilation_cache()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     if flags.likelihood:
-        options = command_line.likelihood(flags) | {"n": flags.n, "seed": flags.seed, "batch": flags.batch}
-        found = likelihood.evaluate(folder, raw=flags.raw, step=command_line.checkpoint(flags), **options)
+        found = likelihood.evaluate(folder, raw=flags.raw, step=command_line.checkpoint(flags), **command_line.likelihood(flags))
         console.print(likelihood.table(found))
         print(f"written: {folder / 'likelihood.json'}")
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,9 @@ from diffux.training.progress import Progress
 
 EXAMPLES, FITTED = 512, 10_000
 """How many held-out images are taken by default, and how many of the train split a Gaussian is fitted to at most."""
+
+BATCH = 64
+"""The most images at once: a batch takes as many steps as its slowest image, and the bar moves between batches."""
 
 TRACES: dict[str, Callable[[int], Any]] = {
     "exact": lambda probes: likelihood.exact(),
@@ -97,7 +101,7 @@ def held_out(
     examples = test.take(chosen)
     images, labels = examples[test.field], examples.get("label")
     conditional = parts.classes(system) is not None
-    batch = min(batch, count)
+    batch = min(batch, BATCH, count)
     total = draws * -(-count // batch)
     bits, evaluations = np.empty((draws, count)), np.empty((draws, count))
     for draw in range(draws):
@@ -171,12 +175,13 @@ def evaluate(directory: Any, *, raw: bool = False, step: int | str = "last", **o
     """`held_out` of the run in `directory`, with a bar; the result is left there as likelihood.json."""
     folder = pathlib.Path(directory).expanduser().absolute()
     run = load(folder, raw=raw, step=step)
-    bar = Progress("likelihood", 100)
-    with bar, explained():
+    begun = time.perf_counter()
+    with Progress("likelihood", 100) as bar, explained():
 
         def report(done, total):
-            bar.update(100 * done // total)
-            bar.line(100 * done // total, "percent")
+            share = 100 * done // total
+            bar.update(share, "percent")
+            bar.line(share, "percent", share / (time.perf_counter() - begun))
 
         result = held_out(run, progress=report, **options)
     part = folder / ".likelihood.json.part"

@@ -2,8 +2,12 @@
 
   python experiments/train.py --config experiments/configs/score_sde_ve_digits.py --workdir runs/ve_digits
   python experiments/evaluate.py --workdir runs/ve_digits
+  python experiments/evaluate.py --workdir runs/ve_digits --likelihood
 
-MEASURED
+3 minutes on 2 CPU cores that were busy with other work. 512 samples by 200 steps of the predictor and as many of the corrector:
+92.2 % recognisable, Frechet 2.18, class shares 8.2 to 10.9 %, nearest train 2.24 (360 held-out images: 96.4 %, 0.90, 2.05).
+Held-out bits a dimension, given the label, at sigma = 0.01: 1.927 with a standard error of 0.014 (a Gaussian of the train
+split 2.99).
 """
 
 import score_sde_vp_digits
