@@ -1,11 +1,14 @@
-"""Sohl-Dickstein et al. (2015) on the swiss roll: 40 steps, learned betas, means and variances, 16 radial units.
+"""Sohl-Dickstein et al. (2015) on the swiss roll: 40 steps, learned betas, means and variances, 64 radial units.
 
   python experiments/train.py --config experiments/configs/diffusion2015_swiss_roll.py --workdir runs/swiss_roll
+  python experiments/evaluate.py --workdir runs/swiss_roll
 
-About two minutes on two CPU cores. The bound of the test points is K = -2.1 bits a point, 2.0 above the unit Gaussian (this
-roll's noise allows 3.16; the paper's 6.45 are of a roll whose noise it does not state). The sliced Wasserstein distance of
-10,000 samples to as many points is 0.030, between two draws of the roll 0.022, and from a Gaussian of its moments 0.154.
-A one-step estimate of the bound, as the held-out loss is, has a standard error of about 0.4 here; the bound has 0.03.
+A minute on 2 CPU cores. The sliced Wasserstein distance (W2) of 5,000 samples to as many held-out points is 0.047 and 0.035 for
+seeds 0 and 1; of real points it is 0.029, of a Gaussian of their moments 0.215. The bound of the held-out points is K = -1.56 bits
+a point with a standard error of 0.01, 2.54 above the unit Gaussian; this roll's noise allows 3.16 (the paper's 6.45 are of
+a roll whose noise it does not state). With the paper's 16 units (`--config.system.units=16`) it is 0.068 and K = -2.1: some
+samples lie between the arms. A one-step estimate of the bound, as the held-out loss is, has a standard error of about 0.4
+here.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +18,7 @@ def get_config():
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict(
-        {"name": "diffusion2015", "field": "point", "kind": "gaussian", "steps": 40, "first": 1e-3, "network": "rbf", "units": 16}
+        {"name": "diffusion2015", "field": "point", "kind": "gaussian", "steps": 40, "first": 1e-3, "network": "rbf", "units": 64}
     )
     config.data = ConfigDict({"name": "swiss_roll", "batch_size": 512})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-2, "schedule": "cosine", "warmup": 100, "clip": 1.0})
