@@ -14,7 +14,7 @@ from diffux.networks.attention import Attention
 from diffux.networks.embeddings import ConditionEmbedding, FourierFeatures, sinusoidal
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 from diffux.networks.initialize import constant, fan_average
-from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, hashable
+from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image, hashable
 
 Array = Any
 zero = fan_average(0.0)
@@ -227,15 +227,7 @@ class NCSNpp(nn.Module):
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises ValueError unless x of this shape fits, and the options are known."""
-        if len(shape) != 4:
-            raise ValueError(f"NCSNpp got x of shape {tuple(shape)}, wanted (batch, height, width, channels).")
-        factor = 2 ** (len(self.multipliers) - 1)
-        if any(side % factor or side == 0 for side in shape[1:3]):
-            fitting = "x".join(str(max(1, round(side / factor)) * factor) for side in shape[1:3])
-            raise ValueError(
-                f"NCSNpp with {len(self.multipliers)} levels got images of {shape[1]}x{shape[2]}, wanted sides that are "
-                f"multiples of {factor}: {fitting} would fit."
-            )
+        check_image("NCSNpp", shape, halvings=len(self.multipliers) - 1)
         for name in ("pyramid_in", "pyramid_out"):
             if getattr(self, name) not in ("none", "skip", "residual"):
                 raise ValueError(f"NCSNpp has {name} none, skip or residual, got {getattr(self, name)!r}.")

@@ -19,7 +19,7 @@ from diffux.networks.convolution import convolution
 from diffux.networks.embeddings import ConditionEmbedding
 from diffux.networks.initialize import uniform
 from diffux.networks.instance_norm import InstanceNormPlus
-from diffux.networks.layers import Conv, Dense, hashable
+from diffux.networks.layers import Conv, Dense, check_image, hashable
 
 Array = Any
 Norm = Callable[..., Any]
@@ -273,11 +273,4 @@ class RefineNet(nn.Module):
         if len(self.multipliers) <= len(self.dilations):
             raise ValueError(f"RefineNet got {len(self.multipliers)} multipliers and {len(self.dilations)} dilations, wanted a "
                              "multiplier a stage and fewer dilations: the first stage is not dilated.")  # fmt: skip
-        if len(shape) != 4:
-            raise ValueError(f"RefineNet got x of shape {tuple(shape)}, wanted (batch, height, width, channels).")
-        halvings = len(self.multipliers) - len(self.dilations) - 1
-        factor = 2**halvings
-        if any(side % factor or side == 0 for side in shape[1:3]):
-            fitting = "x".join(str(max(1, round(side / factor)) * factor) for side in shape[1:3])
-            raise ValueError(f"RefineNet that halves {halvings} times got images of {shape[1]}x{shape[2]}, wanted sides that "
-                             f"are multiples of {factor}: {fitting} would fit.")  # fmt: skip
+        check_image("RefineNet", shape, halvings=len(self.multipliers) - len(self.dilations) - 1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from diffux.networks.attention import Attention
 from diffux.networks.embeddings import ConditionEmbedding, sinusoidal
 from diffux.networks.initialize import fan_average
-from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, hashable
+from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image, hashable
 
 Array = Any
 zero = fan_average(0.0)
@@ -152,12 +152,4 @@ class UNet(nn.Module):
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises ValueError unless x of this shape fits."""
-        if len(shape) != 4:
-            raise ValueError(f"UNet got x of shape {tuple(shape)}, wanted (batch, height, width, channels).")
-        factor = 2 ** (len(self.multipliers) - 1)
-        if any(side % factor or side == 0 for side in shape[1:3]):
-            fitting = "x".join(str(max(1, round(side / factor)) * factor) for side in shape[1:3])
-            raise ValueError(
-                f"UNet with {len(self.multipliers)} levels got images of {shape[1]}x{shape[2]}, wanted sides that are "
-                f"multiples of {factor}: {fitting} would fit."
-            )
+        check_image("UNet", shape, halvings=len(self.multipliers) - 1)

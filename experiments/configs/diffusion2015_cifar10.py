@@ -8,42 +8,11 @@ the training set in [0, 1]; a bound in bits a dimension of the standardised pixe
 log2(256 * 0.2516) = 6.009 is added.
 """
 
-from ml_collections import ConfigDict
+import diffusion2015_mnist
 
 
 def get_config():
-    config = ConfigDict()
-    config.seed = 0
-    config.system = ConfigDict(
-        {
-            "name": "diffusion2015",
-            "field": "image",
-            "kind": "gaussian",
-            "steps": 1000,
-            "first": 1e-3,
-            "mean": 0.4734,
-            "std": 0.2516,
-            "network": "multiscale",
-            "scales": 3,
-            "convolutions": (20, 20, 20, 20),
-            "dense": (500, 500, 500, 500),
-            "dense_out": 2,
-            "upper": (20, 20),
-            "basis": 10,
-        }
-    )
-    config.data = ConfigDict({"name": "cifar10", "batch_size": 200, "dequantize": True})
-    config.optimizer = ConfigDict({"name": "rmsprop", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 0, "clip": 1.0})
-    config.ema = ConfigDict({"decay": 0.999})
-    config.training = ConfigDict(
-        {
-            "steps": 500_000,
-            "log_every": 100,
-            "sample_every": 10_000,
-            "eval_every": 10_000,
-            "eval_examples": 2048,
-            "checkpoint_every": 10_000,
-        }
-    )
-    config.sample = ConfigDict({"n": 64, "solver": None, "steps": None})
+    config = diffusion2015_mnist.get_config()
+    config.system.update({"mean": 0.4734, "std": 0.2516})
+    config.data.update({"name": "cifar10", "batch_size": 200})
     return config
