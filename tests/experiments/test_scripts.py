@@ -245,6 +245,7 @@ def test_every_config_is_one_that_can_be_read(scripts):
         system = parts.system(config["system"])
         parts.walk(config["sample"], system)
         optimizers.from_config(config["optimizer"], config["training"]["steps"])
+        assert f"python experiments/train.py --config experiments/configs/{file.name}" in file.read_text()
     changed = command_line.read_config(DIGITS, ["--config.training.steps=7", "--config.system.multipliers=(1, 3)"])
     assert changed["training"]["steps"] == 7 and changed["system"]["multipliers"] == [1, 3] and "steps" not in changed
     assert command_line.read_config(DIGITS, ["--config.steps", "8"])["training"]["steps"] == 8
