@@ -87,6 +87,8 @@ def add_likelihood(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trace", default="rademacher", metavar="HOW", help="of the divergence: exact, rademacher or gaussian")
     parser.add_argument("--probes", type=int, default=1, help="of Hutchinson's estimate, an image (1)")
     parser.add_argument("--draws", type=int, default=1, help="of the dequantization noise, an image (1)")
+    parser.add_argument("--dequantizer-steps", type=int, default=0, metavar="N",
+                        help="train the dequantization noise for so many steps (0: uniform noise)")  # fmt: skip
     parser.add_argument("--start", type=float, metavar="T", help="the t of the density (1e-5, or a chain's first step)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="of the integration (1e-4; the literature's is 1e-5)")
     parser.add_argument("--reconstruct", action="store_true", help="bound clean data instead of taking the density at --start")
@@ -97,11 +99,14 @@ def likelihood(flags: argparse.Namespace) -> dict:
     for name in ("probes", "draws"):
         if getattr(flags, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(flags, name)}")
+    if flags.dequantizer_steps < 0:
+        raise UserError(f"--dequantizer-steps must be at least 0, got {flags.dequantizer_steps}")
     if flags.start is not None and not 0 < flags.start < 1:
         raise UserError(f"--start is a time between 0 and 1, got {flags.start}")
     if not flags.tolerance > 0:
         raise UserError(f"--tolerance must be above 0, got {flags.tolerance}")
-    named = {name: getattr(flags, name) for name in ("trace", "probes", "draws", "start", "reconstruct", "n", "seed", "batch")}
+    keys = ("trace", "probes", "draws", "start", "reconstruct", "n", "seed", "batch", "dequantizer_steps")
+    named = {name: getattr(flags, name) for name in keys}
     return named | {"rtol": flags.tolerance, "atol": flags.tolerance}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import time
@@ -32,6 +33,9 @@ EXAMPLES, FITTED = 512, 10_000
 
 BATCH = 64
 """The most images at once: a batch takes as many steps as its slowest image, and the bar moves between batches."""
+
+FIT_BATCH = 128
+"""The batch in which a dequantizer is trained."""
 
 TRACES: dict[str, Callable[[int], Any]] = {
     "exact": lambda probes: likelihood.exact(),
@@ -64,17 +68,20 @@ def held_out(
     reconstruct: bool = False,
     rtol: float = 1e-5,
     atol: float = 1e-5,
-    progress: Callable[[int, int], None] | None = None,
+    dequantizer_steps: int = 0,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Bits a dimension of the first `n` (at most 512) held-out images of a run, in a fixed random order; ready for JSON.
 
     `rows` has "model", "gaussian" (full covariance, fitted to the train split and shrunk as Ledoit and Wolf, 2004) and
     "uniform", each with its mean `bits` and, over examples, its `standard_error`; all three under uniform dequantization,
-    averaged over `draws` of it. Guidance is left out, since clipping would make the flow no flow; a class-conditional model is
-    given the held-out labels. `start` is by default the first level that a discrete chain has, 1 / T, and 1e-5 in continuous
-    time; the density is the one there, at the data themselves, and with `reconstruct` a bound for clean data. A network that is
-    told the index of a step is told fractions between the steps. A run whose data were not dequantized in training learned
-    points, which become the centres of the bins.
+    averaged over `draws` of it. With `dequantizer_steps` the model's noise is a flow of the image instead, trained for so many
+    steps on the train split against the model as it is (variational dequantization).
+    Guidance is left out, since clipping would make the flow no flow; a class-conditional model is given the held-out labels.
+    `start` is by default the first level that a discrete chain has, 1 / T, and 1e-5 in continuous time; the density is the one
+    there, at the data themselves, and with `reconstruct` a bound for clean data. A network that is told the index of a step is
+    told fractions between the steps. A run whose data were not dequantized in training learned points, which become the
+    centres of the bins. `progress(what, done, total)` is called for "dequantizer" and then "likelihood".
 
     Raises EvaluationError for data that are no pixels, a process that is not Gaussian, a network that knows a list of
     levels and nothing between, and a run without a held-out split.
@@ -102,6 +109,15 @@ def held_out(
     images, labels = examples[test.field], examples.get("label")
     conditional = parts.classes(system) is not None
     batch = min(batch, BATCH, count)
+    dequantizer = likelihood.uniform(levels)
+    if dequantizer_steps:
+        batches = data.loader(source, batch_size=min(FIT_BATCH, len(source)), seed=seed)
+        fields = (next(batches) for _ in range(dequantizer_steps))
+        pairs = ((b[source.field], {"label": jnp.asarray(b["label"])} if conditional else {}) for b in fields)
+        dequantizer, _ = likelihood.fit_dequantizer(
+            jax.random.key(seed), model, system.process, pairs, start=start, end=end, levels=levels, low=low, high=high,
+            progress=None if progress is None else lambda step, loss: progress("dequantizer", step, dequantizer_steps),
+        )  # fmt: skip
     total = draws * -(-count // batch)
     bits, evaluations = np.empty((draws, count)), np.empty((draws, count))
     for draw in range(draws):
@@ -112,13 +128,13 @@ def held_out(
             keys = fold_in(sample_keys(seed, begun, batch), draw)
             found = likelihood.bits_per_dim(
                 keys, model, system.process, images[places], cond, start=start, end=end, low=low, high=high, rtol=rtol, atol=atol,
-                dequantizer=likelihood.uniform(levels), divergence=divergence, reconstruct=reconstruct,
+                dequantizer=dequantizer, divergence=divergence, reconstruct=reconstruct,
             )  # fmt: skip
             kept = slice(begun, min(begun + batch, count))
             size = kept.stop - kept.start
             bits[draw, kept], evaluations[draw, kept] = found.bits[:size], found.density.evaluations[:size]
             if progress is not None:
-                progress(draw * -(-count // batch) + begun // batch + 1, total)
+                progress("likelihood", draw * -(-count // batch) + begun // batch + 1, total)
 
     control = gaussian_bits(_level_numbers(source, min(len(source), FITTED)), _as_levels(images, levels), seed, draws)
     return {
@@ -135,6 +151,7 @@ def held_out(
         "told": None if steps is None else "fractions between the trained steps",
         "trace": trace if trace == "exact" else f"{trace}, {probes} probe{'s' * (probes > 1)}",
         "draws": draws,
+        "noise": f"learned in {dequantizer_steps} steps" if dequantizer_steps else "uniform",
         "tolerance": {"rtol": rtol, "atol": atol},
         "seed": seed,
         "checkpoint": run.step,
@@ -175,13 +192,18 @@ def evaluate(directory: Any, *, raw: bool = False, step: int | str = "last", **o
     """`held_out` of the run in `directory`, with a bar; the result is left there as likelihood.json."""
     folder = pathlib.Path(directory).expanduser().absolute()
     run = load(folder, raw=raw, step=step)
-    begun = time.perf_counter()
-    with Progress("likelihood", 100) as bar, explained():
+    with contextlib.ExitStack() as stack, explained():
+        bar, showing, begun = None, None, time.perf_counter()
 
-        def report(done, total):
-            share = 100 * done // total
-            bar.update(share, "percent")
-            bar.line(share, "percent", share / (time.perf_counter() - begun))
+        def report(what, done, total):
+            nonlocal bar, showing, begun
+            if what != showing:  # one after the other: a terminal shows one live bar at a time
+                stack.close()
+                bar, showing = stack.enter_context(Progress(what, total)), what
+            bar.update(done)
+            if done * 10 // total > (done - 1) * 10 // total:
+                bar.line(done, "", done / (time.perf_counter() - begun))
+            begun = time.perf_counter() if done == total else begun
 
         result = held_out(run, progress=report, **options)
     part = folder / ".likelihood.json.part"
@@ -209,7 +231,7 @@ def caption(result: dict[str, Any]) -> str:
     told = f" The network is told {result['told']}." if result["told"] else ""
     draws = f"{result['draws']} draw{'s' * (result['draws'] > 1)} an image"
     return (
-        f"Upper bounds, by uniform noise between {result['levels']} levels ({draws}; bins {result['bins']}). Probability"
+        f"Upper bounds, by noise between {result['levels']} levels ({result['noise']}, {draws}; bins {result['bins']}). Probability"
         f" flow from t = {result['start']:g} to {result['end']:g}, the density {result['density']}; trace: {result['trace']};"
         f" tolerance {result['tolerance']['rtol']:g}.{told} The Gaussian has a full covariance, shrunk, and no labels."
     )

@@ -51,7 +51,7 @@ def test_the_figures_of_a_known_density():
     reports = []
     report = lambda *numbers: reports.append(numbers)  # noqa: E731
     found = likelihood.held_out(run(network=White(10)), n=6, draws=2, batch=4, start=1e-3, progress=report)
-    assert reports == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert reports == [("likelihood", done, 4) for done in (1, 2, 3, 4)]
     test = data.load("digits", split="test")
     images = test.take(np.random.default_rng(0).permutation(len(test))[:6])["image"]
     k = np.round(images * (16 / 255)).reshape(-1, 64)
@@ -69,6 +69,18 @@ def test_the_figures_of_a_known_density():
     assert (found["levels"], found["examples"], found["start"], found["conditional"]) == (17, 6, 1e-3, True)
     assert "Upper bounds" in likelihood.caption(found) and likelihood.table(found).row_count == 3
     json.dumps(found)
+
+
+def test_a_learned_dequantizer_is_trained_first():
+    """Two steps leave it near uniform noise: the same figure to a few hundredths, and the steps are reported before."""
+    reports = []
+    options = {"n": 4, "batch": 4, "start": 1e-3, "rtol": 1e-3, "atol": 1e-3}
+    learned = likelihood.held_out(run(network=White(10)), dequantizer_steps=2, progress=lambda *r: reports.append(r), **options)
+    uniform = likelihood.held_out(run(network=White(10)), **options)
+    assert [what for what, *_ in reports] == ["dequantizer", "dequantizer", "likelihood"]
+    assert "learned in 2 steps" in likelihood.caption(learned) and "uniform" in likelihood.caption(uniform)
+    bits = [found["rows"]["model"]["bits"] for found in (learned, uniform)]
+    assert bits[0] != bits[1] and abs(bits[0] - bits[1]) < 0.05
 
 
 def test_the_gaussian_control_is_the_one_of_a_known_covariance():
