@@ -3,9 +3,9 @@
   python experiments/train.py --config experiments/configs/ncsnv2_digits.py --workdir runs/ncsnv2_digits
   python experiments/evaluate.py --workdir runs/ncsnv2_digits
 
-5,000 steps: 13 minutes on 2 CPU cores that were busy with other work. 512 samples by annealed Langevin: 85.4 % recognisable, Frechet
-2.40, class shares 8.4 to 10.9 %, nearest train 2.46 (360 held-out images: 96.4 %, 0.90, 2.05). After 1,500 steps it was 55 % and
-12: the network has to find the noise level in x itself.
+5,000 steps: 13 minutes on 2 CPU cores that were busy with other work. 512 samples by annealed Langevin: 85.4 % recognisable,
+Frechet 2.40, class shares 8.4 to 10.9 %, nearest train 2.46 (360 held-out images: 96.4 %, 0.90, 2.05). After 1,500 steps it
+was 55 % and 12: the network has to find the noise level in x itself.
 
 The levels are those of `ncsnv2.choose(images, sigma_min=0.02, inner=10)`, rounded.
 """
