@@ -41,7 +41,6 @@ def integrate(
     """
     import diffrax  # these take a second to import, and nothing else needs them
     import equinox
-    from optimistix import rms_norm
 
     name, stages = pick("method", method, METHODS)
 
@@ -59,7 +58,7 @@ def integrate(
         return equinox.combine(arrays, rest)(u, y), jax.tree.map(lambda leaf: True, y)
 
     def largest(errors):
-        return jnp.max(jnp.stack([rms_norm(error) for error in jax.tree.leaves(errors)]))
+        return jnp.max(jnp.stack([jnp.sqrt(jnp.mean(error**2)) for error in jax.tree.leaves(errors)]))
 
     def solve(arrays, y, begin, stop):
         term = diffrax.ODETerm(lambda u, y, arrays: one(arrays, u, y))

@@ -10,30 +10,10 @@ was 55 % and 12: the network has to find the noise level in x itself.
 The levels are those of `ncsnv2.choose(images, sigma_min=0.02, inner=10)`, rounded.
 """
 
-from ml_collections import ConfigDict
+import ncsn_digits
 
 
 def get_config():
-    config = ConfigDict()
-    config.seed = 0
-    config.system = ConfigDict(
-        {
-            "name": "ncsnv2",
-            "levels": 19,
-            "sigma_min": 0.02,
-            "sigma_max": 4.8,
-            "step": 0.16,
-            "inner": 10,
-            "channels": 24,
-            "multipliers": (1, 2, 2),
-            "dilations": (2,),
-            "classes": 10,
-        }
-    )
-    config.data = ConfigDict({"name": "digits", "batch_size": 64})
-    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 4e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
-    config.ema = ConfigDict({"decay": 0.999})
-    config.training = ConfigDict({"steps": 5000, "log_every": 50, "sample_every": 1250, "checkpoint_every": 1250})
-    # None: the system's own solver over all of its levels
-    config.sample = ConfigDict({"n": 64, "solver": None, "steps": None})
+    config = ncsn_digits.get_config()
+    config.system.name = "ncsnv2"
     return config
