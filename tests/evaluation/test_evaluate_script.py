@@ -96,7 +96,6 @@ def test_points_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
     with Image.open(tmp_path / "run" / "evaluation.png") as picture:
         assert picture.size == (2 * 360 + 24, 360)
     monkeypatch.setattr(diffux.systems.ddpm, "build", lambda steps: plane.build(steps).replace(solver=None))
-    monkeypatch.setattr(diffux.systems.base, "validate", lambda system: None)
     status, _, err = script("--workdir", tmp_path / "run")
     assert status == 2 and "this run is a classifier (ddpm, without a solver): there is nothing to sample" in err
 
