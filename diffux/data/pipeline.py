@@ -30,6 +30,7 @@ def loader(
     crop: int | None = None,
     dequantize: bool = False,
     workers: int = 0,
+    start: int = 0,
     process_index: int | None = None,
     process_count: int | None = None,
     epochs: int | None = None,
@@ -44,12 +45,12 @@ def loader(
     so many pixels. Without `train` there is one pass (or `epochs`) in stored order, and neither is applied. Batches run
     over the end of an epoch; the last one is shorter where `drop_remainder` is false (the default without `train`),
     and then some processes may get no rows of it.
-    `get_state()` is a small dict; a fresh iterator of the same arguments continues from it, bit for bit, after
-    `set_state`. With `workers` the state also depends on their number.
+    `start` skips that many batches without reading them: an iterator that begins at k continues one that has handed out k,
+    bit for bit, whatever the number of `workers` and processes.
 
     Raises:
         DataError: a batch size that is not positive or that the processes do not divide, a crop wider than the image, an
-            augmentation of what is no image.
+            augmentation of what is no image, a start behind the last batch.
 
     Example:
         >>> from diffux import data
@@ -78,12 +79,16 @@ def loader(
         batches = examples // batch_size if drop_remainder else -(-examples // batch_size)
     if not batches:
         raise DataError(f"{source!r} does not fill one batch of {batch_size}: choose at most {examples}.")
+    if not 0 <= start < batches:
+        raise DataError(f"start is the number of batches to skip, from 0 to {batches - 1}; got {start}.")
 
     share = Share(batch_size, index, count)
     pipeline = grain.MapDataset.range(batches).map(Rows(source, share, examples, seed if train else None))
     if (train and (flip or crop)) or dequantize:
         draw = Draw(share, flip and train, crop or 0 if train else 0, source.levels if dequantize else None)
         pipeline = pipeline.seed(seed % 2**32).random_map(draw)
+    # A slice of the whole pipeline, and not a range that begins later: what is drawn for a batch depends on its number.
+    pipeline = pipeline[start:] if start else pipeline
     iterator = iter(_iterable(pipeline, source, workers))
     if workers:  # at exit grain's own clean-up comes too late to find the modules it needs
         reference = weakref.ref(iterator)

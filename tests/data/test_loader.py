@@ -126,6 +126,18 @@ def test_state_continues_bit_for_bit(monkeypatch, memory):
     _assert_equal(_take(fresh, 13), reference[27:])
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_that_starts_later_continues_an_earlier_one(digits, workers):
+    reference = _take(data.loader(digits, batch_size=64, seed=5, **AUGMENTED), 30)
+    for start in (1, 26):  # within an epoch, and in the second
+        later = data.loader(digits, batch_size=64, seed=5, start=start, workers=workers, **AUGMENTED)
+        _assert_equal(_take(later, 4), reference[start : start + 4])
+        later.close()
+    shares = [data.loader(digits, batch_size=64, seed=5, start=26, process_index=p, process_count=2, **AUGMENTED) for p in (0, 1)]
+    rows = [next(share) for share in shares]
+    _assert_equal([{key: np.concatenate([b[key] for b in rows]) for key in rows[0]}], reference[26:27])
+
+
 def test_orbax_keeps_the_position(digits, tmp_path):
     iterator = data.loader(digits, batch_size=64, seed=5, **AUGMENTED)
     _take(iterator, 3)
@@ -180,6 +192,7 @@ def test_without_labels(numbered):
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size is for all"),
+        ({"batch_size": 1, "start": -1}, "start is the number of batches to skip"),
         ({"batch_size": 9, "process_index": 0, "process_count": 2}, "batch_size is for all 2 processes"),
         ({"batch_size": 8, "process_index": 2, "process_count": 2}, "process_index counts from 0"),
         ({"batch_size": 8, "crop": 8}, "crop=8 pixels does not fit images of 8x8"),
