@@ -1,8 +1,9 @@
 """Checkpoints: saved while training goes on, verified before they are restored, the last and the best kept.
 
-`workdir/checkpoints/<step>/` holds the state, the position in the data (one file a process), and `run.json` with the
-config and the held-out loss. The checksums are written before the folder gets its final name, so a folder without them
-was never finished. A broken step is passed over for the one before it; nothing is deleted.
+`workdir/checkpoints/<step>/` holds the state and, in `run/`, the config and the held-out loss. The position in the data is the
+step: batch k is the k-th of the run for any number of processes, devices and workers. The checksums are written before the
+folder gets its final name, so a folder without them was never finished. A broken step is passed over for the one before it;
+nothing is deleted.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def set_aside(workdir: pathlib.Path, after: int) -> None:
 
 def about(workdir: pathlib.Path, step: int) -> dict[str, Any]:
     """What a step says about itself: {"step", "config", "held_out_loss" (or None)}."""
-    return json.loads((path(workdir, step) / "run" / "process_0.json").read_text())["run"]
+    return json.loads((path(workdir, step) / "run" / "metadata").read_text())
 
 
 def best(workdir: pathlib.Path) -> int | None:
@@ -88,39 +89,6 @@ def _losses(workdir: pathlib.Path) -> list[tuple[float, int]]:
     return pairs
 
 
-def position(workdir: pathlib.Path, step: int) -> Any:
-    """This process's position in the data when the step was saved.
-
-    Raises UserError where the run had another number of processes.
-    """
-    count, index = jax.process_count(), jax.process_index()
-    saved = len(list((path(workdir, step) / "run").glob("process_*.json")))
-    if saved != count:
-        raise UserError(f"the run in {workdir} had {saved} processes and this one has {count}: the data position is each's")
-    return json.loads((path(workdir, step) / "run" / f"process_{index}.json").read_text())["position"]
-
-
-def _handler_and_args():
-    """A writer of one small JSON file a process, as the storage library wants it: a handler and its arguments."""
-    import dataclasses
-
-    import orbax.checkpoint as ocp
-
-    class EachProcess(ocp.CheckpointHandler):
-        def save(self, directory, args):
-            (directory / f"process_{jax.process_index()}.json").write_text(json.dumps(args.item, indent=1))
-
-        def restore(self, directory, args=None):
-            return json.loads((directory / f"process_{jax.process_index()}.json").read_text())
-
-    @ocp.args.register_with_handler(EachProcess, for_save=True, for_restore=True)
-    @dataclasses.dataclass
-    class EachProcessArgs(ocp.args.CheckpointArgs):
-        item: Any = None
-
-    return EachProcess, EachProcessArgs
-
-
 class Checkpoints:
     """The checkpoints of one run, open for saving: the last `keep` and the best by held-out loss stay.
 
@@ -133,7 +101,6 @@ class Checkpoints:
 
         self._ocp, self._workdir, self._keep = ocp, pathlib.Path(workdir), keep
         self._losses = {step: loss for loss, step in _losses(workdir)}
-        handler, self._args = _handler_and_args()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             cleanup_tmp_directories=True,
@@ -143,7 +110,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             (self._workdir / _FOLDER).absolute(),
             options=options,
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "run": handler()},
+            item_handlers={"state": ocp.StandardCheckpointHandler(), "run": ocp.JsonCheckpointHandler()},
         )
 
     def should_preserve(self, checkpoints, *, context):
@@ -162,7 +129,7 @@ class Checkpoints:
             for folder in folders or [path(self._workdir, self._saving)]:
                 checksums.write(folder)
 
-    def save(self, step: int, state: Any, position: Any, config: dict, held_out_loss: float | None) -> None:
+    def save(self, step: int, state: Any, config: dict, held_out_loss: float | None) -> None:
         """Begin to save; the arrays may be donated as soon as this returns, the rest happens in the background.
 
         Raises what went wrong with the save before it.
@@ -174,7 +141,7 @@ class Checkpoints:
         run = {"step": step, "config": config, "held_out_loss": held_out_loss}
         items = {
             "state": self._ocp.args.StandardSave(state),
-            "run": self._args({"run": run, "position": position}),
+            "run": self._ocp.args.JsonSave(run),
         }
         self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
 

@@ -36,8 +36,9 @@ class Stretch:
         if self._since is not None:
             self._seconds, self._since = self._seconds + time.perf_counter() - self._since, None
 
-    def add(self, row: Mapping[str, float]) -> None:
-        self._rows.append(row)
+    def add(self, row: Mapping[str, float] | None) -> None:
+        """A step and its metrics, or None for a step that was skipped."""
+        self._rows += [] if row is None else [row]
         # A step that ended before the clock started (the first one, with its compilation) is not timed.
         self._timed += self._since is not None
 
@@ -52,8 +53,9 @@ class Stretch:
         return sum(row["loss"] for row in self._rows) / len(self._rows) if self._rows else math.nan
 
     def report(self) -> dict[str, float]:
-        """The mean of every metric and the rate, and a new stretch from here."""
-        mean = {key: sum(row[key] for row in self._rows) / len(self._rows) for key in self._rows[-1]}
+        """The mean of every metric (of none, where all steps were skipped) and the rate, and a new stretch from here."""
+        keys = self._rows[-1] if self._rows else ()
+        mean = {key: sum(row[key] for row in self._rows) / len(self._rows) for key in keys}
         mean["steps_per_second"] = self.rate
         running = self._since is not None
         self.__init__()

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from diffux.training import sharding
 from diffux.training.errors import UserError, unknown
 
 DEFAULTS: dict[str, Any] = {
@@ -50,6 +51,8 @@ DEFAULTS: dict[str, Any] = {
         "eval_examples": 256,
         "checkpoint_every": 500,
         "keep": 2,
+        "keep_best": 1,
+        "keep_every": 0,
     },
     # the pictures drawn while training; None is the system's own, `options` are the solver's arguments
     "sample": {
@@ -61,8 +64,23 @@ DEFAULTS: dict[str, Any] = {
         "guidance": None,
         "options": {},
     },
-    # parameters are split over groups of `fsdp` devices, 1 keeps them whole on each
-    "sharding": {"fsdp": 1},
+    # the network's arithmetic (parameters, norms' statistics, softmax and loss stay float32), and what is computed anew in the
+    # backward pass instead of being kept: "none", "blocks" or "contractions" (all but convolutions and matrix products)
+    "compute": {"dtype": "float32", "remat": "none"},
+    # the mesh of devices, -1 for what is left: the batch is split over data x fsdp, parameters over fsdp, channels over tensor;
+    # `rules`, (pattern, rule) pairs, come before the default ones; `optimizer` "sharded" splits its state over data x fsdp;
+    # `gradients`: the type in which they cross devices where the network computes in bfloat16
+    "sharding": {
+        "data": -1,
+        "fsdp": 1,
+        "tensor": 1,
+        "rules": [],
+        "optimizer": "with_parameters",
+        "gradients": "float32",
+    },
+    # a step is at fault where its loss or gradient is not finite or above these; it changes nothing, and the run stops, or
+    # skips it (but not more than `most_skips` in a row)
+    "faults": {"action": "stop", "largest_loss": None, "largest_gradient": None, "most_skips": 10},
 }
 
 MAY_CHANGE = (
@@ -72,8 +90,13 @@ MAY_CHANGE = (
     "training.eval_every",
     "training.checkpoint_every",
     "training.keep",
+    "training.keep_best",
+    "training.keep_every",
     "sample.*",
     "sharding.*",
+    "compute.remat",
+    "faults.*",
+    "data.workers",
 )
 """Keys that may get another value when a run is continued; with any other it would be another run."""
 
@@ -94,10 +117,17 @@ _AT_LEAST = {
     "training.eval_examples": 1,
     "training.checkpoint_every": 1,
     "training.keep": 1,
+    "training.keep_best": 0,
+    "training.keep_every": 0,
     "sample.n": 1,
     "sample.steps": 1,
-    "sharding.fsdp": 1,
+    "faults.most_skips": 0,
     "seed": 0,
+}
+_ONE_OF = {
+    "sharding.optimizer": ("with_parameters", "sharded"),
+    "sharding.gradients": ("float32", "bfloat16"),
+    "faults.action": ("stop", "skip"),
 }
 
 
@@ -172,8 +202,14 @@ def check(config: Any) -> dict[str, Any]:
             raise UserError(f"config.{key} must be {_article(type(default).__name__)}, got {value!r}")
         if key in _AT_LEAST and not value >= _AT_LEAST[key]:
             raise UserError(f"config.{key} must be at least {_AT_LEAST[key]}, got {value}")
+        if key in _ONE_OF and value not in _ONE_OF[key]:
+            raise unknown(f"value of config.{key}", value, _ONE_OF[key])
     if not flat["ema.decay"] <= 1:
         raise UserError(f"config.ema.decay must be at most 1, got {flat['ema.decay']}")
+    for key in ("faults.largest_loss", "faults.largest_gradient"):
+        if flat[key] is not None and not (isinstance(flat[key], int | float) and flat[key] > 0):
+            raise UserError(f"config.{key} must be a number above 0, or None for no bound, got {flat[key]!r}")
+    sharding.check_rules(flat["sharding.rules"])
     batch, parts = flat["data.batch_size"], flat["optimizer.accumulate"]
     if batch % parts:
         raise UserError(f"config.optimizer.accumulate is {parts}, which does not divide data.batch_size {batch}")

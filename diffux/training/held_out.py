@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from diffux import data
+from diffux.training import sharding
 from diffux.training.errors import UserError
-from diffux.training.sharding import everywhere, place_batch
+from diffux.training.program import Program
 from diffux.training.state import TrainState
 from diffux.training.update import held_out_loss
 
@@ -18,22 +18,25 @@ from diffux.training.update import held_out_loss
 class HeldOut:
     """`held_out(state) -> float` over the first `examples` of a source, in whole batches; lower is better."""
 
-    def __init__(self, key, system, source, examples: int, batch_size: int, mesh: Mesh, objective_state: Any):
-        batch_size = min(batch_size, len(source) // mesh.size * mesh.size, max(examples // mesh.size, 1) * mesh.size)
-        if not batch_size:
-            raise UserError(f"the held-out split has {len(source)} examples, fewer than the {mesh.size} devices")
-        self._system, self._objective_state, self._mesh = system, everywhere(objective_state, mesh), mesh
-        count = max(1, min(examples, len(source)) // batch_size)
-        arrays = data.arrays(source, count * batch_size)
-        share = batch_size // jax.process_count()
+    def __init__(self, key, program: Program, source, examples: int):
+        mesh, whole = program.mesh, sharding.batch_devices(program.mesh)
+        rows = min(program.config["data"]["batch_size"], len(source) // whole * whole, max(examples // whole, 1) * whole)
+        if not rows:
+            raise UserError(f"the held-out split has {len(source)} examples, fewer than the {whole} devices that share a batch")
+        self._mesh = mesh
+        self._system, self._objective_state = sharding.everywhere((program.system, program.system.objective.init()), mesh)
+        count = max(1, min(examples, len(source)) // rows)
+        arrays = data.arrays(source, count * rows)
+        share = rows // jax.process_count()
         mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-        batches = [{k: v[i * batch_size : (i + 1) * batch_size][mine] for k, v in arrays.items()} for i in range(count)]
-        self._batches = [(everywhere(jax.random.fold_in(key, i), mesh), batch) for i, batch in enumerate(batches)]
+        batches = [{k: v[i * rows : (i + 1) * rows][mine] for k, v in arrays.items()} for i in range(count)]
+        self._batches = [(sharding.everywhere(jax.random.fold_in(key, i), mesh), batch) for i, batch in enumerate(batches)]
         self._loss = jax.jit(held_out_loss)
 
     def __call__(self, state: TrainState) -> float:
+        place = functools.partial(sharding.place_batch, mesh=self._mesh)
         losses = [
-            self._loss(key, self._system, state.ema, state.frozen, place_batch(batch, self._mesh), self._objective_state)
+            self._loss(key, self._system, state.ema, state.frozen, place(batch), self._objective_state)
             for key, batch in self._batches
         ]
         return float(np.mean(jax.device_get(losses)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import pathlib
 import time
 from typing import Any
@@ -14,8 +13,8 @@ import numpy as np
 
 from diffux import data
 from diffux.keys import sample_keys
-from diffux.systems.base import Variables, generate, init
-from diffux.training import checkpoint, metrics, optimizers, parts, pictures, sharding, workdir
+from diffux.systems.base import Variables, generate
+from diffux.training import checkpoint, diagnostics, metrics, optimizers, parts, pictures, sharding, workdir
 from diffux.training.background import Background
 from diffux.training.cache import use_compilation_cache
 from diffux.training.clock import Stretch
@@ -23,10 +22,10 @@ from diffux.training.configuration import check
 from diffux.training.errors import Diverged, UserError, explained
 from diffux.training.held_out import HeldOut
 from diffux.training.lock import only_one
+from diffux.training.program import check_batch, parameters, prepare
 from diffux.training.progress import Progress
 from diffux.training.signals import Stop
-from diffux.training.state import TrainState, create
-from diffux.training.update import make_update
+from diffux.training.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,16 +54,15 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
     started = time.time() if started is None else started
     config = check(config)
     use_compilation_cache()
-    settings, seed, total = config["training"], config["seed"], config["training"]["steps"]
+    settings, seed, total, faults = config["training"], config["seed"], config["training"]["steps"], config["faults"]
     batch_size, lead = config["data"]["batch_size"], jax.process_index() == 0
 
     # Everything that can be refused is refused before the directory is touched.
-    system = parts.system(config["system"])
-    optimizer, rate = optimizers.from_config(config["optimizer"], total)
+    system = parts.system(config["system"], config["compute"])
+    optimizers.from_config(config["optimizer"], total)
     walk = parts.walk(config["sample"], system)
-    mesh = sharding.make_mesh(config["sharding"]["fsdp"])
-    if batch_size // config["optimizer"]["accumulate"] % mesh.size:
-        raise UserError(f"data.batch_size {batch_size} (over optimizer.accumulate) must be a multiple of {mesh.size} devices")
+    mesh = sharding.make_mesh(config["sharding"])
+    check_batch(config, mesh)
 
     with contextlib.ExitStack() as stack:
         path = workdir.create(directory)
@@ -76,53 +74,19 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         if begun is not None and begun >= total:
             progress.say(f"the run in {path} is finished: {begun} steps; a larger training.steps extends it")
             return Result(path, begun)
-        source, test, batches = _data(config)
+        source, test, batches = _data(config, start=begun or 0)
         wanted = parts.classes(system)
         if wanted is not None and wanted != source.classes:
             raise UserError(f"the system has {wanted} classes and {config['data']['name']} has {source.classes or 'none'}")
-        if begun is not None:
-            batches.set_state(checkpoint.position(path, begun))
         batch = next(batches)
-
-        root = jax.random.key(seed)
-        init_key, train_key, test_key = (jax.random.fold_in(root, i) for i in range(3))
-        objective_state = system.objective.init()
-        with explained():
-            try:
-                variables = init(init_key, system, batch)
-            except KeyError as error:  # what the system's condition looks for in a batch
-                wanted = f"the system {config['system']['name']} needs {error} in the data"
-                raise UserError(f"{wanted}, and {config['data']['name']} has {' and '.join(batch)}") from error
-
-        def new() -> TrainState:
-            return create(variables, optimizer, objective_state, train_key)
-
-        split = config["sharding"]["fsdp"] > 1
-        shapes = jax.eval_shape(new)
-        places = sharding.resolve(shapes, mesh, sharding.FSDP if split else sharding.REPLICATED)
-        shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
-        whole, by_sample = sharding.replicated(mesh), sharding.over_batch(mesh)
-        update = make_update(
-            optimizer,
-            rate,
-            ema_decay=config["ema"]["decay"],
-            ema_warmup=config["ema"]["warmup"],
-            clip=config["optimizer"]["clip"],
-            accumulate=config["optimizer"]["accumulate"],
-            gathered=whole if split else None,
-        )
-        jitted = jax.jit(update, in_shardings=(None, places, by_sample), out_shardings=(places, whole), donate_argnums=1)
-        placed = sharding.place_batch(batch, mesh)
-        # The update compiles in a thread of its own while everything else is made ready. On CPU the time goes into the
-        # many small kernels between convolutions: LLVM's first level takes a fifth off it and leaves the step as fast.
-        spread = sharding.everywhere(system, mesh)
-        options = {"xla_backend_optimization_level": 1} if jax.default_backend() == "cpu" else None
-        compiling = Background(lambda: jitted.lower(spread, shapes, placed).compile(compiler_options=options))
-
+        program = prepare(config, batch, mesh)
+        # The update compiles in a thread of its own while everything else is made ready.
+        compiling = Background(program.compile)
+        train_key, test_key = (jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2))
         if begun is None:
-            state = sharding.place(new(), places)
+            state = program.start(parameters(config, system, batch), train_key)
         else:
-            state = checkpoint.restore(path, begun, shapes)
+            state = checkpoint.restore(path, begun, program.shapes)
             progress.say(f"continuing the run in {path} at step {begun}")
         size = sum(x.size for x in jax.tree.leaves(state.params))
         if lead:
@@ -132,36 +96,45 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         log = stack.enter_context(metrics.Metrics(path) if lead else metrics.Nothing())
         held_out = None
         if test is not None:
-            held_out = HeldOut(test_key, spread, test, settings["eval_examples"], batch_size, mesh, objective_state)
+            held_out = HeldOut(test_key, program, test, settings["eval_examples"])
         progress.say(
             f"{config['system']['name']} on {config['data']['name']}: {len(source)} {source.field}s of "
             f"{'x'.join(map(str, source.shape))}, {size / 1e6:.2f} million parameters, "
             f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
         )
-        update = compiling.result()
+        update, spread = compiling.result(), sharding.everywhere(program.system, mesh)
 
         stop = stack.enter_context(Stop())
         stack.enter_context(progress)
-        stretch, waiting, step, loss, pictured = Stretch(), None, begun or 0, None, None
+        stretch, waiting, step, loss, pictured, skipped = Stretch(), None, begun or 0, None, None, 0
         things = f"{source.field}s"
 
         def collect():
             """Fetch the metrics of the step before: the device is already busy with the next one."""
-            nonlocal waiting
-            if waiting is not None:
-                number, values = waiting
-                waiting, values = None, {k: float(v) for k, v in jax.device_get(values).items()}
-                if not all(math.isfinite(values[key]) for key in ("loss", "grad_norm")):
-                    raise Diverged(_diagnosis(number, values, path))
-                stretch.add(values)
+            nonlocal waiting, skipped
+            if waiting is None:
+                return
+            (number, host, values), waiting = waiting, None
+            values = {k: float(v) for k, v in jax.device_get(values).items()}
+            if not values.pop("fault"):
+                skipped = 0
+                return stretch.add(values)
+            # The weights are as they were before that step, or one sound step later.
+            kept = diagnostics.write(path, number, values, host, program, spread, state)
+            skipped += 1
+            if faults["action"] == "stop" or skipped > faults["most_skips"]:
+                raise Diverged(_diagnosis(number, values, path, kept, skipped))
+            stretch.add(None)
+            log.write(number, {"skipped": 1.0})
+            progress.say(f"step {number} is skipped: loss {values['loss']:.4g}, grad_norm {values['grad_norm']:.4g} ({kept})")
 
         while step < total:
             if batch is None:
                 batch = next(batches)
             state, values = update(spread, state, sharding.place_batch(batch, mesh))
-            step, batch = step + 1, None
+            step, taken, batch = step + 1, batch, None
             collect()
-            waiting = (step, values)
+            waiting = (step, taken, values)
             if step == (begun or 0) + 1:
                 collect()
                 seconds = time.time() - started
@@ -181,7 +154,8 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                 row = stretch.report()
                 speed = row[f"{things}_per_second"] = row["steps_per_second"] * batch_size
                 log.write(step, row)
-                progress.line(step, f"loss {row['loss']:.4f}, {speed:.0f} {things}/s", row["steps_per_second"])
+                words = f"loss {row['loss']:.4f}" if "loss" in row else "every step was skipped"
+                progress.line(step, f"{words}, {speed:.0f} {things}/s", row["steps_per_second"])
             if save or test_now or draw:
                 stretch.pause()
                 loss = held_out(state) if test_now else None
@@ -189,7 +163,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                     log.write(step, {"held_out_loss": loss})
                     progress.line(step, f"held-out loss {loss:.4f}")
                 if save:
-                    saver.save(step, state, batches.get_state(), config, loss)
+                    saver.save(step, state, config, loss)
                 if draw:
                     pictured = _draw(config, system, state, mesh, walk, source, path, step)
                 stretch.start()
@@ -212,15 +186,15 @@ def _every(interval: int, step: int) -> bool:
     return interval > 0 and step % interval == 0
 
 
-def _data(config):
-    """The training source, the held-out source or None, and the iterator over batches."""
+def _data(config, start: int):
+    """The training source, the held-out source or None, and the iterator over batches from number `start` on."""
     wanted = dict(config["data"])
     name, split, held_out = wanted.pop("name"), wanted.pop("split"), wanted.pop("held_out")
     form = {key: wanted.pop(key) for key in ("size", "channels")}
     with explained():
         source = data.load(name, split=split, **form)
         test = data.load(name, split=held_out, **form) if held_out is not None else None
-        return source, test, data.loader(source, seed=config["seed"], train=True, **wanted)
+        return source, test, data.loader(source, seed=config["seed"], train=True, start=start, **wanted)
 
 
 def _draw(config, system, state: TrainState, mesh, walk, source, path: pathlib.Path, step: int) -> pathlib.Path:
@@ -237,11 +211,12 @@ def _draw(config, system, state: TrainState, mesh, walk, source, path: pathlib.P
     return target
 
 
-def _diagnosis(step: int, values: dict[str, float], path: pathlib.Path) -> str:
+def _diagnosis(step: int, values: dict[str, float], path: pathlib.Path, kept: pathlib.Path, skipped: int) -> str:
     shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
     saved = checkpoint.steps(path)
-    kept = f"checkpoint {saved[-1]} is kept" if saved else "no checkpoint had been saved"
+    left = f"checkpoint {saved[-1]} is kept" if saved else "no checkpoint had been saved"
+    row = f" ({skipped} steps in a row)" if skipped > 1 else ""
     return (
-        f"the training diverged at step {step} ({shown}); {kept}; "
-        "a smaller optimizer.learning_rate, a longer warmup or a smaller clip may help"
+        f"the training diverged at step {step}{row} ({shown}); {left}, and what the step met in {kept}; "
+        "a smaller optimizer.learning_rate, a longer warmup, a smaller clip or faults.action=skip may help"
     )

@@ -46,14 +46,27 @@ def _call(kind: str, name: str, function: Callable, arguments: Mapping[str, Any]
         raise UserError(f"{kind} {name}: {one_sentence(error)}") from error
 
 
-def system(options: Mapping[str, Any]):
+def system(options: Mapping[str, Any], compute: Mapping[str, Any] | None = None):
     """The system that `options` describe: {"name": module of diffux.systems, argument of its build: value, ...}.
 
+    `compute` is a config's section: {"dtype": of the network's arithmetic, "remat": what its backward pass computes anew}.
     Raises UserError for a name or an argument that does not exist, and for values that the system refuses.
     """
     options = dict(options)
     name = options.pop("name", None)
-    return _call("system", name, _build(name), options)
+    built = _call("system", name, _build(name), options)
+    changes = {key: value for key, value in (compute or {}).items() if value != COMPUTE[key][0]}
+    for key, value in changes.items():
+        if value not in COMPUTE[key]:
+            raise unknown(f"compute.{key}", value, COMPUTE[key])
+        if not hasattr(built.network, key):
+            raise UserError(f"compute.{key}={value} needs a network that has it, and {type(built.network).__name__} has not: "
+                            f"leave it at {COMPUTE[key][0]}")  # fmt: skip
+    return built.replace(network=built.network.clone(**changes)) if changes else built
+
+
+COMPUTE = {"dtype": ("float32", "bfloat16"), "remat": ("none", "blocks", "contractions")}
+"""What a config's `compute` section may say; the first of each leaves the network as its system builds it."""
 
 
 def system_defaults(name: str) -> dict[str, Any]:

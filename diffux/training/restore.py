@@ -46,7 +46,7 @@ def load(directory: Any, *, raw: bool = False, step: int | str = "last", warn: C
     use_compilation_cache()
     step = _step(path, step, warn)
     config = checkpoint.about(path, step)["config"]
-    system, about = parts.system(config["system"]), workdir.data(path)
+    system, about = parts.system(config["system"], config.get("compute")), workdir.data(path)
     shape = tuple(about["shape"])
     example = {about["field"]: jnp.zeros((1, *shape), about["dtype"])}
     batch = example | ({} if about["classes"] is None else {"label": jnp.zeros(1, jnp.int32)})

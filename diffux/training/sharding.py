@@ -1,14 +1,20 @@
-"""Where arrays live: a mesh, and rules from a parameter's path to its sharding.
+"""Where arrays live: a mesh of devices, and rules from a parameter's path to its sharding.
 
-A rule is (pattern, name): the first pattern that `re.search` finds in a leaf's path decides. "replicated" puts the
-leaf on every device, "fsdp" splits its largest axis that divides evenly over the `fsdp` axis of the mesh.
+The mesh has three axes. The batch is split over `data` and `fsdp`; parameters, their averages and the optimizer's state are
+split over `fsdp`, and a layer's channels over `tensor`. A rule is (pattern, name): the first pattern that `re.search` finds in a
+leaf's path decides. Names: "replicated" (whole on every device), "split" (the largest axis that divides evenly, over `fsdp`),
+"columns" and "rows" (a layer's outputs or inputs over `tensor`, and another axis over `fsdp`).
 """
 
 from __future__ import annotations
 
+import functools
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -16,20 +22,47 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from diffux.training.errors import UserError, unknown
 
 Rules = Sequence[tuple[str, str]]
-REPLICATED: Rules = ((".*", "replicated"),)
-FSDP: Rules = (("params|ema|opt_state", "fsdp"), (".*", "replicated"))
+AXES = ("data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")
+TENSOR_AXIS = {"columns": -1, "rows": -2}
+NAMES = ("replicated", "split", *TENSOR_AXIS)
+RULES: Rules = (
+    ("/process/", "replicated"),
+    # Between a residual block's convolutions, and between an attention's projections, channels stay split: the first splits its
+    # outputs, the second its inputs, and only the second ends in a sum over devices (Shoeybi et al., 2019, sec. 3).
+    (r"(conv_0|embedding|query|key|value)/(kernel|bias)$", "columns"),
+    (r"norm_1/(scale|bias)$", "columns"),
+    (r"(conv_1|out)/kernel$", "rows"),
+    ("^(params|frozen|opt_state|ema)/", "split"),
+    ("", "replicated"),
+)
 
 
-def make_mesh(fsdp: int = 1, devices=None) -> Mesh:
-    """All devices as a (data, fsdp) mesh; both axes split the batch, the second may split parameters too.
+def make_mesh(section: Mapping[str, Any] | None = None, devices=None) -> Mesh:
+    """All devices as a (data, fsdp, tensor) mesh, as a config's `sharding` section wants it; -1 takes what is left.
 
-    Raises UserError where `fsdp` does not divide the number of devices.
+    Raises UserError where the axes do not multiply to the number of devices, and where `tensor` would span processes.
     """
-    devices = jax.devices() if devices is None else devices
-    if fsdp < 1 or len(devices) % fsdp:
-        raise UserError(f"sharding.fsdp is {fsdp}, which does not divide the {len(devices)} devices")
+    devices = jax.devices() if devices is None else list(devices)
+    wanted = [(section or {}).get(axis, -1 if axis == "data" else 1) for axis in AXES]
+    said = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, wanted, strict=True))
+    known = math.prod(size for size in wanted if size != -1)
+    if wanted.count(-1) > 1 or any(size < 1 and size != -1 for size in wanted):
+        raise UserError(f"the sizes of the sharding axes are at least 1, and one may be -1, what is left; got {said}")
+    if len(devices) % known or (-1 not in wanted and known != len(devices)):
+        raise UserError(f"sharding {said} does not make up the {len(devices)} device{'s' * (len(devices) > 1)} there "
+                        f"{'are' if len(devices) > 1 else 'is'}: the product of the axes must be that number")  # fmt: skip
+    shape = tuple(len(devices) // known if size == -1 else size for size in wanted)
+    of_one = sum(device.process_index == devices[0].process_index for device in devices)
+    if of_one % shape[-1]:
+        raise UserError(f"sharding.tensor={shape[-1]} spans processes, which have {of_one} devices each: a divisor of that fits")
     # Auto axes: under the explicit ones that newer defaults choose, embedding look-ups refuse sharded operands.
-    return jax.make_mesh((len(devices) // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=devices)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def batch_devices(mesh: Mesh) -> int:
+    """How many parts a batch is split into."""
+    return math.prod(mesh.shape[axis] for axis in BATCH)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -37,41 +70,118 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:
-    """The leading axis split over every device."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    """The leading axis split over `data` and `fsdp`."""
+    return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
-def _largest_axis(shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
-    size = mesh.shape["fsdp"]
-    fits = [axis for axis, length in enumerate(shape) if length % size == 0 and length >= size]
-    if size == 1 or not fits:
+def _spec(rule: str, shape: Sequence[int], mesh: Mesh, over: tuple[str, ...]) -> PartitionSpec:
+    """The axis that the rule splits over `tensor`, and the largest other one that divides over the axes `over`."""
+    placed: list[Any] = [None] * len(shape)
+    if rule == "replicated":
         return PartitionSpec()
-    axis = max(fits, key=lambda i: shape[i])
-    return PartitionSpec(*(None,) * axis, "fsdp")
+    axis = TENSOR_AXIS.get(rule)
+    if axis is not None and len(shape) >= -axis and mesh.shape["tensor"] > 1 and shape[axis] % mesh.shape["tensor"] == 0:
+        placed[axis] = "tensor"
+    size = math.prod(mesh.shape[name] for name in over)
+    fits = [i for i, length in enumerate(shape) if placed[i] is None and length and length % size == 0]
+    if size > 1 and fits:
+        placed[max(fits, key=lambda i: shape[i])] = over if len(over) > 1 else over[0]
+    while placed and placed[-1] is None:
+        placed.pop()
+    return PartitionSpec(*placed)
 
 
-RULES = {"replicated": lambda shape, mesh: PartitionSpec(), "fsdp": _largest_axis}
+def resolve(tree, mesh: Mesh, section: Mapping[str, Any] | None = None, root: str = ""):
+    """The sharding of every leaf of `tree` (arrays or their shapes) by a config's `sharding` section.
 
-
-def resolve(tree, mesh: Mesh, rules: Rules = REPLICATED):
-    """The sharding of every leaf of `tree` (arrays or their shapes) under `rules`.
+    The section's `rules` come before `RULES`. With `optimizer="sharded"` what the optimizer keeps, and the averages, are split
+    over `data` as well, whatever the parameters are (Rajbhandari et al., 2020, stage 1). `root` stands before the paths.
+    Raises UserError for a rule that does not exist, and for a pattern that is no regular expression.
 
     Example:
-        >>> mesh = make_mesh()
-        >>> resolve({"params": jax.ShapeDtypeStruct((4, 4), "float32")}, mesh)["params"].spec == PartitionSpec()
-        True
+        >>> resolve({"params": {"kernel": jax.ShapeDtypeStruct((4, 4), "float32")}}, make_mesh())["params"]["kernel"].spec
+        PartitionSpec()
     """
+    section = section or {}
+    rules = [*check_rules(section.get("rules", ())), *RULES]
+    everywhere = section.get("optimizer") == "sharded"
 
     def leaf(path, value):
-        name = "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
-        for pattern, rule in rules:
-            if re.search(pattern, name):
-                if rule not in RULES:
-                    raise unknown("sharding rule", rule, RULES)
-                return NamedSharding(mesh, RULES[rule](np.shape(value), mesh))
-        return replicated(mesh)
+        name = root + "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
+        rule = next(rule for pattern, rule in rules if re.search(pattern, name))
+        over = BATCH if everywhere and re.match("opt_state|ema", name) else ("fsdp",)
+        return NamedSharding(mesh, _spec(rule, np.shape(value), mesh, over))
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def check_rules(rules) -> Rules:
+    """The same rules, once each is a pattern and a name; UserError where one is not."""
+    if not isinstance(rules, list | tuple):
+        raise UserError(f"sharding.rules is a sequence of (pattern, rule) pairs, got {rules!r}")
+    for rule in rules:
+        if not (isinstance(rule, list | tuple) and len(rule) == 2 and all(isinstance(word, str) for word in rule)):
+            raise UserError(f"a sharding rule is a pair of a pattern and a name, got {rule!r}")
+        if rule[1] not in NAMES:
+            raise unknown("sharding rule", rule[1], NAMES)
+        try:
+            re.compile(rule[0])
+        except re.error as error:
+            raise UserError(f"the pattern {rule[0]!r} of a sharding rule is no regular expression: {error}") from error
+    return rules
+
+
+# --- parameters that are split between their uses ---------------------------------------------------------------------
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _whole(value, whole: NamedSharding, split: NamedSharding):
+    """`value`, gathered from `split` to `whole`; its gradient goes back to `split`, so that no device ever needs all of it."""
+    return jax.lax.with_sharding_constraint(value, whole)
+
+
+def _whole_forward(value, whole, split):
+    return jax.lax.with_sharding_constraint(value, whole), None
+
+
+def _whole_backward(whole, split, saved, gradient):
+    return (jax.lax.with_sharding_constraint(gradient, split),)
+
+
+_whole.defvjp(_whole_forward, _whole_backward)
+
+
+class Gathered(nn.Module):
+    """A network whose parameters are split over `fsdp` and whole while it is applied, so that activations stay split by sample:
+    without this the partitioner gathers whole batches instead (Zhao et al., 2023, FSDP)."""
+
+    network: nn.Module
+    places: tuple[NamedSharding, ...]
+
+    @property
+    def classes(self):
+        return getattr(self.network, "classes", None)
+
+    @nn.nowrap
+    def apply(self, variables, *args, **kwargs):
+        leaves, structure = jax.tree.flatten(variables["params"])
+        leaves = [_whole(leaf, _without_fsdp(place), place) for leaf, place in zip(leaves, self.places, strict=True)]
+        return self.network.apply({"params": jax.tree.unflatten(structure, leaves)}, *args, **kwargs)
+
+
+def gathered(system, places):
+    """`system` with its network's parameters gathered where they are used; `places` is the tree of their shardings."""
+    leaves = tuple(jax.tree.leaves(places))
+    if all(_without_fsdp(place) == place for place in leaves):
+        return system
+    return system.replace(network=Gathered(system.network, leaves))
+
+
+def _without_fsdp(place: NamedSharding) -> NamedSharding:
+    return NamedSharding(place.mesh, PartitionSpec(*(None if axis == "fsdp" else axis for axis in place.spec)))
+
+
+# --- moving arrays ----------------------------------------------------------------------------------------------------
 
 
 def place_batch(batch, mesh: Mesh):

@@ -34,8 +34,8 @@ class TrainState:
 
 
 def create(variables: Variables, optimizer, objective_state: PyTree, key) -> TrainState:
-    """The state before the first update; the average starts at the parameters."""
-    # A copy, because the update donates its state and one buffer cannot be donated twice; and one small program instead
-    # of several eager ones for every shape.
-    opt_state, ema = jax.jit(lambda params: (optimizer.init(params), jax.tree.map(jnp.copy, params)))(variables.params)
+    """The state before the first update; the average starts at the parameters. To be jitted."""
+    # A copy, because the update donates its state and one buffer cannot be donated twice.
+    ema = jax.tree.map(jnp.copy, variables.params)
+    opt_state = optimizer.init(variables.params)
     return TrainState(jnp.zeros((), jnp.int32), variables.params, variables.frozen, opt_state, ema, key, objective_state)

@@ -22,20 +22,21 @@ def make_update(
     ema_warmup: bool = True,
     clip: float | None = None,
     accumulate: int = 1,
-    gathered: Any = None,
+    places: Any = None,
+    largest_loss: float | None = None,
+    largest_gradient: float | None = None,
 ) -> Callable[[Any, TrainState, Any], tuple[TrainState, dict[str, Any]]]:
     """(system, state, batch) -> (state, metrics), to be jitted with the state donated.
 
     `clip` bounds the gradient's norm over all parameters (the one that is reported is that before).
     `accumulate` splits the batch into so many parts whose gradients are averaged, for batches that do not fit.
-    `gathered` is the sharding that split parameters take inside the loss, so that activations stay split by sample.
-    The metrics are scalars: loss, grad_norm, learning_rate, and what the objective reports.
+    `places` are the shardings in which gradients reach the optimizer, where they are not those of the parameters.
+    A step whose loss or gradient is not finite, or above `largest_loss` or `largest_gradient` (a norm), is counted and changes
+    nothing else. The metrics are scalars: loss, grad_norm, learning_rate, fault (0 or 1), and what the objective reports.
     """
 
     def gradient(key, system, params, state_frozen, batch, objective_state):
         def scalar(params):
-            if gathered is not None:
-                params = jax.lax.with_sharding_constraint(params, gathered)
             return loss(key, system, Variables(params, state_frozen), batch, objective_state)
 
         (value, (metrics, new)), gradients = jax.value_and_grad(scalar, has_aux=True)(params)
@@ -60,7 +61,12 @@ def make_update(
         key = jax.random.fold_in(state.key, state.step)
         compute = gradient if accumulate == 1 else accumulated
         gradients, metrics, objective_state = compute(key, system, state.params, state.frozen, batch, state.objective_state)
+        if places is not None:
+            gradients = jax.lax.with_sharding_constraint(gradients, places)
         norm = optax.global_norm(gradients)
+        sound = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+        for value, largest in ((metrics["loss"], largest_loss), (norm, largest_gradient)):
+            sound = sound if largest is None else sound & (value <= largest)
         if clip is not None:
             # One factor for all leaves fuses into the optimizer's arithmetic; a separate transformation compiles a
             # second's worth of small kernels more.
@@ -69,9 +75,10 @@ def make_update(
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=metrics["loss"])
         params = optax.apply_updates(state.params, updates)
         ema = update_ema(state.ema, params, decay_at(state.step, ema_decay, ema_warmup))
-        metrics |= {"grad_norm": norm, "learning_rate": rate(state.step)}
-        new = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema, objective_state=objective_state)
-        return new, metrics
+        metrics |= {"grad_norm": norm, "learning_rate": rate(state.step), "fault": ~sound}
+        new = state.replace(params=params, opt_state=opt_state, ema=ema, objective_state=objective_state)
+        new = jax.tree.map(lambda new, old: new if new is old else jnp.where(sound, new, old), new, state)
+        return new.replace(step=state.step + 1), metrics
 
     return update
 

@@ -10,7 +10,7 @@ import pytest
 
 from diffux import codecs, conditions, keys, schedules, solvers, systems
 from diffux.systems import base
-from diffux.training.sharding import FSDP, make_mesh, resolve
+from diffux.training.sharding import make_mesh, resolve
 from diffux.types import Learned
 
 BEATS = (np.arange(10) % 5 == np.arange(5)[:, None]).astype(np.uint8)
@@ -158,7 +158,7 @@ def test_two_learned_numbers_of_one_name_are_refused():
 
 def test_learned_numbers_are_placed_as_other_parameters():
     variables = systems.init(jax.random.key(0), build("point"), batch("point"))
-    places = resolve({"params": variables.params}, make_mesh(), FSDP)
+    places = resolve({"params": variables.params}, make_mesh())
     assert jax.tree.structure(places["params"]) == jax.tree.structure(variables.params)
 
 

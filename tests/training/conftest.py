@@ -51,7 +51,7 @@ def config():
         changed = copy.deepcopy(SMALL)
         for key, value in changes.items():
             section, name = key.split(".")
-            changed[section][name] = value
+            changed.setdefault(section, {})[name] = value
         return changed
 
     return make
