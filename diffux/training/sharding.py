@@ -3,7 +3,8 @@
 The mesh has three axes. The batch is split over `data` and `fsdp`; parameters, their averages and the optimizer's state are
 split over `fsdp`, and a layer's channels over `tensor`. A rule is (pattern, name): the first pattern that `re.search` finds in a
 leaf's path decides. Names: "replicated" (whole on every device), "split" (the largest axis that divides evenly, over `fsdp`),
-"columns" and "rows" (a layer's outputs or inputs over `tensor`, and another axis over `fsdp`).
+"columns" and "rows" (a layer's outputs or inputs over `tensor`, and another axis over `fsdp`). Arrays of fewer than `smallest`
+numbers stay whole over `fsdp`: gathering them costs more than keeping them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffux.training.errors import UserError, unknown
 
@@ -74,7 +75,7 @@ def over_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
-def _spec(rule: str, shape: Sequence[int], mesh: Mesh, over: tuple[str, ...]) -> PartitionSpec:
+def _spec(rule: str, shape: Sequence[int], mesh: Mesh | AbstractMesh, over: tuple[str, ...], smallest: int) -> PartitionSpec:
     """The axis that the rule splits over `tensor`, and the largest other one that divides over the axes `over`."""
     placed: list[Any] = [None] * len(shape)
     if rule == "replicated":
@@ -84,14 +85,14 @@ def _spec(rule: str, shape: Sequence[int], mesh: Mesh, over: tuple[str, ...]) ->
         placed[axis] = "tensor"
     size = math.prod(mesh.shape[name] for name in over)
     fits = [i for i, length in enumerate(shape) if placed[i] is None and length and length % size == 0]
-    if size > 1 and fits:
+    if size > 1 and fits and math.prod(shape) >= smallest:
         placed[max(fits, key=lambda i: shape[i])] = over if len(over) > 1 else over[0]
     while placed and placed[-1] is None:
         placed.pop()
     return PartitionSpec(*placed)
 
 
-def resolve(tree, mesh: Mesh, section: Mapping[str, Any] | None = None, root: str = ""):
+def resolve(tree, mesh: Mesh | AbstractMesh, section: Mapping[str, Any] | None = None, root: str = ""):
     """The sharding of every leaf of `tree` (arrays or their shapes) by a config's `sharding` section.
 
     The section's `rules` come before `RULES`. With `optimizer="sharded"` what the optimizer keeps, and the averages, are split
@@ -110,13 +111,13 @@ def resolve(tree, mesh: Mesh, section: Mapping[str, Any] | None = None, root: st
         name = root + "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
         rule = next(rule for pattern, rule in rules if re.search(pattern, name))
         over = BATCH if everywhere and re.match("opt_state|ema", name) else ("fsdp",)
-        return NamedSharding(mesh, _spec(rule, np.shape(value), mesh, over))
+        return NamedSharding(mesh, _spec(rule, np.shape(value), mesh, over, section.get("smallest", 0)))
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def check_rules(rules) -> Rules:
-    """The same rules, once each is a pattern and a name; UserError where one is not."""
+def check_rules(rules: Any) -> Rules:
+    """The rules of a config, once each is a pattern and a name; UserError where one is not."""
     if not isinstance(rules, list | tuple):
         raise UserError(f"sharding.rules is a sequence of (pattern, rule) pairs, got {rules!r}")
     for rule in rules:
@@ -128,7 +129,7 @@ def check_rules(rules) -> Rules:
             re.compile(rule[0])
         except re.error as error:
             raise UserError(f"the pattern {rule[0]!r} of a sharding rule is no regular expression: {error}") from error
-    return rules
+    return [(pattern, name) for pattern, name in rules]
 
 
 # --- parameters that are split between their uses ---------------------------------------------------------------------
@@ -145,7 +146,26 @@ def _whole_forward(value, whole, split):
 
 
 def _whole_backward(whole, split, saved, gradient):
+    first = _along_lines(split)
+    gradient = gradient if first is None else jax.lax.with_sharding_constraint(gradient, first)
     return (jax.lax.with_sharding_constraint(gradient, split),)
+
+
+def _along_lines(place: NamedSharding) -> NamedSharding | None:
+    """A layout between a whole gradient and `place`: TPUs reduce-scatter along one line of chips, and over a plane of them only
+    in two steps, each along a line; None where one line holds all of `fsdp`, and for devices that are not on a torus."""
+    mesh, over = place.mesh, AXES.index("fsdp")
+    line = np.moveaxis(mesh.devices, over, -1).reshape(-1, mesh.devices.shape[over])[0]
+    if "fsdp" not in place.spec or not all(hasattr(device, "coords") for device in line):
+        return None
+    apart = [sum(a != b for a, b in zip(line[0].coords, device.coords, strict=True)) for device in line]
+    inner = next((i for i, dimensions in enumerate(apart) if dimensions > 1), len(line))
+    if len(line) % inner or inner in (1, len(line)):
+        return None
+    shape, names = list(mesh.devices.shape), list(AXES)
+    shape[over : over + 1], names[over : over + 1] = (len(line) // inner, inner), ("outer", "inner")
+    finer = Mesh(mesh.devices.reshape(shape), names, axis_types=(AxisType.Auto,) * len(names))
+    return NamedSharding(finer, PartitionSpec(*("outer" if axis == "fsdp" else axis for axis in place.spec)))
 
 
 _whole.defvjp(_whole_forward, _whole_backward)
