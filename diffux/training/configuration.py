@@ -68,8 +68,9 @@ DEFAULTS: dict[str, Any] = {
     # backward pass instead of being kept: "none", "blocks" or "contractions" (all but convolutions and matrix products)
     "compute": {"dtype": "float32", "remat": "none"},
     # the mesh of devices, -1 for what is left: the batch is split over data x fsdp, parameters over fsdp, channels over tensor;
-    # `rules`, (pattern, rule) pairs, come before the default ones, and arrays of fewer than `smallest` numbers stay whole; `optimizer` "sharded" splits its state over data x fsdp;
-    # `gradients`: the type in which they cross devices where the network computes in bfloat16
+    # `rules`, (pattern, rule) pairs, come before the default ones, and arrays of fewer than `smallest` numbers stay whole;
+    # `optimizer` "sharded" splits its state over data x fsdp, whatever the parameters are; `gradients`: the type in which they
+    # cross devices where the network computes in bfloat16
     "sharding": {
         "data": -1,
         "fsdp": 1,
