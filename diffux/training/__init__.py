@@ -6,7 +6,8 @@ Example:
 """
 
 from diffux.training.errors import Diverged, UserError
+from diffux.training.export import export
 from diffux.training.loop import Result, train
 from diffux.training.restore import Run, load
 
-__all__ = ["Diverged", "Result", "Run", "UserError", "load", "train"]
+__all__ = ["Diverged", "Result", "Run", "UserError", "export", "load", "train"]
