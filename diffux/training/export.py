@@ -26,14 +26,14 @@ PyTree = Any
 DTYPES = ("float32", "bfloat16", "float16")
 
 
-def export(run: Run, file: Any, *, dtype: str = "float32") -> pathlib.Path:
+def write(run: Run, file: Any, *, dtype: str = "float32") -> pathlib.Path:
     """Write the weights of a `run`, as `training.load` returns it, to a .safetensors file; its path.
 
     dtype: of the floating-point parameters. Raises UserError for another ending or dtype, parameters that a narrower
     dtype cannot hold, and a file that cannot be written.
 
     Example:
-        >>> export(load("runs/digits", average="power_0.075"), "digits.safetensors", dtype="bfloat16")  # doctest: +SKIP
+        >>> write(load("runs/digits", average="power_0.075"), "digits.safetensors", dtype="bfloat16")  # doctest: +SKIP
     """
     path = pathlib.Path(file).expanduser().absolute()
     if path.suffix != ".safetensors":

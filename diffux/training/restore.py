@@ -47,7 +47,7 @@ def load(
     any relative width X, made from the run's snapshots; by default the one that its own samples took.
     step: "last", "best" (by held-out loss), or a step that has a checkpoint (a snapshot for an average that is made from
     them). Damaged checkpoints and snapshots are passed over with a warning, and nothing is written. `directory` may be a
-    file that `export` wrote, which holds one step and one kind of weights.
+    file that `export.write` wrote, which holds one step and one kind of weights.
     Raises UserError where there is no run, no such whole checkpoint or no such average.
 
     Example:

@@ -106,7 +106,7 @@ def sample(
 ) -> np.ndarray:
     """Draw n samples of the run in `directory`, write them to the files `out`, and return them (n, *d), images in [0, 1].
 
-    directory: or a file that `export` wrote. checkpoint, average, raw: which weights, as `load` takes them.
+    directory: or a file that `export.write` wrote. checkpoint, average, raw: which weights, as `load` takes them.
     out: .png for one picture of all, .npz for arrays, named `images`, or `samples` where they are none.
     trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all. options: of the solver.
     classifier: the directory of a classifier of noisy images, which guides towards `labels` with `classifier_scale`.

@@ -5,6 +5,7 @@ Names are the tree's keys joined by "/". The header's metadata are strings; its 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -35,7 +36,8 @@ def write(path: pathlib.Path, tree: PyTree, metadata: Mapping[str, str]) -> None
             os.fsync(file.fileno())
         part.replace(path)
     except Exception as error:  # the format's own error is a bare Exception
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UserError(f"{path} cannot be written: {one_sentence(error)}") from error
 
 
