@@ -77,7 +77,13 @@ def add_walk(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--guidance", type=float, metavar="SCALE", help="classifier-free guidance; 1 is none")
     parser.add_argument("--batch", type=int, default=256, help="samples drawn at once (256)")
+    add_weights(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which weights of a run are taken; `weights` reads them."""
     parser.add_argument("--checkpoint", default="last", metavar="STEP", help="last, best (held-out loss), or a step")
+    parser.add_argument("--average", metavar="NAME", help="0.999, power_0.05, ...; of any width after the run (docs/averages.md)")
     parser.add_argument("--raw", action="store_true", help="the weights themselves instead of their average")
 
 
@@ -116,9 +122,10 @@ def walk(flags: argparse.Namespace) -> dict:
     return named | {"options": options(flags.option)}
 
 
-def checkpoint(flags: argparse.Namespace) -> int | str:
-    """The step, or the word, of --checkpoint."""
-    return int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
+def weights(flags: argparse.Namespace) -> dict:
+    """What the flags of `add_weights` say, as `training.load` takes it."""
+    step = int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
+    return {"step": step, "average": flags.average, "raw": flags.raw}
 
 
 def read_config(path: str, overrides: Sequence[str]) -> dict:

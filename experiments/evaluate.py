@@ -51,7 +51,7 @@ def main(arguments) -> int:
     use_compilation_cache()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     if flags.likelihood:
-        found = likelihood.evaluate(folder, raw=flags.raw, step=command_line.checkpoint(flags), **command_line.likelihood(flags))
+        found = likelihood.evaluate(folder, **command_line.weights(flags), **command_line.likelihood(flags))
         console.print(likelihood.table(found))
         print(f"written: {folder / 'likelihood.json'}")
         return 0
@@ -65,7 +65,7 @@ def main(arguments) -> int:
         frozen = {}
     else:
         n = kind.SAMPLES if flags.n is None else flags.n
-        run = training.load(folder, raw=flags.raw, step=command_line.checkpoint(flags))
+        run = training.load(folder, **command_line.weights(flags))
         samples, drawn_by = runs.draw(run, n, section, seed=flags.seed, batch=flags.batch)
         frozen = run.variables.frozen
     with explained():

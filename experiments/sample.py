@@ -4,6 +4,7 @@
   python experiments/sample.py --workdir runs/digits --n 512 --solver ancestral --steps 1000 --out samples.npz
   python experiments/sample.py --workdir runs/digits --n 8 --trajectory walk.gif --out samples.png
   python experiments/sample.py --workdir runs/digits --solver dpm_solver_pp --steps 15 --option order=3 --out samples.png
+  python experiments/sample.py --workdir runs/digits --average power_0.05 --out samples.png
   python experiments/sample.py --workdir runs/plain --classifier runs/classifier --label 3 --out threes.png
 
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
@@ -19,12 +20,14 @@ import sys
 
 import command_line
 
-PASSED_ON = ("n", "seed", "batch", "raw", "frames", "classifier", "classifier_scale")
+PASSED_ON = ("n", "seed", "batch", "frames", "classifier", "classifier_scale")
 
 
 def main(arguments) -> int:
     parser = command_line.Parser(__doc__)
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="of a training run")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", metavar="DIR", help="of a training run")
+    source.add_argument("--weights", metavar="FILE", help="that export.py wrote, instead of a run")
     parser.add_argument("--out", required=True, action="append", metavar="FILE", help=".png or .npz; may be given twice")
     parser.add_argument("--n", type=int, default=64, help="how many samples (64)")
     command_line.add_walk(parser)
@@ -37,12 +40,14 @@ def main(arguments) -> int:
 
     from diffux.training import sampling
 
+    chosen = command_line.weights(flags)
     sampling.sample(
-        flags.workdir,
+        flags.workdir or flags.weights,
         [pathlib.Path(out) for out in flags.out],
         trajectory=pathlib.Path(flags.trajectory) if flags.trajectory else None,
         labels=_labels(flags.label),
-        checkpoint=command_line.checkpoint(flags),
+        checkpoint=chosen.pop("step"),
+        **chosen,
         **command_line.walk(flags),
         **{key: getattr(flags, key) for key in PASSED_ON},
     )

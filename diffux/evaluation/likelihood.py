@@ -155,7 +155,7 @@ def held_out(
         "tolerance": {"rtol": rtol, "atol": atol},
         "seed": seed,
         "checkpoint": run.step,
-        "weights": "raw" if run.variables.ema is None else "ema",
+        "weights": run.weights,
         "rows": {
             "model": _row(bits) | {"evaluations": float(evaluations.mean()), "most_evaluations": int(evaluations.max())},
             "gaussian": _row(control),
@@ -188,10 +188,15 @@ def gaussian_bits(train: np.ndarray, test: np.ndarray, seed: int = 0, draws: int
     return found
 
 
-def evaluate(directory: Any, *, raw: bool = False, step: int | str = "last", **options) -> dict[str, Any]:
-    """`held_out` of the run in `directory`, with a bar; the result is left there as likelihood.json."""
+def evaluate(
+    directory: Any, *, step: int | str = "last", average: str | float | None = None, raw: bool = False, **options
+) -> dict[str, Any]:
+    """`held_out` of the run in `directory`, with a bar; the result is left there as likelihood.json.
+
+    step, average, raw: which weights, as `training.load` takes them.
+    """
     folder = pathlib.Path(directory).expanduser().absolute()
-    run = load(folder, raw=raw, step=step)
+    run = load(folder, step=step, average=average, raw=raw)
     with contextlib.ExitStack() as stack, explained():
         bar, showing, begun = None, None, time.perf_counter()
 

@@ -31,8 +31,7 @@ def draw(run: Run, n: int, section: Mapping[str, Any], *, seed: int = 0, batch: 
         samples = np.concatenate([batch for batch, _ in drawn])
     how = {"solver": section["solver"] or type(run.system.solver).__name__.lower(), "steps": steps}
     how |= {key: section[key] for key in ("eta", "grid", "options")}
-    weights = "raw" if run.variables.ema is None else "ema"
-    return samples, how | {"seed": seed, "checkpoint": run.step, "weights": weights}
+    return samples, how | {"seed": seed, "checkpoint": run.step, "weights": run.weights}
 
 
 def read(path: Any) -> tuple[np.ndarray, dict[str, Any]]:

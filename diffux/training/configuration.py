@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from diffux.training import sharding
+from diffux.training import ema, sharding
 from diffux.training.errors import UserError, unknown
 
 DEFAULTS: dict[str, Any] = {
@@ -42,7 +42,10 @@ DEFAULTS: dict[str, Any] = {
         "accumulate": 1,
         "options": {},
     },
-    "ema": {"decay": 0.999, "warmup": True},
+    # one average for every number: exponential ones by their decay (`warmup` bounds it early in a run) and power functions of
+    # the step by their relative width; the latter are stored every `snapshot_every` steps (0: never), so that other widths can
+    # be had afterwards. `samples_from` names the average that samples and the held-out loss take, None is the first.
+    "ema": {"decay": [0.999], "warmup": True, "power": [], "snapshot_every": 0, "samples_from": None},
     "training": {
         "steps": 1000,
         "log_every": 50,
@@ -94,6 +97,8 @@ MAY_CHANGE = (
     "training.keep",
     "training.keep_best",
     "training.keep_every",
+    "ema.snapshot_every",
+    "ema.samples_from",
     "sample.*",
     "sharding.*",
     "compute.remat",
@@ -111,7 +116,7 @@ _AT_LEAST = {
     "optimizer.warmup": 0,
     "optimizer.clip": 0,
     "optimizer.accumulate": 1,
-    "ema.decay": 0,
+    "ema.snapshot_every": 0,
     "training.steps": 1,
     "training.log_every": 1,
     "training.sample_every": 0,
@@ -178,6 +183,8 @@ def complete(config: Any) -> dict[str, Any]:
             if key not in known[section] and section not in _OPEN:
                 raise unknown("config key", f"{section}.{key}", [f"{section}.{name}" for name in known[section]])
             full[section][key] = value
+    if not isinstance(full["ema"]["decay"], list):  # a number alone stands for one average
+        full["ema"]["decay"] = [full["ema"]["decay"]]
     if "steps" in config:
         if config["steps"] != config.get("training", {}).get("steps", config["steps"]):
             raise UserError(
@@ -207,8 +214,7 @@ def check(config: Any) -> dict[str, Any]:
             raise UserError(f"config.{key} must be at least {_AT_LEAST[key]}, got {value}")
         if key in _ONE_OF and value not in _ONE_OF[key]:
             raise unknown(f"value of config.{key}", value, _ONE_OF[key])
-    if not flat["ema.decay"] <= 1:
-        raise UserError(f"config.ema.decay must be at most 1, got {flat['ema.decay']}")
+    ema.from_config(config["ema"])
     for key in ("faults.largest_loss", "faults.largest_gradient"):
         if flat[key] is not None and not (isinstance(flat[key], int | float) and flat[key] > 0):
             raise UserError(f"config.{key} must be a number above 0, or None for no bound, got {flat[key]!r}")

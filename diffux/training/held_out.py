@@ -1,4 +1,4 @@
-"""The held-out loss: the same examples, times and noise at every step, with the averaged weights."""
+"""The held-out loss: the same examples, times and noise at every step, with averaged weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HeldOut:
         rows = min(program.config["data"]["batch_size"], len(source) // whole * whole, max(examples // whole, 1) * whole)
         if not rows:
             raise UserError(f"the held-out split has {len(source)} examples, fewer than the {whole} devices that share a batch")
-        self._mesh = mesh
+        self._mesh, self._averages = mesh, program.averages
         self._system, self._objective_state = sharding.everywhere((program.system, program.system.objective.init()), mesh)
         count = max(1, min(examples, len(source)) // rows)
         arrays = data.arrays(source, count * rows)
@@ -35,8 +35,9 @@ class HeldOut:
 
     def __call__(self, state: TrainState) -> float:
         place = functools.partial(sharding.place_batch, mesh=self._mesh)
+        params = self._averages.chosen(state.ema)
         losses = [
-            self._loss(key, self._system, state.ema, state.frozen, place(batch), self._objective_state)
+            self._loss(key, self._system, params, state.frozen, place(batch), self._objective_state)
             for key, batch in self._batches
         ]
         return float(np.mean(jax.device_get(losses)))

@@ -14,7 +14,7 @@ import numpy as np
 from diffux import data
 from diffux.keys import sample_keys
 from diffux.systems.base import Variables, generate
-from diffux.training import checkpoint, diagnostics, metrics, optimizers, parts, pictures, sharding, workdir
+from diffux.training import checkpoint, diagnostics, metrics, optimizers, parts, pictures, sharding, snapshots, workdir
 from diffux.training.background import Background
 from diffux.training.cache import use_compilation_cache
 from diffux.training.clock import Stretch
@@ -22,7 +22,7 @@ from diffux.training.configuration import check
 from diffux.training.errors import Diverged, UserError, explained
 from diffux.training.held_out import HeldOut
 from diffux.training.lock import only_one
-from diffux.training.program import check_batch, parameters, prepare
+from diffux.training.program import Program, check_batch, parameters, prepare
 from diffux.training.progress import Progress
 from diffux.training.signals import Stop
 from diffux.training.state import TrainState
@@ -43,9 +43,9 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
     config: a mapping as in experiments/configs; `diffux.training.configuration.DEFAULTS` lists every key.
     started: since when the time to the first step counts, in seconds since 1970; by default since the call.
     The directory then holds samples.png and samples/ (unless the system has no solver), losses.png, checkpoints/,
-    metrics.jsonl, tensorboard/, config.json, data.json and versions.json. SIGINT and SIGTERM save before they end the run,
-    and the same call continues it: bit for bit on CPU. A finished run is left as it is, unless `training.steps` was
-    raised.
+    metrics.jsonl, tensorboard/, config.json, data.json and versions.json, and averages/ where `ema.snapshot_every` asks for
+    them. SIGINT and SIGTERM save before they end the run, and the same call continues it: bit for bit on CPU. A finished
+    run is left as it is, unless `training.steps` was raised.
 
     Raises UserError, in one sentence and before anything is compiled, for a config that cannot work and for a directory
     that holds another run, has no whole checkpoint, is in use or cannot be written; Diverged where the loss or the
@@ -56,6 +56,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
     use_compilation_cache()
     settings, seed, total, faults = config["training"], config["seed"], config["training"]["steps"], config["faults"]
     batch_size, lead = config["data"]["batch_size"], jax.process_index() == 0
+    stored = config["ema"]["snapshot_every"]
 
     # Everything that can be refused is refused before the directory is touched.
     system = parts.system(config["system"], config["compute"])
@@ -91,6 +92,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         size = sum(x.size for x in jax.tree.leaves(state.params))
         if lead:
             checkpoint.set_aside(path, after=begun or 0)
+            snapshots.forget(path, after=begun or 0)
             workdir.describe(path, config, source)
         saver = stack.enter_context(checkpoint.Checkpoints(path, settings["keep"]))
         log = stack.enter_context(metrics.Metrics(path) if lead else metrics.Nothing())
@@ -149,14 +151,15 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
             save = last or leaving or step % settings["checkpoint_every"] == 0
             test_now = held_out and not leaving and (save or _every(settings["eval_every"], step))
             draw = walk is not None and not leaving and (last or _every(settings["sample_every"], step))
-            if step % settings["log_every"] == 0 or save or test_now or draw:
+            store = stored and (last or _every(stored, step))
+            if step % settings["log_every"] == 0 or save or test_now or draw or store:
                 collect()
                 row = stretch.report()
                 speed = row[f"{things}_per_second"] = row["steps_per_second"] * batch_size
                 log.write(step, row)
                 words = f"loss {row['loss']:.4f}" if "loss" in row else "every step was skipped"
                 progress.line(step, f"{words}, {speed:.0f} {things}/s", row["steps_per_second"])
-            if save or test_now or draw:
+            if save or test_now or draw or store:
                 stretch.pause()
                 loss = held_out(state) if test_now else None
                 if test_now:
@@ -164,8 +167,10 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                     progress.line(step, f"held-out loss {loss:.4f}")
                 if save:
                     saver.save(step, state, config, loss)
+                if store:
+                    snapshots.write(path, step, program.averages.snapshot(state.ema), mesh)
                 if draw:
-                    pictured = _draw(config, system, state, mesh, walk, source, path, step)
+                    pictured = _draw(program, system, state, walk, source, path, step)
                 stretch.start()
             if leaving:
                 progress.say(f"stopped by a signal after step {step}, which is saved: the same command continues")
@@ -197,15 +202,16 @@ def _data(config, start: int):
         return source, test, data.loader(source, seed=config["seed"], train=True, start=start, **wanted)
 
 
-def _draw(config, system, state: TrainState, mesh, walk, source, path: pathlib.Path, step: int) -> pathlib.Path:
+def _draw(program: Program, system, state: TrainState, walk, source, path: pathlib.Path, step: int) -> pathlib.Path:
     """Write the picture of samples from the averaged weights: the same seeds, so the same noise, at every step."""
-    held = sharding.on_this_process({"ema": state.ema, "frozen": state.frozen}, mesh)
+    config, params = program.config, program.averages.chosen(state.ema)
+    held = sharding.on_this_process({"params": params, "frozen": state.frozen}, program.mesh)
     target = path / "samples" / f"step_{step:06d}.png"
     if jax.process_index() == 0:
         n, classes = config["sample"]["n"], parts.classes(system)
         cond = {} if classes is None else {"label": np.arange(n, dtype=np.int32) % classes}
         keys = sample_keys(config["seed"], 0, n)
-        samples = generate(keys, system, Variables(held["ema"], held["frozen"]), (n, *source.shape), cond, **walk).x
+        samples = generate(keys, system, Variables(held["params"], held["frozen"]), (n, *source.shape), cond, **walk).x
         real = None if source.field == "image" else data.arrays(source, min(n, len(source)))[source.field]
         pictures.draw(target, samples, real)
     return target

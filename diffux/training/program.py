@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffux.systems.base import Variables, init, resolved, validate
-from diffux.training import optimizers, parts, sharding
+from diffux.training import ema, optimizers, parts, sharding
 from diffux.training.errors import UserError, explained
 from diffux.training.state import TrainState, create
 from diffux.training.update import make_update
@@ -28,6 +28,7 @@ class Program:
     config: Mapping[str, Any]
     system: Any
     optimizer: Any
+    averages: ema.Averages
     mesh: Mesh
     shapes: TrainState
     places: TrainState
@@ -62,7 +63,7 @@ class Program:
         return jax.jit(self._new, out_shardings=self.places, donate_argnums=(0, 1))(params, frozen, key)
 
     def _new(self, params, frozen, key) -> TrainState:
-        return create(Variables(params, frozen), self.optimizer, self.system.objective.init(), key)
+        return create(Variables(params, frozen), self.optimizer, self.averages, self.system.objective.init(), key)
 
 
 def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> Program:
@@ -73,11 +74,12 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
     """
     system = parts.system(config["system"], config["compute"])
     optimizer, rate = optimizers.from_config(config["optimizer"], config["training"]["steps"])
+    averages = ema.from_config(config["ema"])
     check_batch(config, mesh)
     with explained():
         validate(resolved(system))
     shapes = jax.eval_shape(lambda system: (parameters(config, system, batch), jax.random.key(0)), system)
-    shapes = jax.eval_shape(lambda v, key: create(v, optimizer, system.objective.init(), key), *shapes)
+    shapes = jax.eval_shape(lambda v, key: create(v, optimizer, averages, system.objective.init(), key), *shapes)
     places = sharding.resolve(shapes, mesh, config["sharding"])
     shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
     system = sharding.gathered(system, places.params["network"])
@@ -86,8 +88,7 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
     update = make_update(
         optimizer,
         rate,
-        ema_decay=config["ema"]["decay"],
-        ema_warmup=config["ema"]["warmup"],
+        averages=averages,
         clip=config["optimizer"]["clip"],
         accumulate=config["optimizer"]["accumulate"],
         places=sharding.resolve(shapes.params, mesh, config["sharding"], "opt_state/") if sharded else None,
@@ -98,7 +99,7 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
     update = jax.jit(update, in_shardings=(None, places, over), out_shardings=(places, whole), donate_argnums=1)
     rows = config["data"]["batch_size"]
     batch = {name: jax.ShapeDtypeStruct((rows, *np.shape(x)[1:]), x.dtype, sharding=over) for name, x in batch.items()}
-    return Program(config, system, optimizer, mesh, shapes, places, batch, update)
+    return Program(config, system, optimizer, averages, mesh, shapes, places, batch, update)
 
 
 def parameters(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> Variables:

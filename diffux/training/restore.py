@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -12,51 +13,131 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffux.systems.base import Variables, init
-from diffux.training import checkpoint, parts, workdir
+from diffux.training import checkpoint, ema, export, parts, snapshots, workdir
 from diffux.training.cache import use_compilation_cache
-from diffux.training.errors import UserError, explained
+from diffux.training.configuration import complete
+from diffux.training.errors import UserError, explained, one_sentence, unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run as it was saved: `shape` is that of an example, (H, W, C) of an image; `variables.ema` is None where raw
-    weights were wanted."""
+    weights were wanted. `weights` says which they are, "raw" or "ema 0.999", and `data` what `workdir.data` says."""
 
     config: dict[str, Any]
     system: Any
     variables: Variables
     shape: tuple[int, ...]
     step: int
+    weights: str = "raw"
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def load(directory: Any, *, raw: bool = False, step: int | str = "last", warn: Callable[[str], None] = print) -> Run:
+def load(
+    directory: Any,
+    *,
+    raw: bool = False,
+    average: str | float | None = None,
+    step: int | str = "last",
+    warn: Callable[[str], None] = print,
+) -> Run:
     """The system and the weights of the run in `directory`: the averaged ones, or the `raw` ones of the last step.
 
-    step: "last", "best" (by held-out loss), or a step that has a checkpoint. Damaged checkpoints are passed over with
-    a warning, and nothing is written. Raises UserError where the directory has no run or no such whole checkpoint.
+    average: one that the run kept, "0.999" or "power_0.05"; or "power_X", or the number X, for the power-function average of
+    any relative width X, made from the run's snapshots; by default the one that its own samples took.
+    step: "last", "best" (by held-out loss), or a step that has a checkpoint (a snapshot for an average that is made from
+    them). Damaged checkpoints and snapshots are passed over with a warning, and nothing is written. `directory` may be a
+    file that `export.write` wrote, which holds one step and one kind of weights.
+    Raises UserError where there is no run, no such whole checkpoint or no such average.
 
     Example:
         >>> run = load("runs/digits")                                                    # doctest: +SKIP
         >>> generate(sample_keys(0, 0, 4), run.system, run.variables, (4, *run.shape)).x  # doctest: +SKIP
     """
     path = pathlib.Path(directory).expanduser().absolute()
+    if raw and average is not None:
+        raise UserError(f"raw weights and the average {average} exclude each other")
+    if path.is_file():
+        return _exported(path, raw or average is not None or step != "last")
     config = workdir.saved_config(path)
     if config is None:
         raise UserError(f"{path} holds no run" if path.is_dir() else f"there is no folder {path}")
     use_compilation_cache()
+    averages = ema.from_config(complete(config)["ema"])
+    name = averages.main if average is None else str(average)
+    width = average if isinstance(average, float) else ema.power_width(name)
+    if raw:
+        field, name, weights = "params", None, "raw"
+    else:
+        name = name if width is None else ema.power_name(width)
+        # Snapshots may be of steps whose checkpoint is gone.
+        saved = name in averages.names and (width is None or step in ("last", "best", *checkpoint.steps(path)))
+        if not saved and width is not None:
+            return _reconstructed(path, config, averages, width, step, warn)
+        if not saved:
+            raise unknown("average", name, [*averages.names, "raw"])
+        field, weights = "ema", f"ema {name}"
     step = _step(path, step, warn)
-    config = checkpoint.about(path, step)["config"]
-    system, about = parts.system(config["system"], config.get("compute")), workdir.data(path)
-    shape = tuple(about["shape"])
-    example = {about["field"]: jnp.zeros((1, *shape), about["dtype"])}
-    batch = example | ({} if about["classes"] is None else {"label": jnp.zeros(1, jnp.int32)})
+    config, data = checkpoint.about(path, step)["config"], workdir.data(path)
+    system, untrained = _template(config, data)
+    restored = checkpoint.restore(path, step, {field: untrained.params if name is None else {name: untrained.params}})[field]
+    return _run(config, data, system, untrained, restored if name is None else restored[name], step, weights)
+
+
+def _template(config: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Variables]:
+    """The system of a config, and its variables with shapes in the place of parameters."""
+    system = parts.system(config["system"], config.get("compute"))
+    example = {data["field"]: jnp.zeros((1, *data["shape"]), data["dtype"])}
+    batch = example | ({} if data["classes"] is None else {"label": jnp.zeros(1, jnp.int32)})
     with explained():
         variables = init(jax.random.key(0), system, batch)
     where = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=where), variables.params)
-    name = "params" if raw else "ema"
-    restored = checkpoint.restore(path, step, {name: target})[name]
-    return Run(config, system, Variables(restored, variables.frozen, None if raw else restored), shape, step)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=where), variables.params)
+    return system, variables._replace(params=shapes)
+
+
+def _run(config, data, system, untrained: Variables, params, step: int, weights: str) -> Run:
+    variables = Variables(params, untrained.frozen, None if weights == "raw" else params)
+    return Run(config, system, variables, tuple(data["shape"]), step, weights, data)
+
+
+def _placed(arrays, shapes, source: str):
+    """Arrays from a file on the device and in the dtypes that `shapes` have; UserError where they are not of that form."""
+    if jax.tree.map(np.shape, arrays) != jax.tree.map(lambda x: x.shape, shapes):
+        raise UserError(f"{source} does not fit the system of its config: the parameters have other names or shapes")
+    return jax.tree.map(lambda x, like: jax.device_put(x.astype(like.dtype), like.sharding), arrays, shapes)
+
+
+def _reconstructed(path: pathlib.Path, config, averages: ema.Averages, width: float, step: int | str, warn) -> Run:
+    ema.exponent(width)
+    found, name = snapshots.steps(path), ema.power_name(width)
+    if not found:
+        kept = ", ".join([*averages.names, "raw"])
+        raise UserError(f"{path} has no average {name}, and no snapshots to make it from (ema.snapshot_every); there are: {kept}")
+    at = {"last": found[-1], "best": checkpoint.best(path) if step == "best" else None}.get(step, step)
+    if at in found:
+        whole = snapshots.load(path, at, warn)
+        found = sorted({of for of, _, _ in whole})
+        at = found[-1] if step == "last" and found else at
+    if at not in found:
+        raise UserError(f"{path} has no whole snapshot of step {at} to make {name} from; there are: {found}")
+    data = workdir.data(path)
+    system, untrained = _template(config, data)
+    params = _placed(ema.reconstruct(whole, at, width), untrained.params, f"the snapshots in {path}")
+    return _run(config, data, system, untrained, params, at, f"ema {name}, reconstructed from {len(found)} snapshots")
+
+
+def _exported(path: pathlib.Path, chosen: bool) -> Run:
+    arrays, metadata = export.read(path)
+    if chosen:
+        raise UserError(f"{path} holds one kind of weights, {metadata['weights']} of step {metadata['step']}, and no others")
+    use_compilation_cache()
+    try:
+        config, data, step = json.loads(metadata["config"]), json.loads(metadata["data"]), int(metadata["step"])
+    except ValueError as error:
+        raise UserError(f"{path} is no export of a run: {one_sentence(error)}") from error
+    system, untrained = _template(config, data)
+    return _run(config, data, system, untrained, _placed(arrays, untrained.params, str(path)), step, metadata["weights"])
 
 
 def _step(path: pathlib.Path, step: int | str, warn) -> int:

@@ -99,12 +99,14 @@ def sample(
     guidance: float | None = None,
     batch: int = 256,
     checkpoint: int | str = "last",
+    average: str | float | None = None,
     raw: bool = False,
     trajectory: pathlib.Path | None = None,
     frames: int = 10,
 ) -> np.ndarray:
     """Draw n samples of the run in `directory`, write them to the files `out`, and return them (n, *d), images in [0, 1].
 
+    directory: or a file that `export.write` wrote. checkpoint, average, raw: which weights, as `load` takes them.
     out: .png for one picture of all, .npz for arrays, named `images`, or `samples` where they are none.
     trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all. options: of the solver.
     classifier: the directory of a classifier of noisy images, which guides towards `labels` with `classifier_scale`.
@@ -118,7 +120,7 @@ def sample(
             raise UserError(f"{path} must end in {' or '.join(known)}")
         _writable(path)
     progress = Progress("sampling", 1)
-    run = load(directory, raw=raw, step=checkpoint, warn=progress.say)
+    run = load(directory, step=checkpoint, average=average, raw=raw, warn=progress.say)
     section = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options or {}}
     walk = walk_of(run, section)
     if classifier is not None:
@@ -140,10 +142,9 @@ def sample(
             if states is not None and sum(part.shape[1] for part in walks) < shown:
                 walks.append(states)
     samples = np.concatenate(samples)
-    weights = "raw" if raw else "ema"
     for path in out:
         if path.suffix.lower() == ".npz":
-            how = {"seed": seed, "steps": total, "weights": weights, "checkpoint": run.step, "eta": eta, "guidance": guidance}
+            how = {"seed": seed, "steps": total, "weights": run.weights, "checkpoint": run.step, "eta": eta, "guidance": guidance}
             how |= {"solver": solver or type(run.system.solver).__name__, "labels": conditions(run, n, labels).get("label")}
             if classifier is not None:
                 how |= {"classifier": str(classifier), "classifier_scale": classifier_scale}
@@ -156,7 +157,7 @@ def sample(
         write = pictures.strip if trajectory.suffix.lower() == ".png" else pictures.animation
         write(trajectory, states)
     written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
-    progress.say(f"{n} samples of step {run.step} ({weights} weights) in {written}")
+    progress.say(f"{n} samples of step {run.step} ({run.weights} weights) in {written}")
     return samples
 
 

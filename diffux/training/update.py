@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from diffux.systems.base import Variables, loss
-from diffux.training.ema import decay_at, update_ema
+from diffux.training.ema import Averages
 from diffux.training.state import TrainState
 
 
@@ -18,8 +18,7 @@ def make_update(
     optimizer: optax.GradientTransformationExtraArgs,
     rate: Callable[[Any], Any],
     *,
-    ema_decay: float,
-    ema_warmup: bool = True,
+    averages: Averages,
     clip: float | None = None,
     accumulate: int = 1,
     places: Any = None,
@@ -74,7 +73,7 @@ def make_update(
             gradients = jax.tree.map(lambda x: (x * factor).astype(x.dtype), gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params, value=metrics["loss"])
         params = optax.apply_updates(state.params, updates)
-        ema = update_ema(state.ema, params, decay_at(state.step, ema_decay, ema_warmup))
+        ema = averages.update(state.ema, params, state.step)
         metrics |= {"grad_norm": norm, "learning_rate": rate(state.step), "fault": ~sound}
         new = state.replace(params=params, opt_state=opt_state, ema=ema, objective_state=objective_state)
         new = jax.tree.map(lambda new, old: new if new is old else jnp.where(sound, new, old), new, state)

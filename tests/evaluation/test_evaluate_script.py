@@ -68,7 +68,7 @@ def test_samples_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert result["rows"]["generated"]["count"] == 12 and result["rows"]["generated"]["recognisable"] < 0.9
     assert result["samples"] == {
-        "solver": "ddim", "steps": 2, "eta": None, "grid": None, "options": {}, "seed": 0, "checkpoint": 3, "weights": "ema",
+        "solver": "ddim", "steps": 2, "eta": None, "grid": None, "options": {}, "seed": 0, "checkpoint": 3, "weights": "ema 0.999",
     }  # fmt: skip
     for arguments, message in (
         (["--solver", "ddimm"], "did you mean 'ddim'"),

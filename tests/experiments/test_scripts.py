@@ -128,7 +128,7 @@ def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
     assert first["images"].shape == (7, 8, 8, 1) and first["images"].dtype == np.float32
     assert first["images"].min() >= 0 and first["images"].max() <= 1
     assert first["labels"].tolist() == [3, 5, 3, 5, 3, 5, 3]
-    assert (first["seed"], first["solver"], first["steps"], first["weights"]) == (3, "ddim", 3, "ema")
+    assert (first["seed"], first["solver"], first["steps"], first["weights"]) == (3, "ddim", 3, "ema 0.995")
     # sample i of a seed is the same whatever the batch
     np.testing.assert_allclose(first["images"][:5], second["images"], atol=2e-6)
     assert Image.open(written[1]).size == (3 * 51 + 3, 3 * 51 + 3)

@@ -1,4 +1,4 @@
-"""The small parts of training: the average, optimizers by name, rates, solvers by name, checksums, pictures."""
+"""The small parts of training: optimizers by name, rates, solvers by name, checksums, pictures."""
 
 import jax
 import jax.numpy as jnp
@@ -10,29 +10,9 @@ from PIL import Image
 from diffux import solvers, systems
 from diffux.training import checksums, configuration, optimizers, parts, pictures
 from diffux.training.clock import Stretch
-from diffux.training.ema import decay_at, update_ema
+from diffux.training.ema import Averages
 from diffux.training.errors import UserError
 from diffux.training.update import make_update
-
-
-def test_the_average_is_the_weighted_sum_of_what_it_saw():
-    """ema_n = d^n p_0 + (1 - d) sum_k d^(n - k) p_k."""
-    values, decay = [3.0, 1.0, -2.0, 5.0, 0.5], 0.7
-    ema = {"w": jnp.float32(values[0])}
-    for value in values[1:]:
-        ema = update_ema(ema, {"w": jnp.float32(value)}, decay)
-    n = len(values) - 1
-    closed = decay**n * values[0] + (1 - decay) * sum(decay ** (n - k) * values[k] for k in range(1, n + 1))
-    assert float(ema["w"]) == pytest.approx(closed, rel=1e-6)
-
-
-def test_the_average_warms_up():
-    """With (1 + t) / (10 + t) the start's weight after n updates is the product of k / (9 + k): gone within a few hundred."""
-    weight = np.prod([float(decay_at(step, 0.9999)) for step in range(300)])
-    closed = np.prod([(1 + step) / (10 + step) for step in range(300)])
-    assert weight == pytest.approx(closed, rel=1e-3) and weight < 1e-15
-    assert float(decay_at(10**6, 0.9999)) == pytest.approx(0.9999)
-    assert float(decay_at(0, 0.9999, warmup=False)) == pytest.approx(0.9999)
 
 
 @pytest.mark.parametrize("name", optimizers.names())
@@ -72,9 +52,9 @@ def test_the_gradient_is_clipped_to_its_norm(monkeypatch):
     monkeypatch.setattr(module, "loss", lambda key, system, v, batch, state: (jnp.sum(v.params["w"] * batch), ({}, state)))
     for clip, norm in ((1.0, 1.0), (10.0, 5.0), (None, 5.0)):
         optimizer = optax.with_extra_args_support(optax.sgd(1.0))
-        params = {"w": jnp.zeros(2)}
-        state = TrainState(jnp.int32(0), params, {}, optimizer.init(params), params, jax.random.key(0), ())
-        update = make_update(optimizer, lambda step: 1.0, ema_decay=0.9, clip=clip)
+        params, averages = {"w": jnp.zeros(2)}, Averages((0.9,))
+        state = TrainState(jnp.int32(0), params, {}, optimizer.init(params), averages.init(params), jax.random.key(0), ())
+        update = make_update(optimizer, lambda step: 1.0, averages=averages, clip=clip)
         state, metrics = update(None, state, jnp.array([3.0, 4.0]))
         np.testing.assert_allclose(state.params["w"], -norm * np.array([0.6, 0.8]), rtol=1e-6)
         assert float(metrics["grad_norm"]) == pytest.approx(5.0) and int(state.step) == 1
@@ -92,9 +72,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(monkeypatch):
     optimizer = optax.with_extra_args_support(optax.sgd(0.1))
     results = []
     for accumulate in (1, 3):
-        params = {"w": jnp.array([1.0, -2.0, 0.5])}
-        state = TrainState(jnp.int32(0), params, {}, optimizer.init(params), params, jax.random.key(0), jnp.int32(0))
-        update = make_update(optimizer, lambda step: 0.1, ema_decay=0.9, accumulate=accumulate)
+        params, averages = {"w": jnp.array([1.0, -2.0, 0.5])}, Averages((0.9,))
+        state = TrainState(jnp.int32(0), params, {}, optimizer.init(params), averages.init(params), jax.random.key(0), jnp.int32(0))
+        update = make_update(optimizer, lambda step: 0.1, averages=averages, accumulate=accumulate)
         state, metrics = jax.jit(update)(None, state, batch)
         assert int(state.objective_state) == accumulate and int(metrics["seen"]) == 12 // accumulate
         results.append((state.params["w"], metrics["loss"]))
