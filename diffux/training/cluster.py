@@ -91,8 +91,8 @@ def find(
         except UserError:
             raise
         except Exception as error:  # whatever JAX's detection and the name service raise
-            message = f"{launcher.name} names no process 0 that can be found ({one_sentence(error)[:200]}): give --coordinator HOST:PORT"
-            raise Lost(message) from error
+            why = one_sentence(error)[:200]
+            raise Lost(f"{launcher.name} names no process 0 that can be found ({why}): give --coordinator HOST:PORT") from error
     found = " and ".join(dict.fromkeys([source for _, source in given.values()])) or launcher.name
     return Cluster(**said, devices=_devices(launcher), hosts=launcher.hosts if launcher else (), found=found)
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
 
@@ -100,12 +101,13 @@ def barrier(name: str, timeout: float | None = None) -> None:
     exchange(name, "", timeout)
 
 
-def agree(name: str, value: str, what: str, timeout: float | None = None) -> None:
-    """A barrier at which all processes must bring the same value; UserError, in all of them, where they do not."""
-    values = exchange(name, value, timeout)
+def agree(what: str, value: str, remedy: str, timeout: float | None = None) -> None:
+    """A barrier at which every process must bring the same value; UserError, in all of them, where they do not."""
+    values = exchange(what, value, timeout)
     for i, other in enumerate(values):
         if other != values[0]:
-            raise UserError(f"process {i} has {what} {other or 'none'} and process 0 {values[0] or 'none'}: it must be the same")
+            came = f"process {i} has the {what} {other or 'none'} and process 0 has {values[0] or 'none'}"
+            raise UserError(f"{came}: {remedy}")
 
 
 def exchange(name: str, value: str, timeout: float | None = None) -> list[str]:
@@ -258,14 +260,14 @@ def together() -> Iterator[None]:
             _watching = None
 
 
-def leave(status: int) -> int:
-    """End this process with `status`, at once if it is one of several, whose usual exit would wait for those that are gone.
+def several() -> bool:
+    """Whether this process is one of several that JAX coordinates."""
+    return _service()[0] is not None
 
-    Alone it returns `status`.
-    """
+
+def leave(status: int) -> NoReturn:
+    """End this process, one of several, at once with `status`: its usual exit would wait for those that are gone."""
     client, count, index = _service()
-    if client is None:
-        return status
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         client.key_value_set(f"{_LEFT}/{index}", "", allow_overwrite=True)
         # The service ends with process 0, and JAX then aborts whoever is still there.
