@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
     """The exit status of `main(arguments)`: a UserError is printed as `error: ...` and gives its own status.
 
-    DIFFUX_TRACEBACK=1 prints the traceback as well.
+    DIFFUX_TRACEBACK=1 prints the traceback as well. One of several processes ends here.
     """
     try:
         return main(sys.argv[1:] if arguments is None else arguments)
@@ -42,10 +42,44 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = 
         if os.environ.get("DIFFUX_TRACEBACK"):
             traceback.print_exc()
         print(f"error: {one_sentence(error)}", file=sys.stderr)
-        return error.status
+        return _leave(error.status)
     except KeyboardInterrupt:
         print("interrupted: nothing was saved after the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+        return _leave(INTERRUPTED)
+    except Exception:
+        if not _several():
+            raise
+        traceback.print_exc()
+        return _leave(1)
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """The flags of a run of several processes; `begin` reads them."""
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 of several listens (docs/many_hosts.md)")
+    parser.add_argument("--processes", type=int, metavar="N", help="how many there are; 1: alone, whatever launched it")
+    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    parser.add_argument("--start-timeout", type=float, metavar="SECONDS", help="how long to wait for the others at the start (300)")
+    parser.add_argument("--distributed", action="store_true", help="refuse to be alone where no other processes are found")
+
+
+def begin(flags: argparse.Namespace) -> None:
+    """Become one of several processes if the flags of `add_processes`, or what is around this process, say so."""
+    from diffux.training import distributed
+
+    distributed.initialize(
+        flags.coordinator, flags.processes, flags.process, required=flags.distributed, start_timeout=flags.start_timeout
+    )
+
+
+def _several() -> bool:
+    distributed = sys.modules.get("diffux.training.distributed")
+    return distributed is not None and distributed.several()
+
+
+def _leave(status: int) -> int:
+    if _several():
+        sys.modules["diffux.training.distributed"].leave(status)
+    return status
 
 
 def options(words: Sequence[str] | None) -> dict:

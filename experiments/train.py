@@ -7,8 +7,10 @@ The same command continues a run that was stopped; a larger --config.steps exten
 config is a flag: --config.optimizer.learning_rate=1e-3, --config.system.channels=64. The working directory ends up
 with samples.png, losses.png, checkpoints, metrics.jsonl, TensorBoard events and the resolved config.json.
 
-Exit status: 0 done, 2 something in the command cannot work, 3 the training diverged, 130 or 143 stopped by Ctrl-C or
-SIGTERM after saving.
+On several hosts the same command is started on each: docs/many_hosts.md says how they find each other.
+
+Exit status: 0 done, 2 something in the command cannot work, 3 the training diverged, 75 another process of the run is
+missing or gone, 130 or 143 stopped by Ctrl-C or SIGTERM after saving.
 """
 
 from __future__ import annotations
@@ -23,15 +25,11 @@ def main(arguments) -> int:
     parser.add_argument("--config", required=True, metavar="FILE", help="a file of experiments/configs, or your own")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives; made if it is missing")
     parser.add_argument("--config.KEY", metavar="VALUE", dest="_", help="another value for a key of the config")
-    parser.add_argument("--distributed", action="store_true", help="this is one of several processes, found by JAX")
+    command_line.add_processes(parser)
     flags, overrides = parser.parse_known_args(arguments)
     config = command_line.read_config(flags.config, overrides)
 
-    if flags.distributed:
-        import jax
-
-        # Finds a pod's or a cluster's other processes by itself, or by JAX_COORDINATOR_ADDRESS and its companions.
-        jax.distributed.initialize()
+    command_line.begin(flags)
     from diffux import training
     from diffux.training.clock import process_start
 

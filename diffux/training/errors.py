@@ -20,6 +20,12 @@ class Diverged(UserError):
     status = 3
 
 
+class Lost(UserError):
+    """Another process of the run is missing or gone; the same command, started again on all hosts, may well work."""
+
+    status = 75  # EX_TEMPFAIL of sysexits.h
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not among `known`, with the near matches first.
 

@@ -14,7 +14,18 @@ import numpy as np
 from diffux import data
 from diffux.keys import sample_keys
 from diffux.systems.base import Variables, generate
-from diffux.training import checkpoint, diagnostics, metrics, optimizers, parts, pictures, sharding, snapshots, workdir
+from diffux.training import (
+    checkpoint,
+    diagnostics,
+    distributed,
+    metrics,
+    optimizers,
+    parts,
+    pictures,
+    sharding,
+    snapshots,
+    workdir,
+)
 from diffux.training.background import Background
 from diffux.training.cache import use_compilation_cache
 from diffux.training.clock import Stretch
@@ -37,6 +48,7 @@ class Result:
     signal: int | None = None
 
 
+@distributed.together()
 def train(config: Any, directory: Any, *, started: float | None = None) -> Result:
     """Train what `config` describes in a working directory, from its newest whole checkpoint where it has one.
 
@@ -71,7 +83,10 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         if lead:
             stack.enter_context(only_one(path))
         workdir.check_same_run(path, config)
+        if jax.process_count() > 1:
+            workdir.check_shared(path, config)
         begun = checkpoint.newest_good(path, progress.say)
+        distributed.agree("newest checkpoint", str(begun or ""), "the workdir of several hosts is one folder that all share")
         if begun is not None and begun >= total:
             progress.say(f"the run in {path} is finished: {begun} steps; a larger training.steps extends it")
             return Result(path, begun)
@@ -94,6 +109,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
             checkpoint.set_aside(path, after=begun or 0)
             snapshots.forget(path, after=begun or 0)
             workdir.describe(path, config, source)
+        distributed.barrier("restored")  # nobody looks for checkpoints while process 0 sets damaged ones aside
         saver = stack.enter_context(checkpoint.Checkpoints(path, settings["keep"]))
         log = stack.enter_context(metrics.Metrics(path) if lead else metrics.Nothing())
         held_out = None
@@ -105,6 +121,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
             f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
         )
         update, spread = compiling.result(), sharding.everywhere(program.system, mesh)
+        distributed.barrier("compiled")
 
         stop = stack.enter_context(Stop())
         stack.enter_context(progress)
@@ -176,14 +193,13 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                 progress.say(f"stopped by a signal after step {step}, which is saved: the same command continues")
                 break
 
-    if step < total:
-        return Result(path, step, stop.signal)
-    if lead:
+    if step == total and lead:
         pictures.losses(path / "losses.png", metrics.read(path))
         drawn = f"samples in {pictures.copy(pictured, path / 'samples.png')}, " if pictured else ""
         progress.say(f"done: {total} steps; {drawn}losses in {path / 'losses.png'}, "
                      f"checkpoints in {path / 'checkpoints'}, metrics in {path / 'metrics.jsonl'}")  # fmt: skip
-    return Result(path, step)
+    distributed.barrier("end")
+    return Result(path, step, stop.signal if step < total else None)
 
 
 def _every(interval: int, step: int) -> bool:

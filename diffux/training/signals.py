@@ -41,6 +41,9 @@ class Stop:
             return False
         from jax.experimental import multihost_utils
 
+        # One that comes while the processes ask each other is left for the next time.
         signals = multihost_utils.process_allgather(np.int32(self.signal or 0))
-        self.signal = int(signals.max()) or None
-        return self.signal is not None
+        if not signals.any():
+            return False
+        self.signal = int(signals.max())
+        return True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import pathlib
 import platform
+import time
 from typing import Any
 
 import jax
 
-from diffux.training import checkpoint
+from diffux.training import checkpoint, distributed
 from diffux.training.configuration import refuse_another_run
 from diffux.training.errors import UserError, one_sentence
 
@@ -24,7 +26,7 @@ def create(workdir: Any) -> pathlib.Path:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # several processes may do this at once
     except OSError as error:
         raise UserError(f"the workdir {workdir} cannot be written: {error.strerror or one_sentence(error)}") from error
     return workdir
@@ -47,6 +49,20 @@ def check_same_run(workdir: pathlib.Path, config: dict[str, Any]) -> None:
     previous = saved_config(workdir)
     if previous is not None:
         refuse_another_run(previous, config, workdir)
+
+
+def check_shared(workdir: pathlib.Path, config: dict[str, Any], patience: float = 60) -> None:
+    """Raise UserError unless all processes have this config and see, within `patience` seconds, the lock of process 0 here."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    distributed.agree("config", digest, "start every process with the same command")
+    lock = workdir / ".lock"
+    held = distributed.exchange("workdir", lock.read_text() if jax.process_index() == 0 else "")[0]
+    deadline = time.monotonic() + patience  # a network's file system may show a new file late
+    while not (lock.exists() and lock.read_text() == held):
+        if time.monotonic() > deadline:
+            message = f"process {jax.process_index()} does not see in {workdir} what process 0 writes there"
+            raise UserError(f"{message}: the workdir of several hosts is one folder that all of them share")
+        time.sleep(0.2)
 
 
 def _write(path: pathlib.Path, content: Any) -> None:
