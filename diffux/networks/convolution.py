@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from diffux.networks.platform import platform
+
 Array = Any
 Shape = tuple[int, ...]
 Padding = str | Sequence[tuple[int, int]]
@@ -66,10 +68,8 @@ def convolution(
     `flax.linen.Conv(conv_general_dilated=convolution)`; layouts other than channels-last and grouped convolutions are
     passed on to it unchanged.
 
-    On a CPU host the reverse rule is our own (see the module's docstring); elsewhere it is XLA's. The choice is made
-    while tracing, by `jax.default_backend()`. A program compiled on a CPU host for another device keeps our rule, and
-    loses nothing: it is the same pair of convolutions, and the compilers of accelerators fold the flips and the
-    transpositions back into them.
+    On CPU the reverse rule is our own (see the module's docstring); elsewhere it is XLA's. The choice is made while
+    tracing, by `platform()`.
 
     Raises:
         TypeError: under forward-mode differentiation on CPU; `plain_convolution` restores it.
@@ -99,7 +99,7 @@ def convolution(
         contracted = ((rank + 1,), (0,)), ((), ())
         kernel = kernel.reshape(kernel.shape[rank:])
         return lax.dot_general(x, kernel, contracted, precision, preferred_element_type)
-    convolve = _plain if plain_wanted.get() or jax.default_backend() != "cpu" else _convolve
+    convolve = _plain if plain_wanted.get() or platform() != "cpu" else _convolve
     return convolve(x, kernel, window, precision, preferred_element_type)
 
 

@@ -15,6 +15,7 @@ from diffux.networks.embeddings import ConditionEmbedding, FourierFeatures, sinu
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 from diffux.networks.initialize import constant, fan_average
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image, hashable
+from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
 zero = fan_average(0.0)
@@ -132,7 +133,7 @@ class NCSNpp(nn.Module):
     fourier_scale: float = 16.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str | bool = "none"
 
     def __post_init__(self):
         self.multipliers, self.attention = hashable(self.multipliers), hashable(self.attention)
@@ -145,8 +146,7 @@ class NCSNpp(nn.Module):
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
         types = {"dtype": dtype, "param_dtype": self.param_dtype}
         wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
-        # Rematerialisation has nothing to save while parameters are made, and would hide them from `initialize`.
-        lift = nn.remat if self.remat and not self.is_initializing() else lambda module, **_: module
+        lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
         plain = resampling(self.fir)
 
