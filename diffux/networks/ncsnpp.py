@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffux.networks.attention import Attention
+from diffux.networks.convolution import biased
 from diffux.networks.embeddings import ConditionEmbedding, FourierFeatures, sinusoidal
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 from diffux.networks.initialize import constant, fan_average
@@ -45,7 +46,7 @@ class FIRConv(nn.Module):
         kernel = self.param("kernel", fan_average(), (3, 3, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", constant(0.0), (self.features,), self.param_dtype)
         x = x.astype(self.dtype or jnp.result_type(x, kernel))
-        return (upsample_conv_2d if self.up else conv_downsample_2d)(x, kernel) + bias.astype(x.dtype)
+        return biased((upsample_conv_2d if self.up else conv_downsample_2d)(x, kernel), bias)
 
 
 class ResidualBlock(nn.Module):
@@ -145,7 +146,7 @@ class NCSNpp(nn.Module):
         out_dtype, colours = x.dtype, x.shape[-1]
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
         types = {"dtype": dtype, "param_dtype": self.param_dtype}
-        wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
+        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
         lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
         plain = resampling(self.fir)

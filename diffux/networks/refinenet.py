@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from diffux.networks.convolution import convolution
+from diffux.networks.convolution import biased, convolution
 from diffux.networks.embeddings import ConditionEmbedding
 from diffux.networks.initialize import uniform
 from diffux.networks.instance_norm import InstanceNormPlus
@@ -95,7 +95,7 @@ class MeanPoolConv(nn.Module):
         bias = self.param("bias", init, (self.features,), self.param_dtype)
         dtype = self.dtype or jnp.result_type(x, kernel)
         border = [(self.size // 2, self.size // 2)] * 2
-        return convolution(x.astype(dtype), halved_kernel(kernel).astype(dtype), 2, border) + bias.astype(dtype)
+        return biased(convolution(x.astype(dtype), halved_kernel(kernel), 2, border), bias)
 
 
 def conv(x: Array, features: int, name: str, dilation: int = 1, bias: bool = True, **types) -> Array:
@@ -263,7 +263,7 @@ class RefineNet(nn.Module):
             h = Refine(width, 1 if i else 3, self.pooling, **told, name=f"refine_{i}")(inputs, index)
             inputs = (stages.pop(), h) if stages else ()
 
-        wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
+        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
         h = nn.elu(InstanceNormPlus(self.levels, **wide, name="norm_out")(h, index))
         return conv(h, x.shape[-1], "conv_out", **wide).astype(out_dtype)
 

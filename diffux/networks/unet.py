@@ -56,8 +56,8 @@ class UNet(nn.Module):
     - `classes`, `text_width`: the conditions it can be given, as `ConditionEmbedding` says; with a text, every
       attention is followed by one to the text.
     - `embedding`: the form of the noise's `sinusoidal` embedding, "ddpm" or "openai".
-    - `dtype`: of the computation (None: of x and the parameters together); the last layer computes in x's dtype at
-      least. `param_dtype`: of the parameters.
+    - `dtype`: of the computation (None: of x and the parameters together); the last layer computes in float32
+      at least. `param_dtype`: of the parameters.
     - `remat`: what the backward pass keeps of blocks and attentions, "none", "blocks" or "contractions": `rematerialised`.
 
     `noise`, () or (B,), is the number that is embedded, whatever the system wants the network to be told. Dropout
@@ -146,7 +146,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = Upsample(channels, **types, name=f"up_{level}_double")(h)
 
-        wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
+        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
         h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
         return Conv(self.out_channels or x.shape[-1], kernel_init=zero, **wide, name="conv_out")(h).astype(out_dtype)
 
