@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from diffux.networks.initialize import fan_average
 from diffux.networks.layers import Dense, GroupNorm
+from diffux.networks.platform import platform
 
 Array = Any
 
@@ -72,8 +73,8 @@ def attend(query: Array, key: Array, value: Array, mask: Array | None = None) ->
 
 def _implementation(query: Array, key: Array, mask: Array | None) -> str:
     """The fused kernel raises where it does not fit: it takes half precision, a width that is a multiple of 8 and at
-    most 128 (256 from Hopper on), and under a mask even lengths."""
-    if jax.default_backend() != "gpu" or query.dtype not in (jnp.bfloat16, jnp.float16):
+    most 128 (256 from Hopper on), and under a mask even lengths. A GPU that this host has not is not known well enough."""
+    if not platform() == jax.default_backend() == "gpu" or query.dtype not in (jnp.bfloat16, jnp.float16):
         return "xla"
     device = jax.devices()[0]
     capability = str(getattr(device, "compute_capability", "0"))

@@ -52,4 +52,5 @@ class Classifier(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         features = nn.relu(Dense(self.features, **types)(x))
-        return Classified(Dense(self.classes, **types)(features), features)
+        wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, images.dtype, jnp.float32)}
+        return Classified(Dense(self.classes, **wide)(features), features)

@@ -1,9 +1,12 @@
-"""The one convolution of all networks: `lax.conv_general_dilated` whose gradients stay fast inside loops on CPU.
+"""The one convolution of all networks, and their matrix product: how layers apply a kernel, and what its gradient is.
 
 XLA runs the two gradient convolutions of a loop body on CPU through a naive kernel, because their flipped windows and
 permuted layouts are only made ordinary outside of loops; a scanned training step is then 2 to 60 times slower than the
 same step outside. Here both gradients are written as ordinary convolutions of explicitly flipped and transposed
 arrays, which XLA runs at full speed everywhere.
+
+A kernel may be of a wider type than the computation. It is then narrowed to x's type, and so is its gradient, which
+devices that share a batch sum up in that type; `weight_gradients` keeps it wide.
 """
 
 from __future__ import annotations
@@ -18,11 +21,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from diffux.networks.platform import platform
+
 Array = Any
 Shape = tuple[int, ...]
 Padding = str | Sequence[tuple[int, int]]
 
 plain_wanted = contextvars.ContextVar("plain_convolution", default=False)
+_gradient_type: contextvars.ContextVar[Any] = contextvars.ContextVar("weight_gradients", default=None)
 
 
 @contextlib.contextmanager
@@ -46,6 +52,61 @@ def plain_convolution() -> Iterator[None]:
         plain_wanted.reset(token)
 
 
+@contextlib.contextmanager
+def weight_gradients(dtype: Any) -> Iterator[None]:
+    """Within this context the gradients of layers' parameters are contracted to `dtype`, where that is wider than x's type.
+
+    For computations in half precision with float32 parameters: under "float32" every product of x and dy that gives a
+    parameter's gradient is accumulated and returned in float32, and so are sums of it over devices; under "bfloat16", and
+    outside of the context, it is rounded to x's type. Enter the context where the function is *traced*. As with the
+    reverse rule on CPU, such a layer refuses forward mode, which `plain_convolution` restores.
+
+    Example:
+        >>> x, kernel = jnp.ones((1, 4, 4, 1), jnp.bfloat16), jnp.ones((3, 3, 1, 1))
+        >>> with weight_gradients("float32"):
+        ...     step = jax.make_jaxpr(jax.grad(lambda kernel: convolution(x, kernel).sum()))(kernel)
+        >>> "preferred_element_type=float32" in str(step)
+        True
+    """
+    token = _gradient_type.set(jnp.dtype(dtype))
+    try:
+        yield
+    finally:
+        _gradient_type.reset(token)
+
+
+def gradient_type(x: Array, parameter: Array) -> Any:
+    """The type in which `parameter`'s gradient is contracted: x's, or a wider one that `weight_gradients` asks for."""
+    wanted = _gradient_type.get()
+    wide = wanted is not None and min(wanted.itemsize, parameter.dtype.itemsize) > x.dtype.itemsize
+    return wanted if wide else x.dtype
+
+
+def biased(y: Array, bias: Array) -> Array:
+    """y (*b, features) + bias (features,), in y's type.
+
+    Example:
+        >>> biased(jnp.zeros((1, 2), jnp.bfloat16), jnp.arange(2.0)).dtype
+        dtype(bfloat16)
+    """
+    if gradient_type(y, bias) != y.dtype:  # so that the gradient is widened before it is summed over positions
+        bias = jnp.broadcast_to(bias, y.shape)
+    return y + bias.astype(y.dtype)
+
+
+def product(x: Array, kernel: Array, precision: Any = None, preferred_element_type: Any = None) -> Array:
+    """The matrix product of x (*b, I) and kernel (I, O) in x's type: (*b, O).
+
+    Example:
+        >>> product(jnp.ones((2, 3, 4)), jnp.ones((4, 5))).shape
+        (2, 3, 5)
+    """
+    wide = gradient_type(x, kernel)
+    if plain_wanted.get() or wide == x.dtype:
+        return _plain_product(x, kernel, precision, preferred_element_type)
+    return _product(x, kernel, precision, preferred_element_type, wide)
+
+
 def convolution(
     x: Array,
     kernel: Array,
@@ -64,15 +125,13 @@ def convolution(
 
     Any number of spatial axes. The arguments are those of `lax.conv_general_dilated`, so that the function also fits
     `flax.linen.Conv(conv_general_dilated=convolution)`; layouts other than channels-last and grouped convolutions are
-    passed on to it unchanged.
+    passed on to it. The computation is in x's type.
 
-    On a CPU host the reverse rule is our own (see the module's docstring); elsewhere it is XLA's. The choice is made
-    while tracing, by `jax.default_backend()`. A program compiled on a CPU host for another device keeps our rule, and
-    loses nothing: it is the same pair of convolutions, and the compilers of accelerators fold the flips and the
-    transpositions back into them.
+    On CPU the reverse rule is our own (see the module's docstring); elsewhere it is XLA's. The choice is made while
+    tracing, by `platform()`.
 
     Raises:
-        TypeError: under forward-mode differentiation on CPU; `plain_convolution` restores it.
+        TypeError: under forward-mode differentiation on CPU or in `weight_gradients`; `plain_convolution` restores it.
 
     Example:
         >>> convolution(jnp.ones((2, 8, 6, 3)), jnp.ones((3, 3, 3, 5)), (2, 2)).shape
@@ -86,6 +145,7 @@ def convolution(
     grouped = feature_group_count != 1 or batch_group_count != 1
     unpadded = isinstance(padding, str) and set(spread) != {1}
     if numbers != ordinary or grouped or unpadded or unusual:
+        kernel = kernel.astype(x.dtype)
         return lax.conv_general_dilated(
             x, kernel, strides, padding, lhs_dilation, step, numbers, feature_group_count, batch_group_count, precision,
             preferred_element_type, **unusual,
@@ -96,11 +156,12 @@ def convolution(
     window = Window(strides, tuple((int(low), int(high)) for low, high in padding), spread, step)
     if set(kernel.shape[:rank]) == {1} and set(window.padding) == {(0, 0)} and set(spread) == {1}:  # 1x1: a matrix product
         x = x[(slice(None), *(slice(None, None, stride) for stride in strides))]
-        contracted = ((rank + 1,), (0,)), ((), ())
-        kernel = kernel.reshape(kernel.shape[rank:])
-        return lax.dot_general(x, kernel, contracted, precision, preferred_element_type)
-    convolve = _plain if plain_wanted.get() or jax.default_backend() != "cpu" else _convolve
-    return convolve(x, kernel, window, precision, preferred_element_type)
+        return product(x, kernel.reshape(kernel.shape[rank:]), precision, preferred_element_type)
+    wide = gradient_type(x, kernel)
+    if plain_wanted.get() or (platform() != "cpu" and wide == x.dtype):
+        return _plain(x, kernel, window, precision, preferred_element_type)
+    # where its gradient stays wide, the kernel is narrowed within the rule, or else before it
+    return _convolve(x, kernel if wide != x.dtype else kernel.astype(wide), window, precision, preferred_element_type, wide)
 
 
 class Window(NamedTuple):
@@ -138,33 +199,73 @@ class Window(NamedTuple):
 
 
 def _plain(x, kernel, window, precision, dtype):
-    return lax.conv_general_dilated(x, kernel, *window, channels_last(x.ndim), precision=precision, preferred_element_type=dtype)
+    kernel, layout = kernel.astype(x.dtype), channels_last(x.ndim)
+    return lax.conv_general_dilated(x, kernel, *window, layout, precision=precision, preferred_element_type=dtype)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _convolve(x, kernel, window, precision, dtype):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4, 5))
+def _convolve(x, kernel, window, precision, dtype, wide):
     return _plain(x, kernel, window, precision, dtype)
 
 
-def _forward(x, kernel, window, precision, dtype):
+def _forward(x, kernel, window, precision, dtype, wide):
     return _plain(x, kernel, window, precision, dtype), (x, kernel)
 
 
-def _backward(window, precision, dtype, saved, dy):
+def _backward(window, precision, dtype, wide, saved, dy):
     x, kernel = saved
-    dy = dy.astype(jnp.result_type(x, kernel))
+    dy = dy.astype(x.dtype)
+    gradients = _explicit_gradients if platform() == "cpu" else _implicit_gradients
+    dx, dk = gradients(x, kernel.astype(x.dtype), dy, window, precision, dtype, wide)
+    return dx.astype(x.dtype), dk.astype(kernel.dtype)
+
+
+def _explicit_gradients(x, kernel, dy, window, precision, dtype, wide):
+    """As convolutions of arrays that are flipped and transposed beforehand: as attributes of the convolution, the flips and
+    transpositions cost its speed in loops on CPU."""
     sizes = x.shape[1:-1], kernel.shape[:-2]
-    axes = tuple(range(x.ndim - 2))
-    # The explicit flip and transpositions are the whole trick: as attributes of the convolution they cost its speed.
-    flipped = jnp.swapaxes(lax.rev(kernel, axes), -1, -2)
-    dx = _convolve(dy, flipped, window.transposed(*sizes), precision, dtype)
+    flipped = jnp.swapaxes(lax.rev(kernel, tuple(range(x.ndim - 2))), -1, -2)
+    dx = _convolve(dy, flipped, window.transposed(*sizes), precision, dtype, dy.dtype)
     # dK contracts the batch: x (I, *d, B) and dy (*d', B, O) -> (I, *k, O)
     images, moving = jnp.swapaxes(x, 0, -1), jnp.moveaxis(dy, 0, -2)
-    dk = _convolve(images, moving, window.exchanged(*sizes), precision, dtype)
-    return dx.astype(x.dtype), jnp.moveaxis(dk, 0, -2).astype(kernel.dtype)
+    dk = _convolve(images, moving, window.exchanged(*sizes), precision, wide, dy.dtype)
+    return dx, jnp.moveaxis(dk, 0, -2)
+
+
+def _implicit_gradients(x, kernel, dy, window, precision, dtype, wide):
+    """As XLA's own rule has them, but for the type of dK."""
+    (dx,) = jax.linear_transpose(lambda x: _plain(x, kernel, window, precision, None), x)(dy)
+    axes = "0123456789"[: x.ndim - 2]
+    layout = f"C{axes}N", f"I{axes}O", f"{axes}NC"  # the batch is what is contracted, and the channels of x stay
+    exchanged = window.exchanged(x.shape[1:-1], kernel.shape[:-2])
+    return dx, lax.conv_general_dilated(x, dy, *exchanged, layout, precision=precision, preferred_element_type=wide)
 
 
 _convolve.defvjp(_forward, _backward)
+
+
+def _plain_product(x, kernel, precision, dtype):
+    return lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())), precision, dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _product(x, kernel, precision, dtype, wide):
+    return _plain_product(x, kernel, precision, dtype)
+
+
+def _product_forward(x, kernel, precision, dtype, wide):
+    return _plain_product(x, kernel, precision, dtype), (x, kernel)
+
+
+def _product_backward(precision, dtype, wide, saved, dy):
+    x, kernel = saved
+    dy, samples = dy.astype(x.dtype), tuple(range(x.ndim - 1))
+    dx = lax.dot_general(dy, kernel.astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())), precision)
+    dk = lax.dot_general(x, dy, ((samples, samples), ((), ())), precision, wide)
+    return dx, dk.astype(kernel.dtype)
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 def channels_last(rank: int) -> tuple[str, str, str]:

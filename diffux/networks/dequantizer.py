@@ -48,7 +48,8 @@ class Coupling(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         seen = jnp.concatenate([y * kept, jnp.broadcast_to(kept, y.shape), context], -1)
         h = nn.swish(Conv(self.channels, 3, **types, name="conv_0")(seen))
-        h = Conv(2 * y.shape[-1], 3, kernel_init=fan_average(0.0), **types, name="conv_1")(h)
+        wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, y.dtype, jnp.float32)}
+        h = Conv(2 * y.shape[-1], 3, kernel_init=fan_average(0.0), **wide, name="conv_1")(h)
         scale, shift = jnp.split(h.astype(y.dtype), 2, axis=-1)
         scale, shift = (1 - kept) * 3 * jnp.tanh(scale / 3), (1 - kept) * shift
         return ((y - shift) * jnp.exp(-scale) if inverse else y * jnp.exp(scale) + shift), scale

@@ -121,13 +121,13 @@ class ConditionEmbedding(nn.Module):
     def text(self, text: Array | None, mask: Array | None, null: Array) -> tuple[Array, Array]:
         """(B, L, D), (B, L) -> the same, nulled; (B, 1, D) and (B, 1) if there is no text."""
         token = self.param("null_text", normal(0.02), (self.text_width,), self.param_dtype)
-        token = token if self.dtype is None else token.astype(self.dtype)
+        dtype = self.dtype or token.dtype
         if text is None:
-            return jnp.broadcast_to(token, (null.shape[0], 1, self.text_width)), jnp.ones((null.shape[0], 1), bool)
+            return jnp.broadcast_to(token, (null.shape[0], 1, self.text_width)).astype(dtype), jnp.ones((null.shape[0], 1), bool)
         _expect("text", text, (null.shape[0], None, self.text_width))
         mask = jnp.ones(text.shape[:2], bool) if mask is None else jnp.asarray(mask, bool)
         _expect("text_mask", mask, text.shape[:2])
-        return jnp.where(null[:, None, None], token, text.astype(token.dtype)), mask | null[:, None]
+        return jnp.where(null[:, None, None], token, text.astype(token.dtype)).astype(dtype), mask | null[:, None]
 
 
 def _expect(name: str, value: Array, shape: tuple[int | None, ...]) -> None:

@@ -66,7 +66,7 @@ def conv_downsample_2d(x: Array, weight: Array, kernel: Sequence[float] = BINOMI
     total = len(taps) - 2 + weight.shape[0] - 1
     places = [(tap, m - (total + 1) // 2) for m, tap in enumerate(taps)]
     filtered = _each_axis(lambda x, axis: _weighted(x, axis, places, 0, x.shape[axis] + total + 1 - len(taps), 1), x)
-    return convolution(filtered, weight.astype(x.dtype), 2, "VALID")
+    return convolution(filtered, weight, 2, "VALID")
 
 
 def upsample_conv_2d(x: Array, weight: Array, kernel: Sequence[float] = BINOMIAL) -> Array:
@@ -74,7 +74,7 @@ def upsample_conv_2d(x: Array, weight: Array, kernel: Sequence[float] = BINOMIAL
 
     The filtered image is not cut at the border before the convolution sees it (Karras et al., 2020, code).
     """
-    return convolution(upsample_2d(x, kernel, border=weight.shape[0] // 2), weight.astype(x.dtype), 1, "VALID")
+    return convolution(upsample_2d(x, kernel, border=weight.shape[0] // 2), weight, 1, "VALID")
 
 
 def _weighted(x, axis, places, start, count, stride):

@@ -10,10 +10,9 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 from jax import lax
 
-from diffux.networks.convolution import Padding, convolution
+from diffux.networks.convolution import Padding, biased, convolution, product
 from diffux.networks.initialize import constant, fan_average
 
 Array = Any
@@ -24,11 +23,24 @@ def per_axis(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
-class Dense(nn.Dense):
-    """(*b, I) -> (*b, features), initialised as DDPM's: uniform over the average fan, bias zero."""
+class Dense(nn.Module):
+    """(*b, I) -> (*b, features), initialised as DDPM's: uniform over the average fan, bias zero.
 
+    Parameters `kernel` (I, features) and `bias` (features,), as in `flax.linen.Dense`.
+    """
+
+    features: int
+    use_bias: bool = True
     kernel_init: Any = fan_average()
     bias_init: Any = constant(0.0)
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), self.param_dtype)
+        y = product(x.astype(self.dtype or jnp.result_type(x, kernel)), kernel)
+        return biased(y, self.param("bias", self.bias_init, (self.features,), self.param_dtype)) if self.use_bias else y
 
 
 class Conv(nn.Module):
@@ -63,10 +75,9 @@ class Conv(nn.Module):
     def __call__(self, x: Array) -> Array:
         size = per_axis(self.kernel_size, x.ndim - 2)
         kernel = self.param("kernel", self.kernel_init, (*size, x.shape[-1], self.features), self.param_dtype)
-        bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = x.astype(self.dtype or jnp.result_type(x, kernel))
         y = convolution(x, kernel, per_axis(self.strides, x.ndim - 2), self.padding, rhs_dilation=self.dilation)
-        return y if bias is None else y + bias
+        return biased(y, self.param("bias", self.bias_init, (self.features,), self.param_dtype)) if self.use_bias else y
 
 
 class GroupNorm(nn.Module):
@@ -150,7 +161,7 @@ class Upsample(nn.Module):
         kernel = self.param("kernel", fan_average(), (*size, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", constant(0.0), (self.features,), self.param_dtype)
         dtype = self.dtype or jnp.result_type(x, kernel)
-        return folded_upsample(x.astype(dtype), kernel) + bias.astype(dtype)
+        return biased(folded_upsample(x.astype(dtype), kernel), bias)
 
 
 def folded_upsample(x: Array, kernel: Array) -> Array:
@@ -170,7 +181,7 @@ def folded_upsample(x: Array, kernel: Array) -> Array:
     for phase in phases:
         folded = functools.reduce(lambda k, at: _fold(k, axis=at[0], odd=at[1]), enumerate(phase), kernel)
         padding = [(1 - odd, odd) for odd in phase]
-        parts.append(convolution(x, folded.astype(x.dtype), 1, padding))
+        parts.append(convolution(x, folded, 1, padding))
     # (B, *d, 2 ... 2, O) -> (B, d_1, 2, d_2, 2, ..., O): phases become the odd and even positions
     y = jnp.stack(parts, -2).reshape(*x.shape[:-1], *(2,) * rank, kernel.shape[-1])
     order = [0, *(axis for i in range(rank) for axis in (1 + i, 1 + rank + i)), 2 * rank + 1]

@@ -125,7 +125,8 @@ class MLP(nn.Module):
         for place, width in enumerate(self.widths):
             h = nn.tanh(Dense(width, **types, name=f"dense_{place}")(h))
         if self.readout == "shared":
-            out = Dense(size, kernel_init=constant(0.0), **types, name="readout")(h)
+            wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, x.dtype, jnp.float32)}
+            out = Dense(size, kernel_init=constant(0.0), **wide, name="readout")(h)
         else:
             out = StepReadout(size, self.steps, self.param_dtype, name="readout")(h, noise)
         return _outputs(out, x.shape, self.variance, self.bits)

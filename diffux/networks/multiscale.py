@@ -117,7 +117,8 @@ class MultiScale(nn.Module):
             h = leaky(Dense(features, **types, name=f"upper_{place}")(h))
 
         outputs = channels * (1 + self.variance)
-        h = Dense(outputs * self.basis, kernel_init=constant(0.0), **types, name="readout")(h)
+        wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, x.dtype, jnp.float32)}
+        h = Dense(outputs * self.basis, kernel_init=constant(0.0), **wide, name="readout")(h)
         h = h.reshape(batch, height, width, outputs, self.basis)
         out = jnp.einsum("bhwoj,bj->bhwo", h, bumps(noise, self.steps, self.basis).astype(h.dtype)).astype(x.dtype)
         f, variance = out[..., :channels], out[..., channels:]

@@ -11,10 +11,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffux.networks.attention import Attention
+from diffux.networks.convolution import biased
 from diffux.networks.embeddings import ConditionEmbedding, FourierFeatures, sinusoidal
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 from diffux.networks.initialize import constant, fan_average
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image, hashable
+from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
 zero = fan_average(0.0)
@@ -44,7 +46,7 @@ class FIRConv(nn.Module):
         kernel = self.param("kernel", fan_average(), (3, 3, x.shape[-1], self.features), self.param_dtype)
         bias = self.param("bias", constant(0.0), (self.features,), self.param_dtype)
         x = x.astype(self.dtype or jnp.result_type(x, kernel))
-        return (upsample_conv_2d if self.up else conv_downsample_2d)(x, kernel) + bias.astype(x.dtype)
+        return biased((upsample_conv_2d if self.up else conv_downsample_2d)(x, kernel), bias)
 
 
 class ResidualBlock(nn.Module):
@@ -132,7 +134,7 @@ class NCSNpp(nn.Module):
     fourier_scale: float = 16.0
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str | bool = "none"
 
     def __post_init__(self):
         self.multipliers, self.attention = hashable(self.multipliers), hashable(self.attention)
@@ -144,9 +146,8 @@ class NCSNpp(nn.Module):
         out_dtype, colours = x.dtype, x.shape[-1]
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
         types = {"dtype": dtype, "param_dtype": self.param_dtype}
-        wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
-        # Rematerialisation has nothing to save while parameters are made, and would hide them from `initialize`.
-        lift = nn.remat if self.remat and not self.is_initializing() else lambda module, **_: module
+        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
+        lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
         plain = resampling(self.fir)
 

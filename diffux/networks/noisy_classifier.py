@@ -70,6 +70,7 @@ class NoisyClassifier(nn.Module):
         if rest or blocks < 1:
             raise ValueError(f"a wide residual network has a depth of 6 n + 4 (10, 16, 22, 28, 40), got {self.depth}.")
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, x.dtype, jnp.float32)}
         told = 4 * self.base
         noise = jnp.broadcast_to(noise, x.shape[:1])
         embedding = nn.relu(Dense(told, **types, name="noise_1")(sinusoidal(noise, told)))
@@ -79,5 +80,5 @@ class NoisyClassifier(nn.Module):
             for block in range(blocks):
                 stride, features = 2 if group > 0 and block == 0 else 1, self.base * self.width * 2**group
                 x = WideBlock(features, stride, self.dropout, **types, name=f"block_{group}_{block}")(x, embedding, train)
-        x = nn.relu(GroupNorm(**types, name="norm")(x))
-        return Dense(self.classes, **types, name="logits")(x.mean(tuple(range(1, x.ndim - 1))))
+        x = nn.relu(GroupNorm(**wide, name="norm")(x))
+        return Dense(self.classes, **wide, name="logits")(x.mean(tuple(range(1, x.ndim - 1))))

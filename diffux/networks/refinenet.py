@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from diffux.networks.convolution import convolution
+from diffux.networks.convolution import biased, convolution
 from diffux.networks.embeddings import ConditionEmbedding
 from diffux.networks.initialize import uniform
 from diffux.networks.instance_norm import InstanceNormPlus
 from diffux.networks.layers import Conv, Dense, check_image, hashable
+from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
 Norm = Callable[..., Any]
@@ -94,7 +95,7 @@ class MeanPoolConv(nn.Module):
         bias = self.param("bias", init, (self.features,), self.param_dtype)
         dtype = self.dtype or jnp.result_type(x, kernel)
         border = [(self.size // 2, self.size // 2)] * 2
-        return convolution(x.astype(dtype), halved_kernel(kernel).astype(dtype), 2, border) + bias.astype(dtype)
+        return biased(convolution(x.astype(dtype), halved_kernel(kernel), 2, border), bias)
 
 
 def conv(x: Array, features: int, name: str, dilation: int = 1, bias: bool = True, **types) -> Array:
@@ -202,7 +203,8 @@ class RefineNet(nn.Module):
 
     `noise`, () or (B,), is the index of the noise level, 0 .. levels - 1, rounded; without `levels` it is not looked at.
     With `classes` the embedding of cond["label"] shifts every normalisation of the encoder (not in the papers; the null
-    condition as in `ConditionEmbedding`). `remat`: compute the blocks anew in the backward pass. Nothing differs in training.
+    condition as in `ConditionEmbedding`). `remat`: what the backward pass keeps of stages and refinements, as
+    `rematerialised` says. Nothing differs in training.
 
     Raises:
         ValueError: if x is not (B, H, W, C), or H or W cannot be halved often enough; for fewer stages than dilated ones and
@@ -226,7 +228,7 @@ class RefineNet(nn.Module):
     classes: int | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str | bool = "none"
 
     def __post_init__(self):
         self.multipliers, self.dilations = hashable(self.multipliers), hashable(self.dilations)
@@ -238,8 +240,7 @@ class RefineNet(nn.Module):
         out_dtype = x.dtype
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
         types = {"dtype": dtype, "param_dtype": self.param_dtype}
-        # Rematerialisation has nothing to save while parameters are made, and would hide them from `initialize`.
-        lift = nn.remat if self.remat and not self.is_initializing() else lambda module, **_: module
+        lift = rematerialised(self.remat, self.is_initializing())
         Stage, Refine = lift(ResidualStage), lift(Refinement)
         told = {**types, "levels": self.levels}
         index = None
@@ -262,7 +263,7 @@ class RefineNet(nn.Module):
             h = Refine(width, 1 if i else 3, self.pooling, **told, name=f"refine_{i}")(inputs, index)
             inputs = (stages.pop(), h) if stages else ()
 
-        wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
+        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
         h = nn.elu(InstanceNormPlus(self.levels, **wide, name="norm_out")(h, index))
         return conv(h, x.shape[-1], "conv_out", **wide).astype(out_dtype)
 

@@ -12,6 +12,7 @@ from diffux.networks.attention import Attention
 from diffux.networks.embeddings import ConditionEmbedding, sinusoidal
 from diffux.networks.initialize import fan_average
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image, hashable
+from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
 zero = fan_average(0.0)
@@ -55,9 +56,9 @@ class UNet(nn.Module):
     - `classes`, `text_width`: the conditions it can be given, as `ConditionEmbedding` says; with a text, every
       attention is followed by one to the text.
     - `embedding`: the form of the noise's `sinusoidal` embedding, "ddpm" or "openai".
-    - `dtype`: of the computation (None: of x and the parameters together); the last layer computes in x's dtype at
-      least. `param_dtype`: of the parameters.
-    - `remat`: compute the blocks anew in the backward pass instead of keeping their activations.
+    - `dtype`: of the computation (None: of x and the parameters together); the last layer computes in float32
+      at least. `param_dtype`: of the parameters.
+    - `remat`: what the backward pass keeps of blocks and attentions, "none", "blocks" or "contractions": `rematerialised`.
 
     `noise`, () or (B,), is the number that is embedded, whatever the system wants the network to be told. Dropout
     needs the random stream "dropout" in `apply(..., rngs=...)`.
@@ -88,7 +89,7 @@ class UNet(nn.Module):
     embedding: str = "ddpm"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str | bool = "none"
 
     def __post_init__(self):
         self.multipliers, self.attention = hashable(self.multipliers), hashable(self.attention)
@@ -100,8 +101,7 @@ class UNet(nn.Module):
         out_dtype = x.dtype
         dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
         types = {"dtype": dtype, "param_dtype": self.param_dtype}
-        # Rematerialisation has nothing to save while parameters are made, and would hide them from `initialize`.
-        lift = nn.remat if self.remat and not self.is_initializing() else lambda module, **_: module
+        lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
 
         noise = jnp.broadcast_to(jnp.asarray(noise), x.shape[:1])
@@ -146,7 +146,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = Upsample(channels, **types, name=f"up_{level}_double")(h)
 
-        wide = {**types, "dtype": jnp.promote_types(dtype, out_dtype)}
+        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
         h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
         return Conv(self.out_channels or x.shape[-1], kernel_init=zero, **wide, name="conv_out")(h).astype(out_dtype)
 

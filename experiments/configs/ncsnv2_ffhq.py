@@ -16,7 +16,7 @@ import ncsnv2_cifar10
 def get_config():
     config = ncsnv2_cifar10.get_config()
     config.system.update({"levels": 2311, "sigma_max": 348.0, "step": 0.009, "inner": 3})
-    config.system.update({"multipliers": (1, 2, 2, 2, 4, 4), "remat": True})
+    config.system.update({"multipliers": (1, 2, 2, 2, 4, 4), "remat": "blocks"})
     config.data.update({"name": "folder:/path/to/ffhq", "batch_size": 32, "size": 256})
     config.optimizer.options.eps = 1.02e-8
     config.training.steps = 80_000
