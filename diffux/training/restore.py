@@ -75,7 +75,8 @@ def load(
         if not saved and width is not None:
             return _reconstructed(path, config, averages, width, step, warn)
         if not saved:
-            raise unknown("average", name, [*averages.names, "raw"])
+            others = ["power_X of any width X"] * bool(snapshots.steps(path))
+            raise unknown("average", name, [*averages.names, *others, "raw"])
         field, weights = "ema", f"ema {name}"
     step = _step(path, step, warn)
     config, data = checkpoint.about(path, step)["config"], workdir.data(path)

@@ -30,6 +30,7 @@ SMALL = [
     "--config.optimizer.schedule=constant",
     "--config.training.log_every=5",
     "--config.training.eval_examples=16",
+    "--config.ema.power=0.1",
     "--config.sample.n=4",
     "--config.sample.steps=2",
 ]
@@ -140,6 +141,27 @@ def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
     assert not np.array_equal(np.load(written[5])["images"], np.load(written[6])["images"])
 
 
+def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
+    workdir, _ = run
+    sample, weights = scripts("sample"), str(tmp_path / "model.safetensors")
+    common = ("--n", "3", "--steps", "2", "--solver", "ddim")
+    assert scripts("export")("--workdir", str(workdir), "--out", weights, "--average", "power_0.1") == 0
+    assert "ema power_0.1 weights of step 30" in capsys.readouterr().out
+    files = [str(tmp_path / name) for name in ("a.npz", "b.npz", "c.npz")]
+    assert sample("--weights", weights, "--out", files[0], *common) == 0
+    assert sample("--workdir", str(workdir), "--average", "power_0.1", "--out", files[1], *common) == 0
+    assert sample("--workdir", str(workdir), "--out", files[2], *common) == 0
+    one, other, first = (np.load(file)["images"] for file in files)
+    assert np.array_equal(one, other) and not np.array_equal(one, first)
+    capsys.readouterr()
+    for arguments, message in (
+        (("--average", "power_0.07"), "and no snapshots to make it from (ema.snapshot_every); there are: 0.995, power_0.1, raw"),
+        (("--dtype", "float8"), "unknown dtype of an export 'float8'"),
+    ):
+        assert scripts("export")("--workdir", str(workdir), "--out", str(tmp_path / "x.safetensors"), *arguments) == 2
+        _one_sentence(capsys.readouterr().err, message)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -151,6 +173,9 @@ def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
         ("--solver ddim --option eta=0 --option eta=1", "once for every name, got 'eta=1'"),
         ("--solver ddim --option eta=1+", "has no number, tuple, True, False, None or single word as its value"),
         ("--grid karas", "unknown grid 'karas'; did you mean 'karras'"),
+        ("--average 0.99", "unknown average '0.99'; did you mean '0.995'"),
+        ("--average 0.995 --raw", "exclude each other"),
+        ("--weights x.safetensors", "--weights: not allowed with argument --workdir"),
         ("--label 10", "label 10 is not among the classes 0 to 9"),
         ("--label three", "--label is a number"),
         ("--steps 2000", "1000"),
@@ -227,7 +252,7 @@ def _one_sentence(printed, message):
 
 
 def test_help_is_help(scripts, capsys):
-    for name in ("train", "sample", "evaluate"):
+    for name in ("train", "sample", "evaluate", "export"):
         with pytest.raises(SystemExit) as left:
             scripts(name)("--help")
         assert left.value.code == 0
@@ -249,4 +274,7 @@ def test_every_config_is_one_that_can_be_read(scripts):
     changed = command_line.read_config(DIGITS, ["--config.training.steps=7", "--config.system.multipliers=(1, 3)"])
     assert changed["training"]["steps"] == 7 and changed["system"]["multipliers"] == [1, 3] and "steps" not in changed
     assert command_line.read_config(DIGITS, ["--config.steps", "8"])["training"]["steps"] == 8
+    averages = command_line.read_config(DIGITS, ["--config.ema.decay=0.9,0.99", "--config.ema.samples_from=0.99"])["ema"]
+    assert averages["decay"] == [0.9, 0.99] and configuration.check({"ema": averages})
+    assert command_line.read_config(DIGITS, ["--config.ema.decay=0.9"])["ema"]["decay"] == [0.9]
     assert command_line.read_config(DIGITS, ["--config.system.classes=10"])["system"]["classes"] == 10

@@ -125,7 +125,7 @@ def test_damaged_snapshots_are_left_out_with_a_warning(run, tmp_path):
     ("chosen", "message"),
     [
         ({"average": "0.88"}, "unknown average '0.88'; did you mean '0.8'"),
-        ({"average": "best"}, "Known: 0.5, 0.8, power_0.05, power_0.1, raw"),
+        ({"average": "best"}, "Known: 0.5, 0.8, power_0.05, power_0.1, power_X of any width X, raw"),
         ({"average": "0.5", "raw": True}, "exclude each other"),
         ({"average": 0.5}, "at most 0.2887"),
         ({"average": "power_0.07", "step": 21}, "no whole snapshot of step 21 to make power_0.07 from; there are: [4, 8, 12,"),
