@@ -24,7 +24,7 @@ from diffux.noise_level import NoiseLevel
 from diffux.parameterizations import Descending, ForwardStep, Integer
 from diffux.processes import Gaussian
 from diffux.systems.base import denoiser, resolved
-from diffux.training import Run, load, parts
+from diffux.training import Run, load, parts, sharding
 from diffux.training.errors import explained
 from diffux.training.progress import Progress
 
@@ -108,7 +108,7 @@ def held_out(
     examples = test.take(chosen)
     images, labels = examples[test.field], examples.get("label")
     conditional = parts.classes(system) is not None
-    batch = min(batch, BATCH, count)
+    batch = sharding.shared(min(batch, BATCH, count), run.mesh)
     dequantizer = likelihood.uniform(levels)
     if dequantizer_steps:
         batches = data.loader(source, batch_size=min(FIT_BATCH, len(source)), seed=seed)
@@ -125,9 +125,10 @@ def held_out(
             # the last batch is filled up with its last image, so that one program serves all
             places = np.minimum(np.arange(begun, begun + batch), count - 1)
             cond = {"label": jnp.asarray(labels[places])} if conditional else {}
-            keys = fold_in(sample_keys(seed, begun, batch), draw)
+            mine = fold_in(sample_keys(seed, begun, batch), draw), images[places], cond
+            keys, shown, cond = sharding.spread(mine, run.mesh)
             found = likelihood.bits_per_dim(
-                keys, model, system.process, images[places], cond, start=start, end=end, low=low, high=high, rtol=rtol, atol=atol,
+                keys, model, system.process, shown, cond, start=start, end=end, low=low, high=high, rtol=rtol, atol=atol,
                 dequantizer=dequantizer, divergence=divergence, reconstruct=reconstruct,
             )  # fmt: skip
             kept = slice(begun, min(begun + batch, count))

@@ -12,8 +12,7 @@ import jax
 import numpy as np
 
 from diffux import data
-from diffux.keys import sample_keys
-from diffux.systems.base import Variables, generate
+from diffux.systems.base import Variables
 from diffux.training import (
     checkpoint,
     diagnostics,
@@ -22,6 +21,7 @@ from diffux.training import (
     optimizers,
     parts,
     pictures,
+    sampling,
     sharding,
     snapshots,
     workdir,
@@ -35,6 +35,7 @@ from diffux.training.held_out import HeldOut
 from diffux.training.lock import only_one
 from diffux.training.program import Program, check_batch, parameters, prepare
 from diffux.training.progress import Progress
+from diffux.training.restore import Run
 from diffux.training.signals import Stop
 from diffux.training.state import TrainState
 
@@ -223,16 +224,18 @@ def _data(config, start: int):
 
 def _draw(program: Program, system, state: TrainState, walk, source, path: pathlib.Path, step: int) -> pathlib.Path:
     """Write the picture of samples from the averaged weights: the same seeds, so the same noise, at every step."""
-    config, params = program.config, program.averages.chosen(state.ema)
-    held = sharding.on_this_process({"params": params, "frozen": state.frozen}, program.mesh)
+    config, mesh = program.config, program.mesh
+    weights = Variables(program.averages.chosen(state.ema), state.frozen)
+    if jax.process_count() == 1:
+        system = program.system
+    else:  # process 0 draws them all, by itself
+        weights, mesh = sharding.on_this_process(weights, mesh), None
     target = path / "samples" / f"step_{step:06d}.png"
     if jax.process_index() == 0:
-        n, classes = config["sample"]["n"], parts.classes(system)
-        cond = {} if classes is None else {"label": np.arange(n, dtype=np.int32) % classes}
-        keys = sample_keys(config["seed"], 0, n)
-        samples = generate(keys, system, Variables(held["params"], held["frozen"]), (n, *source.shape), cond, **walk).x
+        run, n = Run(config, system, weights, tuple(source.shape), step, mesh=mesh), config["sample"]["n"]
+        drawn = sampling.draw(run, n, seed=config["seed"], batch=n, walk=walk)
         real = None if source.field == "image" else data.arrays(source, min(n, len(source)))[source.field]
-        pictures.draw(target, samples, real)
+        pictures.draw(target, np.concatenate([samples for samples, _ in drawn]), real)
     return target
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from diffux.networks.platform import compiling_for
 from diffux.systems.base import Variables, init, resolved, validate
 from diffux.training import ema, optimizers, parts, sharding
 from diffux.training.errors import UserError, explained
@@ -43,7 +44,8 @@ class Program:
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole, weak_type=x.weak_type),
             jax.eval_shape(lambda: self.system),
         )
-        return self.update.lower(system, self.shapes, self.batch)
+        with compiling_for(self.mesh.devices.flat[0].platform):
+            return self.update.lower(system, self.shapes, self.batch)
 
     def compile(self):
         """The step as an executable for the mesh's devices."""
@@ -76,9 +78,7 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
     optimizer, rate = optimizers.from_config(config["optimizer"], config["training"]["steps"])
     averages = ema.from_config(config["ema"])
     check_batch(config, mesh)
-    with explained():
-        validate(resolved(system))
-    shapes = jax.eval_shape(lambda system: (parameters(config, system, batch), jax.random.key(0)), system)
+    shapes = shapes_of(config, system, batch), jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(lambda v, key: create(v, optimizer, averages, system.objective.init(), key), *shapes)
     places = sharding.resolve(shapes, mesh, config["sharding"])
     shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
@@ -102,8 +102,16 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
     return Program(config, system, optimizer, averages, mesh, shapes, places, batch, update)
 
 
+def shapes_of(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> Variables:
+    """The shapes of `parameters`, of which none is drawn."""
+    with explained():
+        validate(resolved(system))
+    # The system is an argument, so that within the trace nothing tries to look at its numbers.
+    return jax.eval_shape(lambda system: parameters(config, system, batch), system)
+
+
 def parameters(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> Variables:
-    """The variables that a run of `config` begins with; under `jax.eval_shape` their shapes."""
+    """The variables that a run of `config` begins with, from one batch (or its shapes): values do not matter."""
     batch = {name: np.zeros((1, *np.shape(x)[1:]), x.dtype) for name, x in batch.items()}
     with explained():
         try:

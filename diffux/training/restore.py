@@ -9,20 +9,21 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from diffux.systems.base import Variables, init
-from diffux.training import checkpoint, ema, export, parts, snapshots, workdir
+from diffux.systems.base import Variables
+from diffux.training import checkpoint, ema, export, parts, program, sharding, snapshots, workdir
 from diffux.training.cache import use_compilation_cache
 from diffux.training.configuration import complete
-from diffux.training.errors import UserError, explained, one_sentence, unknown
+from diffux.training.errors import UserError, one_sentence, unknown
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """A run as it was saved: `shape` is that of an example, (H, W, C) of an image; `variables.ema` is None where raw
-    weights were wanted. `weights` says which they are, "raw" or "ema 0.999", and `data` what `workdir.data` says."""
+    weights were wanted. `weights` says which they are, "raw" or "ema 0.999", and `data` what `workdir.data` says. Samples are
+    split over the devices of `mesh`."""
 
     config: dict[str, Any]
     system: Any
@@ -31,6 +32,7 @@ class Run:
     step: int
     weights: str = "raw"
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mesh: Mesh | None = None
 
 
 def load(
@@ -80,26 +82,27 @@ def load(
         field, weights = "ema", f"ema {name}"
     step = _step(path, step, warn)
     config, data = checkpoint.about(path, step)["config"], workdir.data(path)
-    system, untrained = _template(config, data)
-    restored = checkpoint.restore(path, step, {field: untrained.params if name is None else {name: untrained.params}})[field]
-    return _run(config, data, system, untrained, restored if name is None else restored[name], step, weights)
+    template = _template(config, data)
+    shapes = template[1].params
+    restored = checkpoint.restore(path, step, {field: shapes if name is None else {name: shapes}})[field]
+    return _run(config, data, template, restored if name is None else restored[name], step, weights)
 
 
-def _template(config: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Variables]:
-    """The system of a config, and its variables with shapes in the place of parameters."""
-    system = parts.system(config["system"], config.get("compute"))
-    example = {data["field"]: jnp.zeros((1, *data["shape"]), data["dtype"])}
-    batch = example | ({} if data["classes"] is None else {"label": jnp.zeros(1, jnp.int32)})
-    with explained():
-        variables = init(jax.random.key(0), system, batch)
-    where = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype, sharding=where), variables.params)
-    return system, variables._replace(params=shapes)
+def _template(config: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Variables, Mesh]:
+    """The system of a config, its variables with placed shapes in the place of parameters, and the mesh they are placed on."""
+    system, section = parts.system(config["system"], config.get("compute")), config.get("sharding")
+    batch = {data["field"]: jax.ShapeDtypeStruct((1, *data["shape"]), data["dtype"])}
+    batch |= {} if data["classes"] is None else {"label": jax.ShapeDtypeStruct((1,), np.int32)}
+    variables, mesh = program.shapes_of(config, system, batch), sharding.local_mesh(section)
+    places = sharding.resolve(variables.params, mesh, section, "params/")
+    shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), variables.params, places)
+    return sharding.gathered(system, places["network"]), variables._replace(params=shapes), mesh
 
 
-def _run(config, data, system, untrained: Variables, params, step: int, weights: str) -> Run:
+def _run(config, data, template, params, step: int, weights: str) -> Run:
+    system, untrained, mesh = template
     variables = Variables(params, untrained.frozen, None if weights == "raw" else params)
-    return Run(config, system, variables, tuple(data["shape"]), step, weights, data)
+    return Run(config, system, variables, tuple(data["shape"]), step, weights, data, mesh)
 
 
 def _placed(arrays, shapes, source: str):
@@ -123,9 +126,9 @@ def _reconstructed(path: pathlib.Path, config, averages: ema.Averages, width: fl
     if at not in found:
         raise UserError(f"{path} has no whole snapshot of step {at} to make {name} from; there are: {found}")
     data = workdir.data(path)
-    system, untrained = _template(config, data)
-    params = _placed(ema.reconstruct(whole, at, width), untrained.params, f"the snapshots in {path}")
-    return _run(config, data, system, untrained, params, at, f"ema {name}, reconstructed from {len(found)} snapshots")
+    template = _template(config, data)
+    params = _placed(ema.reconstruct(whole, at, width), template[1].params, f"the snapshots in {path}")
+    return _run(config, data, template, params, at, f"ema {name}, reconstructed from {len(found)} snapshots")
 
 
 def _exported(path: pathlib.Path, chosen: bool) -> Run:
@@ -137,8 +140,8 @@ def _exported(path: pathlib.Path, chosen: bool) -> Run:
         config, data, step = json.loads(metadata["config"]), json.loads(metadata["data"]), int(metadata["step"])
     except ValueError as error:
         raise UserError(f"{path} is no export of a run: {one_sentence(error)}") from error
-    system, untrained = _template(config, data)
-    return _run(config, data, system, untrained, _placed(arrays, untrained.params, str(path)), step, metadata["weights"])
+    template = _template(config, data)
+    return _run(config, data, template, _placed(arrays, template[1].params, str(path)), step, metadata["weights"])
 
 
 def _step(path: pathlib.Path, step: int | str, warn) -> int:

@@ -16,7 +16,7 @@ from diffux import guidance as guidance_parts
 from diffux import systems
 from diffux.keys import sample_keys
 from diffux.systems.base import generate
-from diffux.training import parts, pictures
+from diffux.training import parts, pictures, sharding
 from diffux.training.errors import UserError, explained
 from diffux.training.progress import Progress
 from diffux.training.restore import Run, load
@@ -37,16 +37,17 @@ def draw(
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Samples 0 .. n-1 of a seed in batches: pairs of samples (b, *d), images in [0, 1], and frames (save, b, *d) or None.
 
-    `labels` are given to the samples in turn. A last batch that is not full is drawn as a full one and cut, so that one
-    program serves all; sample i does not depend on the batch it was drawn in.
+    `labels` are given to the samples in turn. A batch is split over the devices of the run's mesh. A last one that is not full,
+    or that they do not divide, is drawn as a full one and cut, so that one program serves all; sample i does not depend on the
+    batch it was drawn in.
     """
-    batch = min(batch, n)
+    batch = sharding.shared(min(batch, n), run.mesh)
     every = conditions(run, n, labels)
     for start in range(0, n, batch):
         # Samples beyond n are drawn under some condition, and thrown away.
         places = np.arange(start, start + batch)
         cond = {key: value[np.minimum(places, n - 1)] for key, value in every.items()}
-        keys = sample_keys(seed, start, batch)
+        keys, cond = sharding.spread((sample_keys(seed, start, batch), cond), run.mesh)
 
         def report(done, steps, start=start):
             progress(start // batch * steps + done, -(-n // batch) * steps)

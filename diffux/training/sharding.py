@@ -61,6 +61,15 @@ def make_mesh(section: Mapping[str, Any] | None = None, devices=None) -> Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
+def local_mesh(section: Mapping[str, Any] | None = None) -> Mesh:
+    """The mesh of this process's devices that is nearest to what `section` says of those of a training run."""
+    left, fitting = len(jax.local_devices()), {"data": -1}
+    for axis in ("tensor", "fsdp"):
+        fitting[axis] = math.gcd(left, max((section or {}).get(axis, 1), 1))
+        left //= fitting[axis]
+    return make_mesh(fitting, jax.local_devices())
+
+
 def batch_devices(mesh: Mesh) -> int:
     """How many parts a batch is split into."""
     return math.prod(mesh.shape[axis] for axis in BATCH)
@@ -202,6 +211,17 @@ def _without_fsdp(place: NamedSharding) -> NamedSharding:
 
 
 # --- moving arrays ----------------------------------------------------------------------------------------------------
+
+
+def shared(rows: int, mesh: Mesh | None) -> int:
+    """`rows`, or the next number above it that the devices of `mesh` share evenly."""
+    devices = 1 if mesh is None else batch_devices(mesh)
+    return -(-rows // devices) * devices
+
+
+def spread(tree, mesh: Mesh | None):
+    """Arrays of `shared(...)` rows, split over the devices of `mesh` by them."""
+    return tree if mesh is None or mesh.size == 1 else jax.device_put(tree, over_batch(mesh))
 
 
 def place_batch(batch, mesh: Mesh):
