@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from diffux import training
-from diffux.training import metrics, sharding
+from diffux.training import metrics, sampling, sharding
 from diffux.training.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +163,7 @@ def test_a_mesh_that_the_devices_do_not_make_up_is_refused(section, message):
 
 RUN = """
 import sys
+import jax
 import diffux.systems.ddpm
 from diffux import training
 from tests.training.conftest import SMALL, Tiny
@@ -170,6 +171,18 @@ from tests.training.conftest import SMALL, Tiny
 diffux.systems.ddpm.UNet = Tiny
 for steps, section in ((6, {"fsdp": 4}), (8, {"data": 8}), (10, {"data": 2, "fsdp": 2, "tensor": 2})):
     training.train(SMALL | {"training": SMALL["training"] | {"steps": steps}, "sharding": section | {"smallest": 0}}, sys.argv[1])
+
+from pathlib import Path
+from diffux.training import sampling
+
+generate, drawn = sampling.generate, []
+sampling.generate = lambda *args, **kwargs: drawn.append(generate(*args, **kwargs)) or drawn[-1]
+sampling.sample(sys.argv[1], [Path(sys.argv[1]) / "eight.npz"], n=5, solver="ddim", steps=2)
+run = training.load(sys.argv[1])
+assert dict(run.mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(run.variables.params))
+x = drawn[0].x  # five samples and three more, two on each of four devices, twice for the axis that does not split them
+assert x.shape == (8, 8, 8, 1) and {shard.data.shape for shard in x.addressable_shards} == {(2, 8, 8, 1)}
 """
 
 
@@ -185,6 +198,8 @@ def test_a_run_continues_on_another_mesh(tmp_path, config):
         for run in ("many", "one")
     )
     np.testing.assert_allclose(many, one, rtol=1e-5)
+    samples = sampling.sample(tmp_path / "many", [], n=5, solver="ddim", steps=2, checkpoint=10)
+    np.testing.assert_allclose(np.load(tmp_path / "many" / "eight.npz")["images"], samples, atol=1e-5)
 
 
 PROCESS = """
