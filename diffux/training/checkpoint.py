@@ -1,4 +1,4 @@
-"""Checkpoints: saved while training goes on, verified before they are restored, the last and the best kept.
+"""Checkpoints: saved while training goes on, verified before they are restored; the last, the best and every k-th kept.
 
 `workdir/checkpoints/<step>/` holds the state and, in `run/`, the config and the held-out loss. The position in the data is the
 step: batch k is the k-th of the run for any number of processes, devices and workers. The checksums are written before the
@@ -8,23 +8,34 @@ nothing is deleted.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from diffux.training import checksums
-from diffux.training.errors import UserError, one_sentence
+from diffux.training.errors import StorageFailed, UserError, one_sentence
 
 _FOLDER = "checkpoints"
+# A table of checksums without these would call a folder whole that lacks them.
+_NEEDED = ("state/_METADATA", "run/metadata")
 
 
 def steps(workdir: pathlib.Path) -> list[int]:
     """The steps that have a folder, whole or not, in increasing order."""
     folder = pathlib.Path(workdir) / _FOLDER
-    return sorted(int(p.name) for p in folder.iterdir() if p.is_dir() and p.name.isdigit()) if folder.is_dir() else []
+    try:
+        names = [path.name for path in folder.iterdir() if path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror or one_sentence(error)}") from error
+    # Not 007 and no digits of other scripts, which `int` would take: a step has one name.
+    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
 
 def path(workdir: pathlib.Path, step: int) -> pathlib.Path:
@@ -33,7 +44,35 @@ def path(workdir: pathlib.Path, step: int) -> pathlib.Path:
 
 def fault(workdir: pathlib.Path, step: int) -> str | None:
     """What is wrong with a step's files, in a few words, or None where they are as they were written."""
-    return checksums.fault(path(workdir, step))
+    wrong = checksums.fault(path(workdir, step), _NEEDED)
+    if wrong is not None:
+        return wrong
+    try:
+        saved = about(workdir, step)["step"]
+    except UserError as error:
+        return str(error)
+    return None if saved == step else f"it is a copy of step {saved}"
+
+
+@contextlib.contextmanager
+def writing(workdir: pathlib.Path, what: str, kind: type[Exception] = OSError) -> Iterator[None]:
+    """Turn errors of `kind` into a StorageFailed that says what could not be written and which checkpoints are kept."""
+    try:
+        yield
+    except UserError:
+        raise
+    except kind as error:
+        reason = getattr(error, "strerror", None) or one_sentence(error)[:300]
+        message = f"{what} in {workdir} could not be written ({reason}); {kept(workdir)}; the same command continues when it can"
+        raise StorageFailed(message) from error
+
+
+def kept(workdir: pathlib.Path) -> str:
+    """A few words on the checkpoints that there are, for the sentence that ends a run."""
+    found = steps(workdir)
+    if not found:
+        return "no checkpoint had been saved"
+    return f"checkpoint{'s' * (len(found) > 1)} {', '.join(map(str, found[-10:]))} {'are' if len(found) > 1 else 'is'} kept"
 
 
 def newest_good(workdir: pathlib.Path, warn: Callable[[str], None]) -> int | None:
@@ -60,13 +99,21 @@ def set_aside(workdir: pathlib.Path, after: int) -> None:
             number = 1
             while target.exists():
                 target, number = target.with_name(f"{step}-{number}"), number + 1
-            target.parent.mkdir(exist_ok=True)
-            path(workdir, step).rename(target)
+            with writing(workdir, target.parent.name):
+                target.parent.mkdir(exist_ok=True)
+                path(workdir, step).rename(target)
 
 
 def about(workdir: pathlib.Path, step: int) -> dict[str, Any]:
-    """What a step says about itself: {"step", "config", "held_out_loss" (or None)}."""
-    return json.loads((path(workdir, step) / "run" / "metadata").read_text())
+    """What a step says about itself: {"step", "config", "held_out_loss" (or None)}; UserError where it cannot be read."""
+    file = path(workdir, step) / "run" / "metadata"
+    try:
+        said = json.loads(file.read_text())
+        if not isinstance(said["config"], dict):
+            raise TypeError(f"config is {type(said['config']).__name__}")
+        return {key: said[key] for key in ("step", "config", "held_out_loss")}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read: {one_sentence(error)}") from error
 
 
 def best(workdir: pathlib.Path) -> int | None:
@@ -82,45 +129,57 @@ def _losses(workdir: pathlib.Path) -> list[tuple[float, int]]:
     for step in steps(workdir):
         try:
             loss = about(workdir, step)["held_out_loss"]
-        except (OSError, ValueError, KeyError):
+        except UserError:
             continue
-        if loss is not None:
+        if isinstance(loss, float) and math.isfinite(loss):
             pairs.append((loss, step))
     return pairs
 
 
-class Checkpoints:
-    """The checkpoints of one run, open for saving: the last `keep` and the best by held-out loss stay.
+def stay(steps: Sequence[int], losses: Mapping[int, float], keep: int, keep_best: int, keep_every: int) -> set[int]:
+    """Which of `steps` (increasing) are kept: the last `keep`, the `keep_best` of lowest held-out loss, the multiples of
+    `keep_every` (0: none)."""
+    ranked = sorted((losses[step], step) for step in steps if step in losses)
+    every = {step for step in steps if keep_every and step % keep_every == 0}
+    return {*steps[-max(1, keep) :], *(step for _, step in ranked[:keep_best])} | every
 
-    Use it as a context manager: leaving waits for what is still being written and raises what went wrong with it.
+
+class Checkpoints:
+    """The checkpoints of one run, open for saving; `stay` says which of them are kept.
+
+    Use it as a context manager: leaving waits for what is still being written.
+    Raises StorageFailed, in `save` or on leaving, where a checkpoint could not be written; those before it are untouched.
     """
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 2):
+    def __init__(self, workdir: pathlib.Path, keep: int = 2, keep_best: int = 1, keep_every: int = 0):
         # The storage library takes a quarter of a second to import and is not needed to look at a run.
         import orbax.checkpoint as ocp
 
-        self._ocp, self._workdir, self._keep = ocp, pathlib.Path(workdir), keep
+        self._ocp, self._workdir, self._policy, self._saving = ocp, pathlib.Path(workdir), (keep, keep_best, keep_every), None
         self._losses = {step: loss for loss, step in _losses(workdir)}
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             cleanup_tmp_directories=True,
             save_interval_steps=1,
+            lightweight_initialize=True,  # it would read what it finds in the folder, and stop at what is damaged
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
-        self._manager = ocp.CheckpointManager(
-            (self._workdir / _FOLDER).absolute(),
-            options=options,
-            item_handlers={"state": ocp.StandardCheckpointHandler(), "run": ocp.JsonCheckpointHandler()},
-        )
+        with self._explained(f"the folder {_FOLDER}"):
+            self._manager = ocp.CheckpointManager(
+                (self._workdir / _FOLDER).absolute(),
+                options=options,
+                item_handlers={"state": ocp.StandardCheckpointHandler(), "run": ocp.JsonCheckpointHandler()},
+            )
+
+    def _explained(self, what: str | None = None):
+        # The storage library raises whatever its parts do: OSError, ValueError, and types of its own.
+        return writing(self._workdir, what or f"checkpoint {self._saving}", Exception)
 
     def should_preserve(self, checkpoints, *, context):
         """Which of `checkpoints` (oldest first) stay: the interface of the storage library's preservation policies."""
         every = [info.step for info in checkpoints]
-        keep = set(every[-max(1, self._keep) :])
-        known = [step for step in every if step in self._losses]
-        if known:
-            keep.add(min(known, key=lambda step: self._losses[step]))
-        return [step in keep for step in every]
+        kept = stay(every, self._losses, *self._policy)
+        return [step in kept for step in every]
 
     def _write_checksums(self) -> None:
         # Called by the writing thread when all data is on disk and the folder still has its temporary name.
@@ -132,10 +191,13 @@ class Checkpoints:
     def save(self, step: int, state: Any, config: dict, held_out_loss: float | None) -> None:
         """Begin to save; the arrays may be donated as soon as this returns, the rest happens in the background.
 
-        Raises what went wrong with the save before it.
+        Raises StorageFailed where this or the save before it went wrong.
         """
-        self._manager.wait_until_finished()
+        with self._explained():
+            self._manager.wait_until_finished()
         self._saving = step
+        if held_out_loss is not None and not math.isfinite(held_out_loss):
+            held_out_loss = None  # JSON has no NaN, and it is not the best of anything
         if held_out_loss is not None:
             self._losses[step] = held_out_loss
         run = {"step": step, "config": config, "held_out_loss": held_out_loss}
@@ -143,13 +205,20 @@ class Checkpoints:
             "state": self._ocp.args.StandardSave(state),
             "run": self._ocp.args.JsonSave(run),
         }
-        self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
+        with self._explained():
+            self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
 
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *error) -> None:
-        self._manager.close()
+    def __exit__(self, kind, error, traceback) -> None:
+        try:
+            with self._explained():
+                self._manager.close()
+        except StorageFailed:
+            # What ends the run already is what should be read, not what it left unfinished.
+            if error is None:
+                raise
 
 
 def restore(workdir: pathlib.Path, step: int, target: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+from collections.abc import Iterable
 
 FILE = "checksums.json"
 # Files at the top of a step that the storage library still writes to while it commits.
@@ -24,12 +25,17 @@ def write(folder: pathlib.Path) -> None:
     (folder / FILE).write_text(json.dumps(table, indent=1))
 
 
-def fault(folder: pathlib.Path) -> str | None:
-    """What is wrong with `folder`, in a few words, or None where every file is as it was written."""
+def fault(folder: pathlib.Path, needed: Iterable[str] = ()) -> str | None:
+    """What is wrong with `folder`, in a few words, or None where every file, the `needed` among them, is as it was written."""
     try:
         table = json.loads((folder / FILE).read_text())
+        missing = [name for name in needed if name not in table]
+        if missing:
+            return f"its checksums lack {missing[0]}"
         for name, (size, digest) in table.items():
             path = folder / name
+            if pathlib.PurePosixPath(name).is_absolute() or ".." in pathlib.PurePosixPath(name).parts:
+                return f"its checksums name a file outside of it ({name})"
             if not path.is_file():
                 return f"{name} is missing"
             if path.stat().st_size != size:
@@ -38,6 +44,6 @@ def fault(folder: pathlib.Path) -> str | None:
                 return f"{name} was altered"
     except FileNotFoundError:
         return "it is empty or was never finished"
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         return f"it cannot be read ({type(error).__name__})"
     return None

@@ -53,6 +53,7 @@ DEFAULTS: dict[str, Any] = {
         "eval_every": 500,
         "eval_examples": 256,
         "checkpoint_every": 500,
+        # the last `keep` checkpoints stay, the `keep_best` with the lowest held-out loss, and every `keep_every`-th step (0: none)
         "keep": 2,
         "keep_best": 1,
         "keep_every": 0,

@@ -26,6 +26,12 @@ class Lost(UserError):
     status = 75  # EX_TEMPFAIL of sysexits.h
 
 
+class StorageFailed(UserError):
+    """The system refused to write something of a run that was going on: the disk is full, say."""
+
+    status = 4
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not among `known`, with the near matches first.
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 
-from diffux.training.errors import UserError
+from diffux.training.errors import UserError, one_sentence
 
 try:
     import fcntl
@@ -18,19 +18,23 @@ except ImportError:  # Windows has no flock: two processes are then not kept apa
 def only_one(workdir: pathlib.Path):
     """Hold `workdir/.lock` while the body runs; the system lets go of it if the process dies.
 
-    Raises UserError where another process holds it.
+    Raises UserError where another process holds it, and where the file system has no locks.
     """
-    with open(workdir / ".lock", "a+") as file:
-        if fcntl:
-            try:
+    path = workdir / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "ab+", buffering=0))
+            if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                file.seek(0)
-                owner = file.read().strip() or "unknown"
-                message = f"another process ({owner}) is training in {workdir}: wait for it or choose another --workdir"
-                raise UserError(message) from error
-        file.seek(0)
-        file.truncate()
-        file.write(f"pid {os.getpid()}")
-        file.flush()
+        except BlockingIOError as error:
+            file.seek(0)
+            owner = " ".join(file.read(100).decode(errors="replace").split()) or "unknown"
+            message = f"another process ({owner}) is training in {workdir}: wait for it or choose another --workdir"
+            raise UserError(message) from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be locked: {error.strerror or one_sentence(error)}") from error
+        # Who holds it is only for the message above: a full disk is not a reason to stop here.
+        with contextlib.suppress(OSError):
+            file.truncate(0)
+            file.write(f"pid {os.getpid()}".encode())
         yield

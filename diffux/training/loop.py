@@ -110,7 +110,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
             snapshots.forget(path, after=begun or 0)
             workdir.describe(path, config, source)
         distributed.barrier("restored")  # nobody looks for checkpoints while process 0 sets damaged ones aside
-        saver = stack.enter_context(checkpoint.Checkpoints(path, settings["keep"]))
+        saver = stack.enter_context(checkpoint.Checkpoints(path, *(settings[key] for key in ("keep", "keep_best", "keep_every"))))
         log = stack.enter_context(metrics.Metrics(path) if lead else metrics.Nothing())
         held_out = None
         if test is not None:
