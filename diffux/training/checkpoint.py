@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,16 +27,16 @@ _NEEDED = ("state/_METADATA", "run/metadata")
 
 
 def steps(workdir: pathlib.Path) -> list[int]:
-    """The steps that have a folder, whole or not, in increasing order."""
+    """The steps that have a folder, or something else of that name, whole or not, in increasing order."""
     folder = pathlib.Path(workdir) / _FOLDER
-    try:
-        names = [path.name for path in folder.iterdir() if path.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(folder):
         return []
+    try:
+        names = os.listdir(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror or one_sentence(error)}") from error
     # Not 007 and no digits of other scripts, which `int` would take: a step has one name.
-    return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
+    return sorted(int(name) for name in names if len(name) < 20 and name.isdecimal() and name == str(int(name)))
 
 
 def path(workdir: pathlib.Path, step: int) -> pathlib.Path:
@@ -97,7 +98,7 @@ def set_aside(workdir: pathlib.Path, after: int) -> None:
         if step > after:
             target = pathlib.Path(workdir) / f"{_FOLDER}.damaged" / str(step)
             number = 1
-            while target.exists():
+            while os.path.lexists(target):
                 target, number = target.with_name(f"{step}-{number}"), number + 1
             with writing(workdir, target.parent.name):
                 target.parent.mkdir(exist_ok=True)
@@ -239,7 +240,7 @@ def restore(workdir: pathlib.Path, step: int, target: Any) -> Any:
                     partial_restore=True,
                 ),
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             message = f"checkpoint {step} in {workdir} does not fit this system: {one_sentence(error)[:300]}"
             raise UserError(message) from error
     # A part that was never saved comes back as it went in.

@@ -61,7 +61,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
 
     Raises UserError, in one sentence and before anything is compiled, for a config that cannot work and for a directory
     that holds another run, has no whole checkpoint, is in use or cannot be written; Diverged where the loss or the
-    gradient is no longer finite, with the last checkpoint kept.
+    gradient is no longer finite, with the last checkpoint kept; StorageFailed where the directory cannot be written any more.
     """
     started = time.time() if started is None else started
     config = check(config)
@@ -139,7 +139,8 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                 skipped = 0
                 return stretch.add(values)
             # The weights are as they were before that step, or one sound step later.
-            kept = diagnostics.write(path, number, values, host, program, spread, state)
+            with checkpoint.writing(path, f"what step {number}, whose loss or gradient is at fault, met"):
+                kept = diagnostics.write(path, number, values, host, program, spread, state)
             skipped += 1
             if faults["action"] == "stop" or skipped > faults["most_skips"]:
                 raise Diverged(_diagnosis(number, values, path, kept, skipped))
@@ -185,17 +186,20 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                 if save:
                     saver.save(step, state, config, loss)
                 if store:
-                    snapshots.write(path, step, program.averages.snapshot(state.ema), mesh)
+                    with checkpoint.writing(path, f"the averages of step {step}"):
+                        snapshots.write(path, step, program.averages.snapshot(state.ema), mesh)
                 if draw:
-                    pictured = _draw(program, system, state, walk, source, path, step)
+                    with checkpoint.writing(path, "the picture of samples"):
+                        pictured = _draw(program, system, state, walk, source, path, step)
                 stretch.start()
             if leaving:
                 progress.say(f"stopped by a signal after step {step}, which is saved: the same command continues")
                 break
 
     if step == total and lead:
-        pictures.losses(path / "losses.png", metrics.read(path))
-        drawn = f"samples in {pictures.copy(pictured, path / 'samples.png')}, " if pictured else ""
+        with checkpoint.writing(path, "the pictures"):
+            pictures.losses(path / "losses.png", metrics.read(path))
+            drawn = f"samples in {pictures.copy(pictured, path / 'samples.png')}, " if pictured else ""
         progress.say(f"done: {total} steps; {drawn}losses in {path / 'losses.png'}, "
                      f"checkpoints in {path / 'checkpoints'}, metrics in {path / 'metrics.jsonl'}")  # fmt: skip
     distributed.barrier("end")
@@ -235,10 +239,8 @@ def _draw(program: Program, system, state: TrainState, walk, source, path: pathl
 
 def _diagnosis(step: int, values: dict[str, float], path: pathlib.Path, kept: pathlib.Path, skipped: int) -> str:
     shown = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-    saved = checkpoint.steps(path)
-    left = f"checkpoint {saved[-1]} is kept" if saved else "no checkpoint had been saved"
     row = f" ({skipped} steps in a row)" if skipped > 1 else ""
     return (
-        f"the training diverged at step {step}{row} ({shown}); {left}, and what the step met in {kept}; "
+        f"the training diverged at step {step}{row} ({shown}); {checkpoint.kept(path)}, and what the step met in {kept}; "
         "a smaller optimizer.learning_rate, a longer warmup, a smaller clip or faults.action=skip may help"
     )
