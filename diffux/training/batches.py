@@ -31,7 +31,7 @@ class Batches:
                 if not left:
                     message = f"batch {self._due} cannot be read, tried {self._tries} times: {one_sentence(error)[:300]}"
                     raise UserError(f"{message}; the same command continues from the last checkpoint") from error
-                self._warn(f"a data worker failed at batch {self._due} ({one_sentence(error)[:100]}): beginning there with new ones")
+                self._warn(f"a data worker failed at batch {self._due}, beginning there with new ones: {one_sentence(error)[:200]}")
                 self.close()
                 self._batches = self._make(self._due)
             except (DataError, OSError) as error:

@@ -18,7 +18,7 @@ from diffux.training.configuration import refuse_another_run
 from diffux.training.errors import UserError, one_sentence
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
-_FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics")
+_FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")
 _FILES = ("config.json", "data.json", "versions.json", "metrics.jsonl", "samples.png", "losses.png")
 
 
