@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -35,8 +36,12 @@ def steps(workdir: pathlib.Path) -> list[int]:
         names = os.listdir(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror or one_sentence(error)}") from error
-    # Not 007 and no digits of other scripts, which `int` would take: a step has one name.
-    return sorted(int(name) for name in names if len(name) < 20 and name.isdecimal() and name == str(int(name)))
+    return sorted(map(int, filter(names_a_step, names)))
+
+
+def names_a_step(name: str) -> bool:
+    """Whether `name` is that of a step: not 007, and no digits of other scripts, which `int` would take as well."""
+    return len(name) < 20 and name.isdecimal() and name == str(int(name))
 
 
 def path(workdir: pathlib.Path, step: int) -> pathlib.Path:
@@ -145,6 +150,11 @@ def stay(steps: Sequence[int], losses: Mapping[int, float], keep: int, keep_best
     return {*steps[-max(1, keep) :], *(step for _, step in ranked[:keep_best])} | every
 
 
+def _raised_elsewhere(record: logging.LogRecord) -> bool:
+    # The storage library logs the traceback of every error that it raises as well.
+    return not (record.exc_info and "orbax" in record.pathname)
+
+
 class Checkpoints:
     """The checkpoints of one run, open for saving; `stay` says which of them are kept.
 
@@ -158,6 +168,7 @@ class Checkpoints:
 
         self._ocp, self._workdir, self._policy, self._saving = ocp, pathlib.Path(workdir), (keep, keep_best, keep_every), None
         self._losses = {step: loss for loss, step in _losses(workdir)}
+        logging.getLogger("absl").addFilter(_raised_elsewhere)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             cleanup_tmp_directories=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 from typing import Any
@@ -27,6 +28,7 @@ from diffux.training import (
     workdir,
 )
 from diffux.training.background import Background
+from diffux.training.batches import Batches
 from diffux.training.cache import use_compilation_cache
 from diffux.training.clock import Stretch
 from diffux.training.configuration import check
@@ -91,7 +93,8 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         if begun is not None and begun >= total:
             progress.say(f"the run in {path} is finished: {begun} steps; a larger training.steps extends it")
             return Result(path, begun)
-        source, test, batches = _data(config, start=begun or 0)
+        source, test, batches = _data(config, begun or 0, progress.say)
+        stack.callback(batches.close)
         wanted = parts.classes(system)
         if wanted is not None and wanted != source.classes:
             raise UserError(f"the system has {wanted} classes and {config['data']['name']} has {source.classes or 'none'}")
@@ -187,7 +190,8 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
                 if save:
                     saver.save(step, state, config, loss)
                 if store:
-                    snapshots.write(path, step, program.averages.snapshot(state.ema), mesh)
+                    with checkpoint.writing(path, f"the averages of step {step}"):
+                        snapshots.write(path, step, program.averages.snapshot(state.ema), mesh)
                 if draw:
                     with checkpoint.writing(path, "the picture of samples"):
                         pictured = _draw(program, system, state, walk, source, path, step)
@@ -211,15 +215,16 @@ def _every(interval: int, step: int) -> bool:
     return interval > 0 and step % interval == 0
 
 
-def _data(config, start: int):
-    """The training source, the held-out source or None, and the iterator over batches from number `start` on."""
+def _data(config, start: int, warn) -> tuple[data.Source, data.Source | None, Batches]:
+    """The training source, the held-out source or None, and the batches from number `start` on."""
     wanted = dict(config["data"])
     name, split, held_out = wanted.pop("name"), wanted.pop("split"), wanted.pop("held_out")
     form = {key: wanted.pop(key) for key in ("size", "channels")}
     with explained():
         source = data.load(name, split=split, **form)
         test = data.load(name, split=held_out, **form) if held_out is not None else None
-        return source, test, data.loader(source, seed=config["seed"], train=True, start=start, **wanted)
+        loader = functools.partial(data.loader, source, seed=config["seed"], train=True, **wanted)
+        return source, test, Batches(lambda due: loader(start=due), start, warn)
 
 
 def _draw(program: Program, system, state: TrainState, walk, source, path: pathlib.Path, step: int) -> pathlib.Path:

@@ -14,6 +14,7 @@ import jax
 from jax.sharding import Mesh
 
 from diffux.training import ema, sharding, tensors
+from diffux.training.checkpoint import names_a_step
 from diffux.training.errors import UserError
 
 PyTree = Any
@@ -27,7 +28,7 @@ def path(workdir: pathlib.Path, step: int) -> pathlib.Path:
 def steps(workdir: pathlib.Path) -> list[int]:
     """The steps that have a snapshot, whole or not, in increasing order."""
     found = (pathlib.Path(workdir) / _FOLDER).glob(f"*{_SUFFIX}")
-    return sorted(int(file.stem) for file in found if file.stem.isdigit())
+    return sorted(int(file.stem) for file in found if names_a_step(file.stem))
 
 
 def write(workdir: pathlib.Path, step: int, averages: Mapping[str, PyTree], mesh: Mesh) -> None:

@@ -18,7 +18,7 @@ from diffux.training.configuration import refuse_another_run
 from diffux.training.errors import UserError, one_sentence
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
-_FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics")
+_FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")
 _FILES = ("config.json", "data.json", "versions.json", "metrics.jsonl", "samples.png", "losses.png")
 
 
@@ -32,7 +32,7 @@ def create(workdir: Any) -> pathlib.Path:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe.touch()
-        probe.unlink(missing_ok=True)  # of several processes, one is the first
+        probe.unlink(missing_ok=True)  # several processes may do this at once
     except (OSError, ValueError) as error:  # ValueError: a name with a null byte
         reason = getattr(error, "strerror", None) or one_sentence(error)
         raise UserError(f"the workdir {workdir} cannot be written: {reason}") from error
