@@ -92,6 +92,7 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
         clip=config["optimizer"]["clip"],
         accumulate=config["optimizer"]["accumulate"],
         places=sharding.resolve(shapes.params, mesh, config["sharding"], "opt_state/") if sharded else None,
+        crossing=config["sharding"]["gradients"],
         largest_loss=config["faults"]["largest_loss"],
         largest_gradient=config["faults"]["largest_gradient"],
     )

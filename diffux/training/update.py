@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffux.networks.convolution import weight_gradients
 from diffux.systems.base import Variables, loss
 from diffux.training.ema import Averages
 from diffux.training.state import TrainState
@@ -22,6 +23,7 @@ def make_update(
     clip: float | None = None,
     accumulate: int = 1,
     places: Any = None,
+    crossing: Any = "float32",
     largest_loss: float | None = None,
     largest_gradient: float | None = None,
 ) -> Callable[[Any, TrainState, Any], tuple[TrainState, dict[str, Any]]]:
@@ -29,7 +31,8 @@ def make_update(
 
     `clip` bounds the gradient's norm over all parameters (the one that is reported is that before).
     `accumulate` splits the batch into so many parts whose gradients are averaged, for batches that do not fit.
-    `places` are the shardings in which gradients reach the optimizer, where they are not those of the parameters.
+    `places` are the shardings in which gradients reach the optimizer, where they are not those of the parameters, and `crossing`
+    the type in which they are summed over devices where the network computes in half precision.
     A step whose loss or gradient is not finite, or above `largest_loss` or `largest_gradient` (a norm), is counted and changes
     nothing else. The metrics are scalars: loss, grad_norm, learning_rate, fault (0 or 1), and what the objective reports.
     """
@@ -38,7 +41,8 @@ def make_update(
         def scalar(params):
             return loss(key, system, Variables(params, state_frozen), batch, objective_state)
 
-        (value, (metrics, new)), gradients = jax.value_and_grad(scalar, has_aux=True)(params)
+        with weight_gradients(crossing):
+            (value, (metrics, new)), gradients = jax.value_and_grad(scalar, has_aux=True)(params)
         return gradients, metrics | {"loss": value}, new
 
     def accumulated(key, system, params, frozen, batch, objective_state):

@@ -34,7 +34,7 @@ def collectives(text):
 for section, devices in json.loads(MESHES):
     config = configuration.check(json.loads(CONFIG) | {"sharding": section | {"smallest": 0}})
     mesh = sharding.make_mesh(config["sharding"], jax.devices()[:devices])
-    _, _, batches = _data(config, 0)
+    _, _, batches = _data(config, 0, print)
     batch = next(batches)
     prepared = program.prepare(config, batch, mesh)
     step = prepared.compile()
