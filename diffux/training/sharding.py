@@ -34,7 +34,7 @@ RULES: Rules = (
     (r"(conv_0|embedding|query|key|value)/(kernel|bias)$", "columns"),
     (r"norm_1/(scale|bias)$", "columns"),
     (r"(conv_1|out)/kernel$", "rows"),
-    ("^(params|frozen|opt_state|ema)/", "split"),
+    ("^(params|opt_state|ema)/", "split"),
     ("", "replicated"),
 )
 
