@@ -11,9 +11,9 @@ Example:
 """
 
 from diffux.data.cache import cache_dir
-from diffux.data.catalogue import load, names, splits
+from diffux.data.catalogue import Description, describe, load, names, splits
 from diffux.data.errors import DataError
 from diffux.data.pipeline import loader
 from diffux.data.source import Source, arrays
 
-__all__ = ["DataError", "Source", "arrays", "cache_dir", "load", "loader", "names", "splits"]
+__all__ = ["DataError", "Description", "Source", "arrays", "cache_dir", "describe", "load", "loader", "names", "splits"]

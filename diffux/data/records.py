@@ -60,14 +60,11 @@ def load(name: str, *, split: str, size=None, channels=None, data_dir=None) -> S
     skip = {key: tfds.decode.SkipDecoding() for key, f in features.items() if isinstance(f, tfds.features.Image)}
     records = _records(builder, name, split, skip)
     stored = features[image_key].shape
-    channels = channels or stored[-1] or 3
+    shape = _shape(stored, size, channels)
+    channels = shape[-1]
     reader = Records(records, channels=channels, size=size, image_key=image_key, label_key=label_key)
-    if size is not None:
-        shape = (size, size, channels)
-    elif None in stored[:2]:
+    if None in shape:
         shape = reader.read(0)[0].shape
-    else:
-        shape = (*stored[:2], channels)
     label = None if label_key is None else features[label_key]
     return Source(
         reader,
@@ -79,6 +76,25 @@ def load(name: str, *, split: str, size=None, channels=None, data_dir=None) -> S
         # resizing and mixing channels make values that were not there before
         levels=_LEVELS.get(builder.name, 256) if shape[:2] == stored[:2] and channels >= stored[-1] else 256,
     )
+
+
+def describe(name: str, *, size=None, channels=None, data_dir=None) -> tuple[tuple[int, ...], int | None]:
+    """The shape of the images of a TFDS data set, prepared or not, and its number of classes."""
+    if name.partition("/")[0] in EMBEDDED:
+        builder = _embedded_builder(name, cache.data_root(data_dir))
+    else:
+        builder = _stock_builder(name, data_dir)
+    features = builder.info.features
+    shape, label_key = _shape(features[_image_key(name, features)].shape, size, channels), _label_key(features)
+    if None in shape:
+        raise DataError(f"the images of {name} have different sizes: pass size= (say, size=64) to cut and resize them to one.")
+    return shape, None if label_key is None else features[label_key].num_classes
+
+
+def _shape(stored, size, channels):
+    """The shape in which images stored as `stored` are read."""
+    channels = channels or stored[-1] or 3
+    return (*stored[:2], channels) if size is None else (size, size, channels)
 
 
 def splits(name: str, data_dir=None) -> dict[str, int]:
@@ -113,29 +129,29 @@ def _builder_class(base):
     return importlib.import_module(f"diffux.data.{base}.{base}_dataset_builder").Builder
 
 
-def _embedded(name, root):
+def _embedded_builder(name, root):
     base, _, config = name.partition("/")
     configs = EMBEDDED[base]
     config = config or configs[0]
     if config not in configs:
         fitting = ", ".join(f"{base}/{c}" if c else base for c in configs)
         raise DataError(f"unknown data set {name!r}; {base} comes as {fitting}.")
+    return _builder_class(base)(data_dir=root, **({"config": config} if config else {}))
 
-    def make_builder(directory):
-        return _builder_class(base)(data_dir=directory, **({"config": config} if config else {}))
 
-    builder = make_builder(root)
+def _embedded(name, root):
+    builder = _embedded_builder(name, root)
     target = Path(builder.data_dir)
     if not _complete(builder):
 
         def make(scratch):
             with cache.quiet():
-                aside = make_builder(scratch)
+                aside = _embedded_builder(name, scratch)
                 aside.download_and_prepare(file_format="array_record")
             return Path(aside.data_dir)
 
-        cache.install(make, target, root, complete=lambda: _complete(make_builder(root)))
-        builder = make_builder(root)
+        cache.install(make, target, root, complete=lambda: _complete(_embedded_builder(name, root)))
+        builder = _embedded_builder(name, root)
     return builder
 
 
@@ -163,13 +179,17 @@ def _complete(builder) -> bool:
 # --- stock
 
 
-def _stock(name, data_dir):
+def _stock_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(name, **({} if data_dir is None else {"data_dir": Path(data_dir).expanduser()}))
+        return tfds.builder(name, **({} if data_dir is None else {"data_dir": Path(data_dir).expanduser()}))
     except Exception as error:  # TFDS raises many kinds, some with its whole catalogue as the message
         raise DataError(_cannot_make(name, error)) from error
+
+
+def _stock(name, data_dir):
+    builder = _stock_builder(name, data_dir)
     _image_key(name, builder.info.features)
     directory = Path(builder.data_dir)
     arguments = f"'{name}'" if data_dir is None else f"'{name}', data_dir='{data_dir}'"

@@ -32,6 +32,12 @@ class StorageFailed(UserError):
     status = 4
 
 
+class DoesNotFit(UserError):
+    """The training step needs more memory than a device has."""
+
+    status = 5
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
     """The error for a name that is not among `known`, with the near matches first.
 

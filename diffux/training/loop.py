@@ -27,12 +27,13 @@ from diffux.training import (
     snapshots,
     workdir,
 )
+from diffux.training import profile as profiling
 from diffux.training.background import Background
 from diffux.training.batches import Batches
 from diffux.training.cache import use_compilation_cache
 from diffux.training.clock import Stretch
 from diffux.training.configuration import check
-from diffux.training.errors import Diverged, UserError, explained
+from diffux.training.errors import Diverged, explained
 from diffux.training.held_out import HeldOut
 from diffux.training.lock import only_one
 from diffux.training.program import Program, check_batch, parameters, prepare
@@ -52,11 +53,12 @@ class Result:
 
 
 @distributed.together()
-def train(config: Any, directory: Any, *, started: float | None = None) -> Result:
+def train(config: Any, directory: Any, *, started: float | None = None, profile: int = 0) -> Result:
     """Train what `config` describes in a working directory, from its newest whole checkpoint where it has one.
 
     config: a mapping as in experiments/configs; `diffux.training.configuration.DEFAULTS` lists every key.
     started: since when the time to the first step counts, in seconds since 1970; by default since the call.
+    profile: how many steps, after a few, to trace into the directory's profile/.
     The directory then holds samples.png and samples/ (unless the system has no solver), losses.png, checkpoints/,
     metrics.jsonl, tensorboard/, config.json, data.json and versions.json, and averages/ where `ema.snapshot_every` asks for
     them. SIGINT and SIGTERM save before they end the run, and the same call continues it: bit for bit on CPU. A finished
@@ -74,6 +76,8 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
     stored = config["ema"]["snapshot_every"]
 
     # Everything that can be refused is refused before the directory is touched.
+    if profile:
+        profiling.check()
     system = parts.system(config["system"], config["compute"])
     optimizers.from_config(config["optimizer"], total)
     walk = parts.walk(config["sample"], system)
@@ -95,9 +99,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
             return Result(path, begun)
         source, test, batches = _data(config, begun or 0, progress.say)
         stack.callback(batches.close)
-        wanted = parts.classes(system)
-        if wanted is not None and wanted != source.classes:
-            raise UserError(f"the system has {wanted} classes and {config['data']['name']} has {source.classes or 'none'}")
+        parts.check_classes(system, config["data"]["name"], source.classes)
         batch = next(batches)
         program = prepare(config, batch, mesh)
         # The update compiles in a thread of its own while everything else is made ready.
@@ -127,6 +129,7 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         update, spread = compiling.result(), sharding.everywhere(program.system, mesh)
         distributed.barrier("compiled")
 
+        trace = stack.enter_context(profiling.Profile(path / "profile", profile, progress.say))
         stop = stack.enter_context(Stop())
         stack.enter_context(progress)
         stretch, waiting, step, loss, pictured, skipped = Stretch(), None, begun or 0, None, None, 0
@@ -155,7 +158,9 @@ def train(config: Any, directory: Any, *, started: float | None = None) -> Resul
         while step < total:
             if batch is None:
                 batch = next(batches)
+            trace.before_step()
             state, values = update(spread, state, sharding.place_batch(batch, mesh))
+            trace.after_step(values)
             step, taken, batch = step + 1, batch, None
             collect()
             waiting = (step, taken, values)

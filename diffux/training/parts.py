@@ -146,6 +146,13 @@ def classes(system) -> int | None:
     return getattr(system.network, "classes", None)
 
 
+def check_classes(system, name: str, found: int | None) -> None:
+    """Raise UserError where a conditional system has another number of classes than the data set `name`, which has `found`."""
+    wanted = classes(system)
+    if wanted is not None and wanted != found:
+        raise UserError(f"the system has {wanted} classes and {name} has {found or 'none'}")
+
+
 def walk(section: Mapping[str, Any], system) -> dict[str, Any] | None:
     """The arguments of `generate` that a config's `sample` section stands for; None where nothing can be sampled.
 

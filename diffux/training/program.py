@@ -36,8 +36,8 @@ class Program:
     batch: Mapping[str, jax.ShapeDtypeStruct]
     update: Any
 
-    def lower(self):
-        """The step, traced and lowered from shapes alone."""
+    def trace(self):
+        """The step, traced from shapes alone."""
         # Weak types stay: a Python number among the system's parts promotes as it will when the step is called.
         whole = sharding.replicated(self.mesh)
         system = jax.tree.map(
@@ -45,7 +45,12 @@ class Program:
             jax.eval_shape(lambda: self.system),
         )
         with compiling_for(self.mesh.devices.flat[0].platform):
-            return self.update.lower(system, self.shapes, self.batch)
+            return self.update.trace(system, self.shapes, self.batch)
+
+    def lower(self):
+        """The step, lowered from shapes alone."""
+        with compiling_for(self.mesh.devices.flat[0].platform):
+            return self.trace().lower()
 
     def compile(self):
         """The step as an executable for the mesh's devices."""
