@@ -8,7 +8,7 @@ config is a flag: --config.optimizer.learning_rate=1e-3, --config.system.channel
 with samples.png, losses.png, checkpoints, metrics.jsonl, TensorBoard events and the resolved config.json.
 
 On several hosts the same command is started on each: docs/many_hosts.md says how they find each other. What a step costs
-is known before anything runs, also on devices that are not there:
+is known before anything runs, also on devices that are not there (docs/cost.md):
   python experiments/train.py --config experiments/configs/ddpm_cifar10.py --compile_only --topology v5e:4x4
 
 Exit status: 0 done, 2 something in the command cannot work, 3 the training diverged, 4 the working directory cannot be

@@ -15,7 +15,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from diffux import data
-from diffux.networks.platform import compiling_for
 from diffux.training import parts, sharding
 from diffux.training.configuration import check
 from diffux.training.cost.devices import Device, known, topology
@@ -107,19 +106,18 @@ def measure(config: Any, name: str | None = None, memory: int | None = None) -> 
     with explained():
         form = {key: config["data"][key] for key in ("split", "size", "channels")}
         described = data.describe(config["data"]["name"], **form)
-    with compiling_for(devices[0].platform):
-        parts.check_classes(parts.system(config["system"], config["compute"]), config["data"]["name"], described.classes)
-        program = prepare(config, _batch(config, described), mesh)
-        began = time.perf_counter()
-        flops = contractions(program.trace().jaxpr)
-        try:
-            compiled = program.compile()
-        except jax.errors.JaxRuntimeError as error:
-            refused = _refused_by_compiler(error)
-            if refused is None:
-                raise
-            needs, has = refused
-            raise _does_not_fit(needs, has, config, mesh, _arguments(program)) from error
+    parts.check_classes(parts.system(config["system"], config["compute"]), config["data"]["name"], described.classes)
+    program = prepare(config, _batch(config, described), mesh)
+    began = time.perf_counter()
+    flops = contractions(program.trace().jaxpr)
+    try:
+        compiled = program.compile()
+    except jax.errors.JaxRuntimeError as error:
+        refused = _refused_by_compiler(error)
+        if refused is None:
+            raise
+        needs, has = refused
+        raise _does_not_fit(needs, has, config, mesh, _arguments(program)) from error
     return _report(config, name, device, program, flops, compiled, described.field, time.perf_counter() - began)
 
 
