@@ -26,7 +26,7 @@ def main(arguments) -> int:
     from diffux import training
 
     run = training.load(flags.workdir, **command_line.weights(flags))
-    print(f"written: {training.export.write(run, flags.out, dtype=flags.dtype)} ({run.weights} weights of step {run.step})")
+    print(f"written: {training.export.write(run, flags.out, dtype=flags.dtype)} (weights: {run.weights}; step {run.step})")
     return 0
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffux.training import tensors
-from diffux.training.errors import UserError, unknown
+from diffux.training.errors import UserError, one_sentence, unknown
 from diffux.version import __version__
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ def write(run: Run, file: Any, *, dtype: str = "float32") -> pathlib.Path:
     with np.errstate(over="ignore"):  # said better above
         params = jax.tree.map(narrowed, run.variables.params)
     about = {"format": "flax", "diffux": __version__, "step": str(run.step), "weights": run.weights}
-    tensors.write(path, params, about | {"config": json.dumps(run.config), "data": json.dumps(run.data)})
+    try:
+        tensors.write(path, params, about | {"config": json.dumps(run.config), "data": json.dumps(run.data)})
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or one_sentence(error)}") from error
     return path
 
 

@@ -158,7 +158,7 @@ def sample(
         write = pictures.strip if trajectory.suffix.lower() == ".png" else pictures.animation
         write(trajectory, states)
     written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
-    progress.say(f"{n} samples of step {run.step} ({run.weights} weights) in {written}")
+    progress.say(f"{n} samples of step {run.step} (weights: {run.weights}) in {written}")
     return samples
 
 

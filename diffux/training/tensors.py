@@ -23,22 +23,28 @@ PyTree = Any
 
 
 def write(path: pathlib.Path, tree: PyTree, metadata: Mapping[str, str]) -> None:
-    """Write nested dictionaries of arrays to `path`, aside first; UserError where that fails."""
+    """Write nested dictionaries of arrays to `path`, aside first; OSError where that fails."""
     # A few milliseconds to import, and only needed here and below.
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     flat = traverse_util.flatten_dict(jax.tree.map(lambda x: np.asarray(x, order="C"), tree), sep="/")
     part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        mode = part.stat().st_mode  # the library makes files that nobody else may read
         save_file(flat, part, {**metadata, "sha256": _digest(flat, metadata)})
+        part.chmod(mode)
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except Exception as error:  # the format's own error is a bare Exception
+    except (OSError, SafetensorError) as error:
         with contextlib.suppress(OSError):
             part.unlink()
-        raise UserError(f"{path} cannot be written: {one_sentence(error)}") from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(one_sentence(error)) from error
 
 
 def read(path: pathlib.Path, under: str = "") -> tuple[PyTree, dict[str, str]]:

@@ -146,7 +146,7 @@ def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
     sample, weights = scripts("sample"), str(tmp_path / "model.safetensors")
     common = ("--n", "3", "--steps", "2", "--solver", "ddim")
     assert scripts("export")("--workdir", str(workdir), "--out", weights, "--average", "power_0.1") == 0
-    assert "ema power_0.1 weights of step 30" in capsys.readouterr().out
+    assert "(weights: ema power_0.1; step 30)" in capsys.readouterr().out
     files = [str(tmp_path / name) for name in ("a.npz", "b.npz", "c.npz")]
     assert sample("--weights", weights, "--out", files[0], *common) == 0
     assert sample("--workdir", str(workdir), "--average", "power_0.1", "--out", files[1], *common) == 0

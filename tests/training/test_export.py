@@ -194,6 +194,8 @@ def test_an_export_is_the_weights_bit_for_bit(run, tmp_path, chosen):
     assert metadata["diffux"] == __version__ and metadata["step"] == "60" and metadata["weights"] == whole.weights
     assert json.loads(metadata["config"]) == whole.config == json.loads((run / "config.json").read_text())
     assert [path.name for path in file.parent.iterdir()] == ["model.safetensors"]
+    (file.parent / "plain").touch()
+    assert file.stat().st_mode == (file.parent / "plain").stat().st_mode
     again = training.load(file)
     assert same(again.variables, whole.variables)
     assert (again.weights, again.step, again.shape, again.config) == (whole.weights, 60, (8, 8, 1), whole.config)
@@ -229,6 +231,21 @@ def test_samples_of_an_export_are_those_of_the_run(run, tmp_path):
     assert np.load(tmp_path / "x.npz")["weights"] == "ema power_0.1"
     with pytest.raises(UserError, match=r"one kind of weights, ema power_0.1 of step 60"):
         training.load(file, raw=True)
+
+
+def test_a_disk_that_is_full_leaves_the_snapshot_before(tmp_path, monkeypatch):
+    """What the library reports as its own error is one of the system's, and the part that was written is gone."""
+    tree = {"x": np.ones(3, np.float32)}
+    tensors.write(tmp_path / "a", tree, {})
+
+    def full(flat, file, metadata):
+        file.write_bytes(b"half")
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        tensors.write(tmp_path / "a", {"x": np.zeros(3, np.float32)}, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and same(tensors.read(tmp_path / "a")[0], tree)
 
 
 def test_what_cannot_be_exported_is_refused(run, tmp_path):
