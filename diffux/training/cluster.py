@@ -70,7 +70,9 @@ def find(
     said = {key: value for key, (value, _) in given.items()}
     if said.get("processes") == 1 and said.get("process", 0) == 0:
         return _alone(required, f"{given['processes'][1]} is 1")
-    launcher = _launcher(bool(given) or required)
+    # An indexed Job may as well be many runs of one process: only who asks for several is told of it.
+    partial = len(given) < 3
+    launcher = _launcher(tpu=partial, kubernetes=partial and (bool(given) or required))
     if launcher is None and not given:
         return _alone(required, "there are no --coordinator, --processes and --process, no JAX_COORDINATOR_ADDRESS, and no "
                                 "SLURM step, Open MPI or Cloud TPU around this process")  # fmt: skip
@@ -144,8 +146,8 @@ def _devices(launcher: _Launcher | None) -> tuple[int, ...] | None:
     return None if len(shown) == 1 else (launcher.local,)
 
 
-def _launcher(ask: bool) -> _Launcher | None:
-    """The launcher around this process. `ask`: whether Kubernetes' server may be asked, as only several processes need."""
+def _launcher(*, tpu: bool, kubernetes: bool) -> _Launcher | None:
+    """The launcher around this process; `tpu` and `kubernetes`: whether those, which may ask a server, count."""
     env = os.environ
     if "OMPI_COMM_WORLD_SIZE" in env and "OMPI_COMM_WORLD_RANK" in env:
         size, rank = int(env["OMPI_COMM_WORLD_SIZE"]), int(env["OMPI_COMM_WORLD_RANK"])
@@ -160,22 +162,19 @@ def _launcher(ask: bool) -> _Launcher | None:
         if len(hosts) == count:
             return _Launcher("SLURM", count, process, _coordinator(slurm), hosts=hosts)
         return _Launcher("SLURM", count, process, _coordinator(slurm), slurm.get_local_process_id())
-    for kind in ("GkeTpuCluster", "GceTpuCluster"):
-        tpu = getattr(clusters, kind, None)
-        if tpu is not None and tpu.is_env_present():
-            count = tpu.get_process_count()
-            hosts = tuple(tpu._get_worker_list_in_slice())
-            return _Launcher(
-                "Cloud TPU", count, tpu.get_process_id(), _coordinator(tpu), hosts=hosts if len(hosts) == count else ()
-            )
-    kubernetes = getattr(clusters, "K8sCluster", None)
-    # An indexed Job may as well be many runs of one process: only who asks for several is told of it.
-    if ask and kubernetes is not None and "JOB_COMPLETION_INDEX" in env:
+    for kind in ("GkeTpuCluster", "GceTpuCluster") if tpu else ():
+        slices = getattr(clusters, kind, None)
+        if slices is not None and slices.is_env_present():
+            count, process = slices.get_process_count(), slices.get_process_id()
+            hosts = tuple(slices._get_worker_list_in_slice())
+            return _Launcher("Cloud TPU", count, process, _coordinator(slices), hosts=hosts if len(hosts) == count else ())
+    jobs = getattr(clusters, "K8sCluster", None)
+    if kubernetes and jobs is not None and "JOB_COMPLETION_INDEX" in env:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the kubernetes package is missing
-            if not kubernetes.is_env_present():
+            if not jobs.is_env_present():
                 return None
-        return _Launcher("Kubernetes", kubernetes.get_process_count(), kubernetes.get_process_id(), _coordinator(kubernetes))
+        return _Launcher("Kubernetes", jobs.get_process_count(), jobs.get_process_id(), _coordinator(jobs))
     return None
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffux.systems.base import Variables, loss
-from diffux.training import sharding
+from diffux.training import distributed, sharding
 from diffux.training.program import Program
 from diffux.training.state import TrainState
 
@@ -29,7 +29,8 @@ def write(workdir: pathlib.Path, step: int, metrics: Mapping[str, float], batch:
     """
     folder = workdir / "diagnostics"
     path = folder / f"step_{step:06d}.json"
-    if len(list(folder.glob("step_*.json"))) >= _MOST and not path.exists():
+    full = len(list(folder.glob("step_*.json"))) >= _MOST and not path.exists()
+    if distributed.exchange("diagnostics", str(full))[0] == str(True):  # as process 0, which writes them, sees it
         return path
     number = jnp.asarray(step - 1, jnp.int32)
     placed = sharding.place_batch(batch, program.mesh)

@@ -24,7 +24,8 @@ for ((attempt = 0; attempt <= restarts; attempt++)); do
     echo "no worker of $TPU ran the command" >&2
     exit 1
   fi
-  for final in 2 3 130; do # the command cannot work, the training diverged, or somebody interrupted it
+  # the command cannot work, the training diverged, the workdir cannot be written, or somebody interrupted it
+  for final in 2 3 4 130; do
     if grep -qx "$final" <<<"$statuses"; then exit "$final"; fi
   done
   if [ "$statuses" = 0 ]; then exit 0; fi

@@ -133,7 +133,7 @@ def test_the_jobset_is_as_large_as_its_slice():
     assert pod["restartPolicy"] == "Never" and job["backoffLimit"] == 0
     (rule,) = job["podFailurePolicy"]["rules"]
     assert rule["action"] == "FailJob" and rule["onExitCodes"]["containerName"] == container["name"]
-    assert rule["onExitCodes"]["operator"] == "In" and rule["onExitCodes"]["values"] == [2, 3]
+    assert rule["onExitCodes"]["operator"] == "In" and rule["onExitCodes"]["values"] == [2, 3, 4]
     (rule,) = jobset["spec"]["failurePolicy"]["rules"]
     assert rule["action"] == "FailJobSet" and rule["onJobFailureReasons"] == ["PodFailurePolicy"]
     assert jobset["spec"]["failurePolicy"]["maxRestarts"] > 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax._src.clusters import cloud_tpu_cluster
 
-from diffux.training import cluster, roll_call
+from diffux.training import cluster, distributed, roll_call, workdir
 from diffux.training.cluster import Cluster
 from diffux.training.errors import Lost, UserError
 from diffux.training.signals import Stop
@@ -249,6 +249,18 @@ def test_a_signal_that_comes_during_the_agreement_is_kept(monkeypatch):
         assert not stop.agreed(1, 1)
         monkeypatch.setattr(multihost_utils, "process_allgather", lambda value: np.array([value, 0]))
         assert stop.agreed(2, 1) and stop.signal == signal.SIGTERM
+
+
+def test_a_workdir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "exchange", lambda what, value, timeout=None: ["pid 7" if what == "workdir" else value])
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    for text in (None, "pid 6"):
+        if text:
+            (tmp_path / ".lock").write_text(text)
+        with pytest.raises(UserError, match="process 1 does not see"):
+            workdir.check_shared(tmp_path, {}, patience=0.3)
+    (tmp_path / ".lock").write_text("pid 7")
+    workdir.check_shared(tmp_path, {}, patience=0.3)
 
 
 def test_hosts_of_a_node_list():
