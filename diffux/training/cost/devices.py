@@ -81,14 +81,14 @@ def topology(name: str) -> list:
                             f"with XLA_FLAGS=--xla_force_host_platform_device_count={shape}, it has them")  # fmt: skip
         return devices[: int(shape)]
     if kind not in GENERATIONS:
-        raise unknown("topology", name, [*(f"{kind}:{shapes[-2]}" for kind, shapes in GENERATIONS.items()), "cpu:8"])
+        raise unknown("topology", name, [*(f"{kind}:{shapes[3]}" for kind, shapes in GENERATIONS.items()), "cpu:8"])
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(f"--topology {name} needs the TPU compiler: pip install libtpu")
     from jax.experimental import topologies
 
     # The compiler need not ask where it runs, nor be the only one of its kind here.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_WORKER_HOSTNAMES": "localhost",
+                   "TPU_ACCELERATOR_TYPE": f"{kind}-8"}  # fmt: skip
     # Two cores of a v4 chip are one device in JAX.
     options = {"chip_config_name": "megacore"} if kind == "v4" else {}
     try:

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from diffux import data
 from diffux.training import parts, sharding
@@ -117,7 +116,7 @@ def measure(config: Any, name: str | None = None, memory: int | None = None) -> 
         if refused is None:
             raise
         needs, has = refused
-        raise _does_not_fit(needs, has, config, mesh, _arguments(program)) from error
+        raise _does_not_fit(needs, has, config, mesh.shape, _arguments(program)) from error
     return _report(config, name, device, program, flops, compiled, described.field, time.perf_counter() - began)
 
 
@@ -213,18 +212,31 @@ def _refused_by_compiler(error: Exception) -> tuple[str, str] | None:
     return tuple(f"{number} {unit}iB" for number, unit in numbers[:2])
 
 
-def _does_not_fit(needs: str, has: str, config, mesh: Mesh | Mapping[str, int], parts_: Mapping[str, int]) -> DoesNotFit:
-    shape = dict(getattr(mesh, "shape", mesh))
-    of_which = ", ".join(f"{name} {_size(size)}" for name, size in parts_.items())
-    may_help = ["a smaller data.batch_size"]
-    if shape["fsdp"] == 1 and shape["data"] > 1:
-        may_help.append(f"sharding.fsdp={shape['data']}")
-    if config["compute"]["remat"] == "none":
-        may_help.append("compute.remat=blocks")
-    if config["compute"]["dtype"] == "float32":
-        may_help.append("compute.dtype=bfloat16")
-    may_help = f"{', '.join(may_help[:-1])} or {may_help[-1]}" if len(may_help) > 1 else may_help[0]
+def _does_not_fit(needs: str, has: str, config, mesh: Mapping[str, int], sizes: Mapping[str, int]) -> DoesNotFit:
+    of_which = ", ".join(f"{name} {_size(size)}" for name, size in sizes.items())
+    *others, last = ["a smaller data.batch_size", *_options(config, mesh)]
+    may_help = f"{', '.join(others)} or {last}" if others else last
     return DoesNotFit(f"the training step needs {needs} of {has} a device ({of_which}); {may_help} may help")
+
+
+def _options(config, mesh: Mapping[str, int]) -> list[str]:
+    """Settings that this config does not use yet and that take less memory."""
+    network, found = parts.system(config["system"]).network, []
+    if mesh["fsdp"] == 1 and mesh["data"] > 1:
+        found.append(f"sharding.fsdp={mesh['data']}")
+    for key, value in (("remat", "blocks"), ("dtype", "bfloat16")):
+        if config["compute"][key] == parts.COMPUTE[key][0] and hasattr(network, key):
+            found.append(f"compute.{key}={value}")
+    return found
+
+
+def _count(number: float) -> str:
+    """A number with the prefix of its thousands."""
+    for prefix in ("", "k", "M", "G"):
+        if number < 1000:
+            return f"{number:.4g} {prefix}".strip()
+        number /= 1000
+    return f"{number:.4g} T"
 
 
 def _size(size: float) -> str:
@@ -252,11 +264,11 @@ def _lines(report: Report) -> list[str]:
         lines.extend(("", name))
 
     section("Model")
-    row("parameters", f"{report.parameters / 1e6:.2f} M")
+    row("parameters", _count(report.parameters))
     words = "contractions, forward and backward"
     if report.flops_xla is not None:
-        words += f"; XLA counts {report.flops_xla / 1e9:.4g} G, of everything"
-    row(f"FLOPs of one {report.things[:-1]}", f"{report.flops / 1e9:.4g} G", words)
+        words += f"; XLA counts {_count(report.flops_xla)}, of everything"
+    row(f"FLOPs of one {report.things[:-1]}", _count(report.flops), words)
     section("Memory of one device")
     for field in dataclasses.fields(memory)[:-1]:
         row(field.name, _size(getattr(memory, field.name)))
