@@ -152,10 +152,11 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
                 skipped = 0
                 return stretch.add(values)
             # The weights are as they were before that step, or one sound step later.
-            with checkpoint.writing(path, f"what step {number}, whose loss or gradient is at fault, met"):
+            with saver.writing(f"what step {number}, whose loss or gradient is at fault, met"):
                 kept = diagnostics.write(path, number, values, host, program, spread, state)
             skipped += 1
             if faults["action"] == "stop" or skipped > faults["most_skips"]:
+                saver.settle()
                 raise Diverged(_diagnosis(number, values, path, kept, skipped))
             stretch.add(None)
             log.write(number, {"skipped": 1.0})
@@ -201,10 +202,10 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
                 if save:
                     saver.save(step, state, config, loss)
                 if store:
-                    with checkpoint.writing(path, f"the averages of step {step}"):
+                    with saver.writing(f"the averages of step {step}"):
                         snapshots.write(path, step, program.averages.snapshot(state.ema), mesh)
                 if draw:
-                    with checkpoint.writing(path, "the picture of samples"):
+                    with saver.writing("the picture of samples"):
                         pictured = _draw(program, system, state, walk, source, path, step)
                 stretch.start()
             if leaving:

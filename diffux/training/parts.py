@@ -50,14 +50,14 @@ def _call(kind: str, name: str, function: Callable, arguments: Mapping[str, Any]
 
 
 _KINDS = {"int": "a whole number", "float": "a number", "str": "a string", "bool": "True or False", "None": "None",
-          "sequence": "numbers, one or several"}  # fmt: skip
+          "sequence": "a sequence of numbers"}  # fmt: skip
 
 
 def _check_type(what: str, parameter: inspect.Parameter, value: Any) -> None:
     """Raise UserError where a value of a config is not what the parameter's annotation, or else its default, says."""
     wanted = str(parameter.annotation).split(" | ")
     if parameter.annotation in (parameter.empty, "Any") and isinstance(parameter.default, float | tuple):
-        wanted = ["float", "sequence"]
+        wanted = ["float", "sequence"] if isinstance(parameter.default, float) else ["sequence"]
     is_bool = isinstance(value, bool)
     kinds = {
         "int": isinstance(value, int) and not is_bool,
