@@ -182,11 +182,12 @@ def validate(system: System) -> None:
         raise ValueError(f"{type(system.solver).__name__} walks Gaussian processes, got {type(system.process).__name__}; "
                          "solvers that fit: ancestral, replace(ancestral)")  # fmt: skip
     schedule, form = system.process.schedule, parameterizations.kind(system.parameterization)
-    name, kind = type(schedule).__name__, schedules.family(schedule)
+    with jax.ensure_compile_time_eval():  # a schedule without numbers of its own is no tracer, and is traced all the same
+        name, kind, ends = type(schedule).__name__, schedules.family(schedule), schedule(1.0).alpha
     if form == parameterizations.v and kind != schedules.VARIANCE_PRESERVING:
         raise ValueError(f"the parameterization v needs a variance preserving schedule, got {name}, which is {kind}; "
                          "parameterizations that fit: epsilon, x_start, velocity, score, edm")  # fmt: skip
-    if form in (parameterizations.epsilon, parameterizations.score, parameterizations.raw_score) and schedule(1.0).alpha == 0:
+    if form in (parameterizations.epsilon, parameterizations.score, parameterizations.raw_score) and ends == 0:
         raise ValueError(f"the parameterization {form} is undefined where alpha = 0, at the end of {name}; "
                          "parameterizations that fit: v, x_start, velocity, edm")  # fmt: skip
 

@@ -220,6 +220,21 @@ class Checkpoints:
         with self._explained():
             self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
 
+    def settle(self) -> None:
+        """Wait for what is still being written, so that `kept` counts it; what went wrong with it is raised by the next call."""
+        with contextlib.suppress(Exception):
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def writing(self, what: str) -> Iterator[None]:
+        """The module's `writing` while a checkpoint may be on its way."""
+        with writing(self._workdir, what):
+            try:
+                yield
+            except OSError:
+                self.settle()
+                raise
+
     def __enter__(self) -> Checkpoints:
         return self
 

@@ -133,6 +133,23 @@ _AT_LEAST = {
     "faults.most_skips": 0,
     "seed": 0,
 }
+# Nobody means more, and much more would take the machine down before anything else could be said.
+_AT_MOST = {"data.workers": 1024, "sample.steps": 1_000_000, "seed": 2**32 - 1}
+_LARGEST = 2**31 - 1  # of whole numbers: what counts on a device is an int32
+# The types of what is None by default.
+_OR_NONE = {
+    "data.held_out": str,
+    "data.size": int,
+    "data.channels": int,
+    "data.crop": int,
+    "optimizer.clip": float,
+    "sample.solver": str,
+    "sample.steps": int,
+    "sample.grid": str,
+    "sample.guidance": float,
+    "faults.largest_loss": float,
+    "faults.largest_gradient": float,
+}
 _ONE_OF = {
     "sharding.optimizer": ("with_parameters", "sharded"),
     "sharding.gradients": ("float32", "bfloat16"),
@@ -149,7 +166,7 @@ def plain(config: Any) -> Any:
         config = config.to_dict()
     try:
         return json.loads(json.dumps(config))
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"a config holds only data (numbers, strings, tuples, sections): {error}") from error
 
 
@@ -183,6 +200,9 @@ def complete(config: Any) -> dict[str, Any]:
         for key, value in values.items():
             if key not in known[section] and section not in _OPEN:
                 raise unknown("config key", f"{section}.{key}", [f"{section}.{name}" for name in known[section]])
+            if isinstance(value, dict) != (f"{section}.{key}" in _OPEN) and section != "system":
+                kind = "a value, not a section" if isinstance(value, dict) else "a section of settings"
+                raise UserError(f"config.{section}.{key} is {kind}, got {value!r}")
             full[section][key] = value
     if not isinstance(full["ema"]["decay"], list):  # a number alone stands for one average
         full["ema"]["decay"] = [full["ema"]["decay"]]
@@ -203,27 +223,44 @@ def check(config: Any) -> dict[str, Any]:
     """
     config = complete(config)
     flat = flatten(config)
+    for key, value in flat.items():
+        _check_numbers(key, value)
     for key, default in flatten(DEFAULTS).items():
         value = flat[key]
-        if value is None and (default is None or key in ("optimizer.clip",)):
+        if value is None and key in _OR_NONE:
             continue
-        wanted = {int: int, float: (int, float), bool: bool, str: str}.get(type(default))
-        wrong_bool = isinstance(value, bool) and type(default) in (int, float)
+        kind = _OR_NONE.get(key, type(default))
+        wanted = {int: int, float: (int, float), bool: bool, str: str}.get(kind)
+        wrong_bool = isinstance(value, bool) and kind in (int, float)
         if wanted and (not isinstance(value, wanted) or wrong_bool):
-            raise UserError(f"config.{key} must be {_article(type(default).__name__)}, got {value!r}")
+            none = ", or None" if key in _OR_NONE else ""
+            raise UserError(f"config.{key} must be {_article(kind.__name__)}{none}, got {value!r}")
         if key in _AT_LEAST and not value >= _AT_LEAST[key]:
             raise UserError(f"config.{key} must be at least {_AT_LEAST[key]}, got {value}")
+        if key in _AT_MOST and not value <= _AT_MOST[key]:
+            raise UserError(f"config.{key} must be at most {_AT_MOST[key]}, got {value}")
         if key in _ONE_OF and value not in _ONE_OF[key]:
             raise unknown(f"value of config.{key}", value, _ONE_OF[key])
     ema.from_config(config["ema"])
     for key in ("faults.largest_loss", "faults.largest_gradient"):
-        if flat[key] is not None and not (isinstance(flat[key], int | float) and flat[key] > 0):
+        if flat[key] is not None and not flat[key] > 0:
             raise UserError(f"config.{key} must be a number above 0, or None for no bound, got {flat[key]!r}")
     sharding.check_rules(flat["sharding.rules"])
     batch, parts = flat["data.batch_size"], flat["optimizer.accumulate"]
     if batch % parts:
         raise UserError(f"config.optimizer.accumulate is {parts}, which does not divide data.batch_size {batch}")
     return config
+
+
+def _check_numbers(key: str, value: Any) -> None:
+    """Raise UserError for numbers that float32 and int32 do not have."""
+    if isinstance(value, list):
+        for part in value:
+            _check_numbers(key, part)
+    elif isinstance(value, float) and not abs(value) <= 3.4e38:
+        raise UserError(f"config.{key} must be a finite float32, got {value}")
+    elif isinstance(value, int) and abs(value) > max(_LARGEST, _AT_MOST.get(key, 0)):
+        raise UserError(f"config.{key} must be at most {_AT_MOST.get(key, _LARGEST)}, got about 1e{len(str(abs(value))) - 1}")
 
 
 def _article(word: str) -> str:

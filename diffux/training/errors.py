@@ -7,6 +7,9 @@ from collections.abc import Iterable, Iterator
 
 from diffux import naming
 
+# What parts raise for what does not fit, and numpy and jax for a number that is too large to begin with.
+REFUSALS = (ValueError, TypeError, OverflowError, MemoryError)
+
 
 class UserError(ValueError):
     """A mistake of the user's, told in one sentence; scripts print it after `error:` and exit with `status`."""
@@ -61,5 +64,5 @@ def explained(what: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ValueError, TypeError) as error:
+    except REFUSALS as error:
         raise UserError(what + one_sentence(error)) from error

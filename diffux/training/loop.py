@@ -36,7 +36,7 @@ from diffux.training.configuration import check
 from diffux.training.errors import Diverged, explained
 from diffux.training.held_out import HeldOut
 from diffux.training.lock import only_one
-from diffux.training.program import Program, check_batch, parameters, prepare
+from diffux.training.program import Program, check_batch, check_memory, parameters, prepare
 from diffux.training.progress import Progress
 from diffux.training.restore import Run
 from diffux.training.signals import Stop
@@ -100,8 +100,12 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
         source, test, batches = _data(config, begun or 0, progress.say)
         stack.callback(batches.close)
         parts.check_classes(system, config["data"]["name"], source.classes)
+        drawn = config["sample"]["n"] if walk is not None else 0
+        for what, rows in (("a batch of data.batch_size", batch_size // jax.process_count()), ("pictures of sample.n", drawn)):
+            check_memory(f"{what} {rows}", jax.ShapeDtypeStruct((rows, *source.shape), np.float32))
         batch = next(batches)
         program = prepare(config, batch, mesh)
+        check_memory("the parameters of the system", program.shapes.params)
         # The update compiles in a thread of its own while everything else is made ready.
         compiling = Background(program.compile)
         train_key, test_key = (jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2))
@@ -126,7 +130,9 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
             f"{'x'.join(map(str, source.shape))}, {size / 1e6:.2f} million parameters, "
             f"{mesh.size} {jax.default_backend()} device{'s' * (mesh.size > 1)}"
         )
-        update, spread = compiling.result(), sharding.everywhere(program.system, mesh)
+        with explained("the training step cannot be built: "):
+            update = compiling.result()
+        spread = sharding.everywhere(program.system, mesh)
         distributed.barrier("compiled")
 
         trace = stack.enter_context(profiling.Profile(path / "profile", profile, progress.say))
@@ -146,10 +152,11 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
                 skipped = 0
                 return stretch.add(values)
             # The weights are as they were before that step, or one sound step later.
-            with checkpoint.writing(path, f"what step {number}, whose loss or gradient is at fault, met"):
+            with saver.writing(f"what step {number}, whose loss or gradient is at fault, met"):
                 kept = diagnostics.write(path, number, values, host, program, spread, state)
             skipped += 1
             if faults["action"] == "stop" or skipped > faults["most_skips"]:
+                saver.settle()
                 raise Diverged(_diagnosis(number, values, path, kept, skipped))
             stretch.add(None)
             log.write(number, {"skipped": 1.0})
@@ -195,10 +202,10 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
                 if save:
                     saver.save(step, state, config, loss)
                 if store:
-                    with checkpoint.writing(path, f"the averages of step {step}"):
+                    with saver.writing(f"the averages of step {step}"):
                         snapshots.write(path, step, program.averages.snapshot(state.ema), mesh)
                 if draw:
-                    with checkpoint.writing(path, "the picture of samples"):
+                    with saver.writing("the picture of samples"):
                         pictured = _draw(program, system, state, walk, source, path, step)
                 stretch.start()
             if leaving:

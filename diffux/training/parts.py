@@ -13,7 +13,7 @@ import jax
 from diffux import grids, systems
 from diffux import solvers as solver_parts
 from diffux.guidance import classifier_free
-from diffux.training.errors import UserError, explained, one_sentence, unknown
+from diffux.training.errors import REFUSALS, UserError, explained, one_sentence, unknown
 
 
 def _accepts(function: Callable) -> tuple[list[str], list[str]]:
@@ -29,6 +29,9 @@ def _call(kind: str, name: str, function: Callable, arguments: Mapping[str, Any]
     for key in arguments:
         if key not in accepted and not passes_on:
             raise unknown(f"option of {kind} {name}", key, accepted)
+    for key, value in arguments.items():
+        if key in accepted:
+            _check_type(f"{kind} {name}", inspect.signature(function).parameters[key], value)
     missing = [key for key in needed if key not in arguments]
     if missing:
         raise UserError(f"{kind} {name} needs {' and '.join(missing)}")
@@ -42,8 +45,40 @@ def _call(kind: str, name: str, function: Callable, arguments: Mapping[str, Any]
         if refused:
             raise unknown(f"option of {kind} {name}", refused[1], accepted) from error
         raise UserError(f"{kind} {name}: {one_sentence(error)}") from error
-    except ValueError as error:
+    except REFUSALS as error:
         raise UserError(f"{kind} {name}: {one_sentence(error)}") from error
+
+
+_KINDS = {"int": "a whole number", "float": "a number", "str": "a string", "bool": "True or False", "None": "None",
+          "sequence": "a sequence of numbers"}  # fmt: skip
+
+
+def _check_type(what: str, parameter: inspect.Parameter, value: Any) -> None:
+    """Raise UserError where a value of a config is not what the parameter's annotation, or else its default, says."""
+    wanted = str(parameter.annotation).split(" | ")
+    if parameter.annotation in (parameter.empty, "Any") and isinstance(parameter.default, float | tuple):
+        wanted = ["float", "sequence"] if isinstance(parameter.default, float) else ["sequence"]
+    is_bool = isinstance(value, bool)
+    kinds = {
+        "int": isinstance(value, int) and not is_bool,
+        "float": isinstance(value, int | float) and not is_bool,
+        "str": isinstance(value, str),
+        "bool": is_bool,
+        "None": value is None,
+        "sequence": isinstance(value, list | tuple) and all(_numbers(part) for part in value),
+    }
+    if all(kind in kinds for kind in wanted) and not any(kinds[kind] for kind in wanted):
+        raise UserError(f"{parameter.name} of {what} must be {' or '.join(_KINDS[kind] for kind in wanted)}, got {value!r}")
+
+
+def _numbers(value: Any) -> bool:
+    nested = isinstance(value, list | tuple) and all(_numbers(part) for part in value)
+    return nested or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+# Whole numbers of a system: layers are traced one by one, and the rest are lengths of tables.
+_MOST = {"blocks": 1000, "depth": 1000}
+_MOST_OTHERS = 1_000_000
 
 
 def system(options: Mapping[str, Any], compute: Mapping[str, Any] | None = None):
@@ -54,6 +89,11 @@ def system(options: Mapping[str, Any], compute: Mapping[str, Any] | None = None)
     """
     options = dict(options)
     name = options.pop("name", None)
+    for key, value in options.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        most = _MOST.get(key, _MOST_OTHERS)
+        if any(isinstance(number, int) and number > most for number in numbers):
+            raise UserError(f"{key} of system {name} must be at most {most}, got {value}")
     built = _call("system", name, _build(name), options)
     changes = {key: value for key, value in (compute or {}).items() if value != COMPUTE[key][0]}
     for key, value in changes.items():

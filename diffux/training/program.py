@@ -6,6 +6,8 @@ The loop runs it; `--compile_only` compiles it ahead of time for devices that ar
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,8 +113,8 @@ def shapes_of(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> Va
     """The shapes of `parameters`, of which none is drawn."""
     with explained():
         validate(resolved(system))
-    # The system is an argument, so that within the trace nothing tries to look at its numbers.
-    return jax.eval_shape(lambda system: parameters(config, system, batch), system)
+        # The system is an argument, so that within the trace nothing tries to look at its numbers.
+        return jax.eval_shape(lambda system: parameters(config, system, batch), system)
 
 
 def parameters(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> Variables:
@@ -124,6 +126,14 @@ def parameters(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> V
         except KeyError as error:  # what the system's condition looks for in a batch
             wanted = f"the system {config['system']['name']} needs {error} in the data"
             raise UserError(f"{wanted}, and {config['data']['name']} has {' and '.join(batch)}") from error
+
+
+def check_memory(what: str, shapes: Any) -> None:
+    """Raise UserError where arrays of `shapes`, which this machine is to hold at one time, are larger than its memory."""
+    size = sum(math.prod(np.shape(x)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(shapes))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else math.inf
+    if size > memory:
+        raise UserError(f"{what} would take {size / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f} GiB")
 
 
 def check_batch(config: Mapping[str, Any], mesh: Mesh) -> None:
