@@ -15,11 +15,7 @@ quiet. The figures are also written to a JSON file, in which parts that did not 
 from __future__ import annotations
 
 import argparse
-import datetime
-import importlib.metadata
 import itertools
-import json
-import os
 import pathlib
 import time
 
@@ -28,9 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import solver_table
 from flax import struct
-from rich.console import Console
+from harness import CONSOLE, device, paired, peers, record, shown, spread, table, unet_of_diffusers, verdict
 from rich.progress import track
-from rich.table import Table
 
 from diffux import Gaussian, grids, keys, parameterizations, schedules, solvers
 from diffux.denoisers import as_denoiser
@@ -39,62 +34,9 @@ from diffux.networks.unet import UNet
 from diffux.noise_level import NoiseLevel
 from diffux.systems.base import Model
 
-CONSOLE = Console()
 GOALS = {"ddim": (10, 25), "ddpm": (30, 10)}  # at most so many microseconds a step, so many times less than diffusers
 GOAL_PROGRESS, GOAL_UNET = 1.3, 1.02
 BUDGETS = (5, 10, 20, 50)
-
-# --- timing ----------------------------------------------------------------------------------------------------------
-
-
-def paired(functions: dict, repeats: int, title: str) -> dict:
-    """Seconds (repeats,) of each function and of its reference, from {name: (function, reference)}.
-
-    The two follow each other at once, in turn first, so that what slows the machine for a while slows both; a first
-    round is not counted.
-    """
-    times: dict = {name: ([], []) for name in functions}
-    for turn in track(range(-1, repeats), title, console=CONSOLE):
-        for name, pair in functions.items():
-            for place in (0, 1) if turn % 2 else (1, 0):
-                begin = time.perf_counter()
-                jax.block_until_ready(pair[place]())
-                times[name][place].append(time.perf_counter() - begin)
-    return {name: tuple(np.asarray(values[1:]) for values in both) for name, both in times.items()}
-
-
-def spread(values) -> dict:
-    low, median, high = np.percentile(values, [25, 50, 75])
-    return {"median": float(median), "quartiles": [float(low), float(high)], "n": len(values)}
-
-
-def shown(figures: dict, digits: int = 1) -> str:
-    low, high = figures["quartiles"]
-    return f"{figures['median']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-def verdict(met: bool) -> str:
-    return "met" if met else "missed"
-
-
-def table(title: str, *columns: str) -> Table:
-    """A table of named rows, with these columns of figures."""
-    made = Table(title=title)
-    made.add_column(no_wrap=True)
-    for column in columns:
-        made.add_column(column, justify="right")
-    return made
-
-
-def peers():
-    """(torch, diffusers, device of the torch side), or None with a sentence that says what is missing."""
-    try:
-        import diffusers
-        import torch
-    except ImportError as error:
-        CONSOLE.print(f"{error.name} is not installed, so the comparison with diffusers is left out.")
-        return None
-    return torch, diffusers, "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
 
 
 def bare(network, noise, x):
@@ -283,12 +225,7 @@ def unet(batch: int, pairs: int, length: int, steps: int = 50) -> dict:
 
 def _torch_unets(torch, diffusers, place, x, steps: int) -> dict:
     """The walks of diffusers' network of the same configuration, with random weights of its own."""
-    net = diffusers.UNet2DModel(
-        sample_size=32, layers_per_block=2, block_out_channels=(128, 256, 256, 256), downsample_padding=0,
-        flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None, norm_num_groups=32,
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-    ).eval().to(place)  # fmt: skip
+    net = unet_of_diffusers(diffusers).eval().to(place)
     scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(steps, device=place)
 
@@ -339,21 +276,6 @@ def error() -> dict:
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def device() -> str:
-    return jax.devices()[0].device_kind
-
-
-def circumstances() -> dict:
-    versions = {}
-    for name in ("jax", "flax", "numpy", "torch", "diffusers"):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {"device": device(), "backend": jax.default_backend(), "processors": os.cpu_count(), "versions": versions,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for part in ("overhead", "unet", "error"):
@@ -371,17 +293,7 @@ def main() -> None:
         "unet": lambda: unet(batch, flags.pairs, flags.pair_steps),
         "error": error,
     }
-    chosen = [part for part in parts if getattr(flags, part)] or list(parts)
-    name = f"sampling_{device().replace(' ', '_').lower()}.json"
-    out = flags.out or pathlib.Path(__file__).resolve().parent / "results" / name
-    results = json.loads(out.read_text()) if out.exists() else {}
-    for part in chosen:
-        begin = circumstances()
-        results[part] = begin | {"load_after": None} | parts[part]()
-        results[part]["load_after"] = os.getloadavg()[0]
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n")
-    CONSOLE.print(f"written to {out}")
+    record("sampling", {part: parts[part] for part in parts if getattr(flags, part)} or parts, flags.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,119 @@
+"""What the benchmarks share: interleaved timing, tables, diffusers' U-Net, and the JSON files in results/."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+CONSOLE = Console()
+EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent
+
+
+def paired(functions: dict, repeats: int, title: str) -> dict:
+    """Seconds (repeats,) of each function and of its reference, from {name: (function, reference)}.
+
+    The two follow each other at once, in turn first, so that what slows the machine for a while slows both; a first
+    round is not counted.
+    """
+    times: dict = {name: ([], []) for name in functions}
+    for turn in track(range(-1, repeats), title, console=CONSOLE):
+        for name, pair in functions.items():
+            for place in (0, 1) if turn % 2 else (1, 0):
+                begin = time.perf_counter()
+                jax.block_until_ready(pair[place]())
+                times[name][place].append(time.perf_counter() - begin)
+    return {name: tuple(np.asarray(values[1:]) for values in both) for name, both in times.items()}
+
+
+def spread(values) -> dict:
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {"median": float(median), "quartiles": [float(low), float(high)], "n": len(values)}
+
+
+def shown(figures: dict, digits: int = 1) -> str:
+    low, high = figures["quartiles"]
+    return f"{figures['median']:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+def table(title: str, *columns: str) -> Table:
+    """A table of named rows, with these columns of figures."""
+    made = Table(title=title)
+    made.add_column(no_wrap=True)
+    for column in columns:
+        made.add_column(column, justify="right")
+    return made
+
+
+def peers():
+    """(torch, diffusers, device of the torch side), or None with a sentence that says what is missing."""
+    try:
+        import diffusers
+        import torch
+    except ImportError as error:
+        CONSOLE.print(f"{error.name} is not installed, so the comparison with diffusers is left out.")
+        return None
+    return torch, diffusers, "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+
+
+def config_of(name: str, *overrides: str) -> dict:
+    """A config of experiments/configs, with overrides as `train.py` has them."""
+    sys.path.insert(0, str(EXPERIMENTS))
+    import command_line
+
+    return command_line.read_config(str(EXPERIMENTS / "configs" / f"{name}.py"), overrides)
+
+
+def unet_of_diffusers(diffusers, dropout: float = 0.0):
+    """The 35.7 M network of DDPM (Ho et al., 2020), with random weights."""
+    return diffusers.UNet2DModel(
+        sample_size=32, layers_per_block=2, block_out_channels=(128, 256, 256, 256), downsample_padding=0, dropout=dropout,
+        flip_sin_to_cos=False, freq_shift=1, attention_head_dim=None, norm_num_groups=32,
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+
+
+def device() -> str:
+    return jax.devices()[0].device_kind
+
+
+def circumstances() -> dict:
+    versions = {}
+    for name in ("jax", "flax", "numpy", "torch", "diffusers"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"device": device(), "backend": jax.default_backend(), "processors": os.cpu_count(), "versions": versions,
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}  # fmt: skip
+
+
+def record(name: str, parts: Mapping[str, Callable[[], dict]], out: pathlib.Path | None = None) -> None:
+    """Run the parts and write what each returns to `out`, results/<name>_<device kind>.json beside this file by default, in
+    which parts that did not run stay as they are."""
+    file = f"{name}_{device().replace(' ', '_').lower()}.json"
+    out = out or EXPERIMENTS / "benchmarks" / "results" / file
+    results = json.loads(out.read_text()) if out.exists() else {}
+    for part, run in parts.items():
+        begin = circumstances()
+        results[part] = begin | {"load_after": None} | run()
+        results[part]["load_after"] = os.getloadavg()[0]
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(results, indent=1) + "\n")
+    CONSOLE.print(f"written to {out}")
