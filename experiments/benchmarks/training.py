@@ -141,11 +141,13 @@ class Torchs:
     def flops(self) -> dict[str, int]:
         from torch.utils.flop_counter import FlopCounterMode
 
-        found = {}
+        found, call = {}, self.call
+        self.call = self.net  # what is compiled is not counted
         for name, run in (("forward", self.forward), ("step", self.step)):
             with FlopCounterMode(display=False) as counter:
                 run()
             found[name] = counter.get_total_flops()
+        self.call = call
         return found
 
     def peak(self) -> int | None:
@@ -163,10 +165,10 @@ CONTENDERS = {
 # --- the step --------------------------------------------------------------------------------------------------------
 
 
-def step(batch: int, rounds: int, types) -> dict:
+def step(batch: int, rounds: int, types, contenders) -> dict:
     found: dict = {"batch": batch}
     for dtype in types:
-        names = [name for name in CONTENDERS if name == "diffux" or peers()]
+        names = [name for name in contenders if name == "diffux" or peers()]
         made, first = {}, {}
         for name in names:
             begin = time.perf_counter()
@@ -180,9 +182,7 @@ def step(batch: int, rounds: int, types) -> dict:
             CONSOLE.print(f"{dtype}, {name}: first step and forward pass after {first[name]:.1f} s")
         if len({one.parameters for one in made.values()}) != 1:
             raise SystemExit(f"not the same network: {({name: one.parameters for name, one in made.items()})} parameters")
-        # The counting runs eagerly what it counts, which a compiled function does not survive.
-        work = {name: (made["diffux"] if name == "diffux" else made["torch, eager"]).flops() for name in made}
-
+        work = {name: one.flops() for name, one in made.items()}
         seconds: dict = {name: {"forward": [], "step": []} for name in made}
         for turn in track(range(rounds), f"{rounds} rounds in {dtype}", console=CONSOLE):
             for name in list(made) if turn % 2 else reversed(made):
@@ -411,6 +411,7 @@ def main() -> None:
         parser.add_argument(f"--{part}", action="store_true", help="this part; without any such flag all run")
     parser.add_argument("--batch", type=int, help="images a step (8 on CPU, 128 elsewhere)")
     parser.add_argument("--rounds", type=int, default=10, help="of all contenders (10)")
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, help="beside diffux (all)")
     parser.add_argument("--types", nargs="+", default=TYPES, choices=TYPES, help="of the network's arithmetic")
     parser.add_argument("--pairs", type=int, default=20, help="of steps with and without loading (20)")
     parser.add_argument("--configs", nargs="+", choices=every, help="to compile (all), or whose first step to await (ddpm_digits)")
@@ -425,7 +426,7 @@ def main() -> None:
         print(json.dumps(measure_memory(flags.memory, flags.types[0], batch) if flags.memory else compile_alone(flags.compile)))
         return
     parts = {
-        "step": lambda: step(batch, flags.rounds, flags.types),
+        "step": lambda: step(batch, flags.rounds, flags.types, dict.fromkeys(["diffux", *flags.contenders])),
         "loading": lambda: loading(batch, flags.pairs),
         "compiling": lambda: compiling(flags.configs or every, flags.limit),
         "first_step": lambda: first_step(flags.configs or ["ddpm_digits"], flags.steps),
