@@ -208,7 +208,7 @@ said(fail)
 def die():
     time.sleep(2)
     if me == 2:
-        os.kill(os.getpid(), signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGTERM)  # which JAX's notice of preemption would swallow
     time.sleep(60)  # as in a collective
 
 said(die)
@@ -216,13 +216,11 @@ said(die)
 
 
 def test_barriers_and_ends_name_who_is_missing():
-    """Three processes: one value differs, one comes late, one fails, and one falls silent while the others hang."""
+    """Three processes: one value differs, one comes late, one fails, and one is ended while the others hang."""
     address = port()
     processes = [start(MEETINGS, address, i, DIFFUX_LOST_TIMEOUT="3") for i in range(3)]
-    statuses, said = ends(processes[:2], 120)
-    processes[2].send_signal(signal.SIGKILL)
-    said.append(processes[2].communicate()[0])
-    assert statuses == [75, 75], said
+    statuses, said = ends(processes, 120)
+    assert statuses == [75, 75, -signal.SIGTERM], said
     lines = [[line for line in text.splitlines() if line.startswith("SAID")] for text in said]
     host = socket.gethostname()
     for i in range(3):
