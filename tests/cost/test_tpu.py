@@ -58,8 +58,8 @@ def test_the_type_in_which_gradients_cross(reports, gradients, types):
 
 def test_a_step_too_large_for_its_chip_is_refused(compile_only):
     """The compiler's own refusal, in our words."""
-    large = f"--config.data.batch_size={2**28}"
-    status, _, errors, report = compile_only("diffusion2015_swiss_roll", "--topology", "v5e:1x1", large)
+    batch = f"--config.data.batch_size={2**28}"
+    status, _, errors, report = compile_only("diffusion2015_swiss_roll", "--topology", "v5e:1x1", batch)
     assert status == 5
     assert report is None
     assert errors.startswith("error: the training step needs ") and " of 15.75 GiB a device" in errors

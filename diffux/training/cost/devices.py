@@ -83,7 +83,7 @@ def topology(name: str) -> list:
     if kind not in GENERATIONS:
         raise unknown("topology", name, [*(f"{kind}:{shapes[3]}" for kind, shapes in GENERATIONS.items()), "cpu:8"])
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError(f"--topology {name} needs the TPU compiler: pip install libtpu")
+        raise UserError(f"topology {name} needs the compiler for TPUs: pip install libtpu, which the extra [tpu] does as well")
     from jax.experimental import topologies
 
     # The compiler need not ask where it runs, nor be the only one of its kind here.
