@@ -29,6 +29,8 @@ TENSOR_AXIS = {"columns": -1, "rows": -2}
 NAMES = ("replicated", "split", *TENSOR_AXIS)
 RULES: Rules = (
     ("/process/", "replicated"),
+    # The gradient of a table of labels is a scatter, for which the labels of the whole batch would travel.
+    ("/label$", "replicated"),
     # Between a residual block's convolutions, and between an attention's projections, channels stay split: the first splits its
     # outputs, the second its inputs, and only the second ends in a sum over devices (Shoeybi et al., 2019, sec. 3).
     (r"(conv_0|embedding|query|key|value)/(kernel|bias)$", "columns"),

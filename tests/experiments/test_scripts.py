@@ -201,8 +201,8 @@ def test_what_sampling_refuses(run, scripts, capsys, tmp_path, monkeypatch, argu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "the following arguments are required: --config, --workdir"),
-        (["--config", DIGITS], "required: --workdir"),
+        ([], "the following arguments are required: --config"),
+        (["--config", DIGITS], "--workdir is needed"),
         (["--config", DIGITS.replace("digits", "digit")], "ddpm_digits.py"),
         (["--config.training.stps=3"], "unknown config key 'training.stps'; did you mean 'training.steps'"),
         (["--config.sytem.channels=3"], "unknown config key 'sytem.channels'; did you mean 'system.channels'"),
@@ -223,7 +223,7 @@ def test_what_training_refuses(scripts, environment, capsys, tmp_path, monkeypat
     monkeypatch.setenv("DIFFUX_CACHE", environment["DIFFUX_CACHE"])
     if arguments and arguments[0] != "--config":
         arguments = ["--config", DIGITS, *arguments]
-    if "--config" in arguments and "required" not in message:
+    if "--config" in arguments and "needed" not in message:
         arguments = [*arguments, "--workdir", str(tmp_path / "run")]
     begun = time.perf_counter()
     assert scripts("train")(*arguments) == 2

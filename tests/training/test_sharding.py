@@ -97,12 +97,12 @@ def test_parameters_and_what_the_optimizer_keeps_are_where_the_mesh_says(meshes)
     one = meshes["one"][1]
     assert one["ema"] == one["params"] and one["opt_state"] > 2 * one["params"]  # Adam's two moments and its count
     assert meshes["data"][1] == one
-    # Every axis of the network but the images' one channel and the kernels' sides divides by 8.
+    # Every layer has an axis that 8 divides; the table of labels, 3 % of the network, stays whole.
     for name, whole in one.items():
-        assert meshes["fsdp"][1][name] < 0.15 * whole
+        assert meshes["fsdp"][1][name] < 0.17 * whole
     assert meshes["zero"][1]["params"] == one["params"]
     for name in ("ema", "opt_state"):
-        assert meshes["zero"][1][name] < 0.15 * one[name]
+        assert meshes["zero"][1][name] < 0.17 * one[name]
     # fsdp=2 halves everything, and tensor=2 halves that again inside the blocks
     assert all(0.25 * whole < meshes["all"][1][name] < 0.4 * whole for name, whole in one.items())
 
