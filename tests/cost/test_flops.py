@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
+from diffux.networks.initialize import initialize
+from diffux.systems import ddpm
 from diffux.training.cost import contractions
 
 
@@ -54,3 +56,18 @@ def test_loops_and_branches():
         return lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: x @ w @ w)
 
     assert count(jax.jit(branches), (6, 6), (4, 6)) == 2 * 2 * 4 * 6 * 6
+
+
+def test_the_unet_of_ddpm():
+    """12.4 GFLOP forward and 37.3 forward and backward an image, of the same network in torch; here the three convolutions after
+    a doubling of the sides (3x3, 256 to 256 channels) are folded, which saves 5/9 of theirs."""
+    network = ddpm.build().network
+    x, noise = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
+    params = jax.eval_shape(lambda x, noise: initialize(jax.random.key(0), network, x, noise), x, noise)
+
+    def loss(params, x, noise):
+        return jnp.sum(network.apply({"params": params}, x, noise))
+
+    saved = 5 / 9 * 2 * 9 * 256**2 * (32**2 + 16**2 + 8**2)
+    assert contractions(jax.make_jaxpr(loss)(params, x, noise)) + saved == pytest.approx(12.4e9, rel=5e-3)
+    assert contractions(jax.make_jaxpr(jax.grad(loss))(params, x, noise)) + 3 * saved == pytest.approx(37.3e9, rel=5e-3)
