@@ -14,6 +14,8 @@ import logging
 import math
 import os
 import pathlib
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -68,9 +70,14 @@ def writing(workdir: pathlib.Path, what: str, kind: type[Exception] = OSError) -
     except UserError:
         raise
     except kind as error:
-        reason = getattr(error, "strerror", None) or one_sentence(error)[:300]
-        message = f"{what} in {workdir} could not be written ({reason}); {kept(workdir)}; the same command continues when it can"
-        raise StorageFailed(message) from error
+        message = f"{what} in {workdir} could not be written ({_reason(error)}); {kept(workdir)}"
+        raise StorageFailed(f"{message}; the same command continues when it can") from error
+
+
+def _reason(error: Exception) -> str:
+    # The storage library's own writer tells of paths and of its layers, and of the system's reason as a number.
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or one_sentence(error)[:300]
 
 
 def kept(workdir: pathlib.Path) -> str:
@@ -152,7 +159,12 @@ def stay(steps: Sequence[int], losses: Mapping[int, float], keep: int, keep_best
 
 def _raised_elsewhere(record: logging.LogRecord) -> bool:
     # The storage library logs the traceback of every error that it raises as well.
-    return not (record.exc_info and "orbax" in record.pathname)
+    trace = record.exc_info[2] if record.exc_info else None
+    while trace is not None:
+        if "orbax" in trace.tb_frame.f_code.co_filename:
+            return False
+        trace = trace.tb_next
+    return True
 
 
 class Checkpoints:
@@ -168,7 +180,9 @@ class Checkpoints:
 
         self._ocp, self._workdir, self._policy, self._saving = ocp, pathlib.Path(workdir), (keep, keep_best, keep_every), None
         self._losses = {step: loss for loss, step in _losses(workdir)}
-        logging.getLogger("absl").addFilter(_raised_elsewhere)
+        for logger in ("absl", "asyncio"):
+            logging.getLogger(logger).addFilter(_raised_elsewhere)
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,
             cleanup_tmp_directories=True,
@@ -220,6 +234,11 @@ class Checkpoints:
         with self._explained():
             self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
 
+    def check(self) -> None:
+        """Raise StorageFailed where the save that is on its way is known to have failed, without waiting for it."""
+        with self._explained():
+            self._manager.check_for_errors()
+
     def settle(self) -> None:
         """Wait for what is still being written, so that `kept` counts it; what went wrong with it is raised by the next call."""
         with contextlib.suppress(Exception):
@@ -238,10 +257,16 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
+    def _unraisable(self, raised) -> None:
+        # Writes that end after one that failed find the storage library gone, in threads of their own.
+        if not (isinstance(raised.exc_value, RuntimeError) and str(raised.exc_value) == "Event loop is closed"):
+            self._hook(raised)
+
     def __exit__(self, kind, error, traceback) -> None:
         try:
             with self._explained():
                 self._manager.close()
+            sys.unraisablehook = self._hook
         except StorageFailed:
             # What ends the run already is what should be read, not what it left unfinished.
             if error is None:

@@ -188,6 +188,7 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
             store = stored and (last or _every(stored, step))
             if step % settings["log_every"] == 0 or save or test_now or draw or store:
                 collect()
+                saver.check()
                 row = stretch.report()
                 speed = row[f"{things}_per_second"] = row["steps_per_second"] * batch_size
                 log.write(step, row)

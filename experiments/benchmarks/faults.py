@@ -1,8 +1,9 @@
-"""What a run survives: kill -9 at random moments, damaged working directories, and configs that make no sense.
+"""What a run survives: kill -9 at random moments, damaged working directories, full disks, and configs that make no sense.
 
   python experiments/benchmarks/faults.py --kills 25
   python experiments/benchmarks/faults.py --damage 100
   python experiments/benchmarks/faults.py --mutations 300
+  python experiments/benchmarks/faults.py --disks 8
 
 Each part prints its counts and exits with 1 where something was not as docs/faults.md promises; --seed draws other cases.
 """
@@ -57,7 +58,7 @@ class Failed(Exception):
     """Something was not as promised."""
 
 
-def weights(workdir: pathlib.Path, tmp: pathlib.Path | None = None) -> list[bytes]:
+def weights(workdir: pathlib.Path) -> list[bytes]:
     """The raw and the averaged parameters of the newest checkpoint, as bytes."""
     import jax
     import numpy as np
@@ -684,6 +685,70 @@ def mutations(count: int, seed: int, folder: pathlib.Path) -> collections.Counte
     return counts
 
 
+# --------------------------------------------------------------------------------------------------------------- disks
+
+# In a mount namespace of its own: a small file system that fills up, then the same one with room; or one that is read only.
+_FULL = """
+set -u; folder=$1; size=$2; shift 2
+mount -t tmpfs -o size=$size none "$folder"
+"$@"; echo "status $?" >&2
+mount -o remount,size=64m "$folder"
+"$@"; echo "status $?" >&2
+cp -a "$folder/." "$folder.left"
+"""
+_READ_ONLY = """
+set -u; folder=$1; shift 1
+mount -t tmpfs -o size=8m none "$folder"
+mount -o remount,ro "$folder"
+"$@"; echo "status $?" >&2
+"""
+
+
+def disks(count: int, seed: int, folder: pathlib.Path) -> collections.Counter:
+    """Train on `count` file systems that fill up at another point each, and on one that cannot be written; then make room."""
+    environment = os.environ | {"DIFFUX_CACHE": os.environ.get("DIFFUX_CACHE", str(folder / "cache"))}
+    counts, draw = collections.Counter(), random.Random(seed)
+    longer = ("--config.steps=20", "--config.training.keep=99")
+
+    def train(mounted: str, name: str, *arguments: str) -> list[tuple[int, str]]:
+        (folder / name).mkdir(parents=True)
+        command = [sys.executable, str(EXPERIMENTS / "train.py"), *POINTS, *longer]
+        done = subprocess.run(
+            ["unshare", "-rm", "sh", "-c", mounted, "sh", str(folder / name), *arguments, *command, "--workdir",
+             str(folder / name / "run")], env=environment, capture_output=True, text=True, timeout=600, check=False,
+        )  # fmt: skip
+        if "unshare:" in done.stderr or "mount:" in done.stderr:
+            raise Failed(f"file systems cannot be mounted here: {done.stderr[:200]}")
+        *parts, rest = re.split(r"status (\d+)\n", done.stderr)
+        if rest:
+            raise Failed(f"{name}: {rest[-300:]}")
+        return [(int(status), err) for err, status in zip(parts[::2], parts[1::2], strict=True)]
+
+    import train as script
+
+    straight = folder / "straight"
+    status, _, err = call(script, *POINTS, *longer, "--workdir", str(straight))
+    if status:
+        raise Failed(err)
+    wanted, size = weights(straight), sum(path.stat().st_size for path in straight.rglob("*") if path.is_file())
+    for number in range(count):
+        # From too small for the first files to nearly enough.
+        kib = int(size / 1024 * draw.uniform(number, number + 1) / count) + 4
+        full, continued = train(_FULL, f"disk{number}", f"{kib}k")
+        outcome = "one sentence, and continued with room" if full[0] else "it fitted"
+        if full[0] and not one_sentence(*full):
+            outcome = f"FAILED: status {full[0]}: {full[1][-1500:]}"
+        elif continued[0] or weights(folder / f"disk{number}.left" / "run") != wanted:
+            outcome = f"FAILED: with room, status {continued[0]}: {continued[1][-500:]}"
+        counts[outcome.partition(":")[0]] += 1
+        print(f"{number:4} {kib} KiB: status {full[0]}, {outcome}: {full[1].strip()[:300]}", flush=True)
+    ((status, err),) = train(_READ_ONLY, "read_only")
+    outcome = "read only: one sentence" if one_sentence(status, err) else f"FAILED: read only, status {status}: {err}"
+    counts[outcome] += 1
+    print(outcome, err.strip(), flush=True)
+    return counts
+
+
 def _remove(folder: pathlib.Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -699,6 +764,7 @@ def main(arguments) -> int:
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill a training N times")
     parser.add_argument("--damage", type=int, default=0, metavar="N", help="continue a run N times whose folder was damaged")
     parser.add_argument("--mutations", type=int, default=0, metavar="N", help="start N configs with keys changed at random")
+    parser.add_argument("--disks", type=int, default=0, metavar="N", help="train on N disks that fill up (Linux, needs mount)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", metavar="DIR", help="leave the runs and their output in a folder")
     flags = parser.parse_args(arguments)
@@ -706,17 +772,21 @@ def main(arguments) -> int:
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(flags.keep or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            if flags.damage:
-                report("damaged", damages(flags.damage, flags.seed, folder))
-            if flags.mutations:
-                report("mutated configs", mutations(flags.mutations, flags.seed, folder))
-            if flags.kills:
-                report("killed", kills(flags.kills, flags.seed, folder))
-        except Failed as failed:
-            print(f"FAILED: {failed}", file=sys.stderr)
-            return 1
-    return 0
+        failed = False
+        for name, part in (("damage", damages), ("mutations", mutations), ("disks", disks), ("kills", kills)):
+            count = getattr(flags, name)
+            if not count:
+                continue
+            (folder / name).mkdir(exist_ok=True)
+            try:
+                counts = part(count, flags.seed, folder / name)
+            except Failed as error:
+                print(f"FAILED: {error}", file=sys.stderr)
+                failed = True
+            else:
+                report(name, counts)
+                failed = failed or any(outcome.startswith("FAILED") for outcome in counts)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -191,3 +191,11 @@ def test_codecs_and_conditions():
                        (lambda: systems.build("diffusion2015", field="points"), "did you mean 'point'")):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             bad()
+
+
+@pytest.mark.parametrize("field", KINDS)
+def test_variables_have_shapes_before_anything_is_computed(field):
+    system, example = build(field), batch(field, 2)
+    shapes = jax.eval_shape(lambda system: base.init(jax.random.key(0), system, example), system)
+    drawn = base.init(jax.random.key(0), system, example)
+    assert jax.tree.map(np.shape, shapes.params) == jax.tree.map(np.shape, drawn.params)

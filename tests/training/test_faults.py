@@ -9,6 +9,8 @@ import resource
 import signal
 import subprocess
 import sys
+import time
+import zlib
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ import pytest
 from diffux import training
 from diffux.training import checkpoint, checksums, loop, metrics, workdir
 from diffux.training.batches import Batches
+from diffux.training.cache import remove_unfinished
 from diffux.training.errors import StorageFailed, UserError
 from tests.training.test_loop import same
 
@@ -266,6 +269,24 @@ def test_a_run_whose_reading_process_is_killed_is_the_same_run(config, tmp_path,
     assert training.train(config(**longer, **{"data.workers": 1}), tmp_path / "killed").step == 30
     assert len(killed) == 1 and "a data worker failed at batch" in capsys.readouterr().out
     assert same(tmp_path / "straight", tmp_path / "killed")
+
+
+def test_entries_that_a_killed_process_left_half_written_leave_the_compilation_cache(tmp_path):
+    whole, now = zlib.compress(bytes(range(256)) * 9), time.time()
+    ages = {"whole": (whole, 60), "half": (whole[:100], 60), "empty": (b"", 60), "growing": (whole[:100], 0)}
+    for name, (content, age) in ages.items():
+        (tmp_path / f"{name}-cache").write_bytes(content)
+        os.utime(tmp_path / f"{name}-cache", (now - age, now - age))
+    remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.glob("*-cache")} == {"whole-cache", "growing-cache"}
+    os.utime(tmp_path / "growing-cache", (now - 60, now - 60))  # older than what was looked at: nobody looks again
+    (tmp_path / "late-cache").write_bytes(whole[:100])
+    os.utime(tmp_path / "late-cache", (now - 9, now - 9))
+    os.utime(tmp_path / ".checked", (now - 20, now - 20))
+    remove_unfinished(tmp_path)
+    assert (tmp_path / "growing-cache").exists() and (tmp_path / "late-cache").exists()
+    remove_unfinished(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------- configs
