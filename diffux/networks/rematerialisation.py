@@ -17,6 +17,8 @@ def rematerialised(policy: str | bool, initializing: bool) -> Callable[..., type
     - "contractions": that, and the results of convolutions and matrix products; what is computed anew is then pointwise
       work and reductions, which cost an accelerator little beside them.
 
+    XLA for CPU begins the second computation before the first one's memory is needed again: it costs time there and saves none.
+
     While parameters are made (`initializing`) there is nothing to keep, and the class is left as it is, because lifting
     would hide the parameters from `initialize`.
 
