@@ -12,8 +12,7 @@ from jaxtyping import install_import_hook
 import tests.typechecker  # noqa: F401 - named by the hook below
 
 ROOT = Path(__file__).parent.parent
-# networks/layers subclasses Flax's own modules, whose annotations cannot be checked at runtime
-FILES = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "diffux").rglob("*.py") if path.stem != "layers"]
+FILES = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "diffux").rglob("*.py")]
 MODULES = [".".join(path.parts).removesuffix(".__init__") for path in FILES if path.stem != "__init__"]
 install_import_hook(MODULES, "tests.typechecker.check")
 

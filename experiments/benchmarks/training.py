@@ -8,7 +8,9 @@
 
 --step: the training step of ddpm_cifar10 (35.7 M parameters; loss, clipped gradient, Adam, averaged weights) and the network's
 forward pass, beside the same in torch with diffusers' U-Net, in float32 and bfloat16 with float32 parameters: images a second,
-the share of the machine's matmul peak, and memory, which every contender shows in a process of its own. Contenders take turns.
+the share of the machine's matmul peak, and memory, which every contender shows in a process of its own. Contenders take turns,
+but threads that wait for each other lose more than others on a busy machine: then only processor seconds compare (with
+OMP_WAIT_POLICY=passive, or torch's waiting counts as work).
 --loading: the step fed by the real loader against the same batch again and again. --compiling: trace and compile time of every
 config's step, by shapes only, in a process each and without the compilation cache. --first_step: seconds from the start of
 the process to the first step, with an empty compilation cache and with the one that this left. The figures are also written
@@ -183,13 +185,14 @@ def step(batch: int, rounds: int, types, contenders) -> dict:
         if len({one.parameters for one in made.values()}) != 1:
             raise SystemExit(f"not the same network: {({name: one.parameters for name, one in made.items()})} parameters")
         work = {name: one.flops() for name, one in made.items()}
-        seconds: dict = {name: {"forward": [], "step": []} for name in made}
+        seconds, busy = ({name: {"forward": [], "step": []} for name in made} for _ in range(2))
         for turn in track(range(rounds), f"{rounds} rounds in {dtype}", console=CONSOLE):
             for name in list(made) if turn % 2 else reversed(made):
                 for part, times in seconds[name].items():
-                    begin = time.perf_counter()
+                    begin, used = time.perf_counter(), time.process_time()
                     getattr(made[name], part)()
                     times.append(time.perf_counter() - begin)
+                    busy[name][part].append(time.process_time() - used)
         peaks = {"diffux": _jax_peak(dtype)} | ({"torch": _torch_peak(dtype)} if len(made) > 1 else {})
         parameters_ = made["diffux"].parameters
         made.clear()
@@ -202,6 +205,7 @@ def step(batch: int, rounds: int, types, contenders) -> dict:
                 peak = peaks["diffux" if name == "diffux" else "torch"]
                 row[part] = {
                     "seconds": spread(times[part]),
+                    "processor_seconds": spread(busy[name][part]),
                     "images_per_second": batch / middle,
                     "flops": work[name][part],
                     "share_of_matmul_peak": work[name][part] / middle / peak,
@@ -215,12 +219,12 @@ def _show_step(dtype: str, batch: int, rows: dict) -> None:
     peaks = ", ".join(f"{name} {peak / 1e9:.0f}" for name, peak in rows["matmul_peak"].items())
     title = f"{rows['parameters'] / 1e6:.1f} M U-Net, 32x32x3, batch {batch}, {dtype}, on {device()}; matmul GFLOP/s: {peaks}"
     for part in ("forward", "step"):
-        view = table(f"{part}: {title}", "seconds, median (quartiles)", "images/s", "GFLOP", "of peak", "time / diffux's",
-                     "memory, MiB")  # fmt: skip
+        columns = "seconds, median (quartiles)", "processor s", "images/s", "GFLOP", "of peak", "time / diffux's", "memory, MiB"
+        view = table(f"{part}: {title}", *columns)
         for name, row in rows["contenders"].items():
             one = row[part]
-            view.add_row(name, shown(one["seconds"], 3), f"{one['images_per_second']:.2f}", f"{one['flops'] / 1e9:.0f}",
-                         f"{one['share_of_matmul_peak']:.2f}", shown(one["diffux_is_faster_by"], 2),
+            view.add_row(name, shown(one["seconds"], 3), shown(one["processor_seconds"], 2), f"{one['images_per_second']:.2f}",
+                         f"{one['flops'] / 1e9:.0f}", f"{one['share_of_matmul_peak']:.2f}", shown(one["diffux_is_faster_by"], 2),
                          f"{row['memory'] / 2**20:.0f}" if part == "step" else "")  # fmt: skip
         CONSOLE.print(view)
         cpu = jax.default_backend() == "cpu"
