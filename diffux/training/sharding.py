@@ -111,8 +111,9 @@ def resolve(tree, mesh: Mesh | AbstractMesh, section: Mapping[str, Any] | None =
     Raises UserError for a rule that does not exist, and for a pattern that is no regular expression.
 
     Example:
-        >>> resolve({"params": {"kernel": jax.ShapeDtypeStruct((4, 4), "float32")}}, make_mesh())["params"]["kernel"].spec
-        PartitionSpec()
+        >>> mesh = jax.sharding.AbstractMesh((1, 4, 1), AXES)
+        >>> tuple(resolve({"params": {"kernel": jax.ShapeDtypeStruct((3, 8), "float32")}}, mesh)["params"]["kernel"].spec)
+        (None, 'fsdp')
     """
     section = section or {}
     rules = [*check_rules(section.get("rules", ())), *RULES]
