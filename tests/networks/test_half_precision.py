@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.core import jaxprs_in_params
 
 from diffux.networks.attention import attend
 from diffux.networks.classifier import Classifier
@@ -53,7 +54,7 @@ def equations(jaxpr):
     for equation in jaxpr.eqns:
         types = [str(getattr(variable.aval, "dtype", None)) for variable in (*equation.invars, *equation.outvars[:1])]
         yield equation.primitive.name, str(equation.source_info.name_stack), types[:-1], types[-1]
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jaxprs_in_params(equation.params):
             yield from equations(inner)
 
 
