@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from diffux import training
+from diffux.evaluation import likelihood
 from diffux.training import metrics, sampling, sharding
 from diffux.training.errors import UserError
 
@@ -173,6 +175,7 @@ for steps, section in ((6, {"fsdp": 4}), (8, {"data": 8}), (10, {"data": 2, "fsd
     training.train(SMALL | {"training": SMALL["training"] | {"steps": steps}, "sharding": section | {"smallest": 0}}, sys.argv[1])
 
 from pathlib import Path
+from diffux.evaluation import likelihood
 from diffux.training import sampling
 
 generate, drawn = sampling.generate, []
@@ -183,6 +186,7 @@ assert dict(run.mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
 assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(run.variables.params))
 x = drawn[0].x  # five samples and three more, two on each of four devices, twice for the axis that does not split them
 assert x.shape == (8, 8, 8, 1) and {shard.data.shape for shard in x.addressable_shards} == {(2, 8, 8, 1)}
+print("BITS", likelihood.held_out(run, n=5, rtol=1e-3, atol=1e-3)["rows"]["model"]["bits"])
 """
 
 
@@ -200,6 +204,8 @@ def test_a_run_continues_on_another_mesh(tmp_path, config):
     np.testing.assert_allclose(many, one, rtol=1e-5)
     samples = sampling.sample(tmp_path / "many", [], n=5, solver="ddim", steps=2, checkpoint=10)
     np.testing.assert_allclose(np.load(tmp_path / "many" / "eight.npz")["images"], samples, atol=1e-5)
+    bits = likelihood.held_out(training.load(tmp_path / "many", step=10), n=5, rtol=1e-3, atol=1e-3)["rows"]["model"]["bits"]
+    assert float(re.search(r"^BITS (.*)", said, re.M)[1]) == pytest.approx(bits, rel=1e-5)
 
 
 PROCESS = """
