@@ -10,13 +10,15 @@ from __future__ import annotations
 import pathlib
 import sys
 
-import command_line
+import door  # noqa: F401 - finds the library of a clone that is not installed
+
+from diffux.cli import _flags
 
 COLUMNS = 20
 
 
 def main(arguments) -> int:
-    parser = command_line.Parser(__doc__)
+    parser = _flags.Parser(__doc__)
     parser.add_argument("--ddpm", required=True, metavar="DIR", help="workdir of a DDPM run on digits")
     parser.add_argument("--ncsn", required=True, metavar="DIR", help="workdir of an NCSN run on digits")
     parser.add_argument("--out", required=True, type=pathlib.Path, metavar="FILE.png")
@@ -26,8 +28,8 @@ def main(arguments) -> int:
     import numpy as np
 
     from diffux import data, solvers, training
-    from diffux.training import sampling
-    from diffux.training.cache import use_compilation_cache
+    from diffux.devices.compilation_cache import use_compilation_cache
+    from diffux.sampling import files as sampling
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -59,4 +61,4 @@ def main(arguments) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(command_line.run(main))
+    sys.exit(_flags.run(main))

@@ -12,8 +12,8 @@ Example:
 
 from diffux.data.cache import cache_dir
 from diffux.data.catalogue import Description, describe, load, names, splits
-from diffux.data.errors import DataError
 from diffux.data.pipeline import loader
 from diffux.data.source import Source, arrays
+from diffux.errors import DataError
 
 __all__ = ["DataError", "Description", "Source", "arrays", "cache_dir", "describe", "load", "loader", "names", "splits"]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from diffux.data.errors import DataError
+from diffux.errors import DataError
 
 _ASIDE = ".incomplete-"
 _STALE = 3600.0  # seconds after which a leftover of a killed process is cleared away

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from diffux.data import folder, generated, records
-from diffux.data.errors import DataError
 from diffux.data.source import Source
+from diffux.errors import DataError
 
 _FOLDER = "folder:"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from diffux.data.errors import DataError
 from diffux.data.images import decode, is_grey, upright_size
 from diffux.data.source import Source
+from diffux.errors import DataError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _CHECKED = 2000  # headers read while loading (about 0.1 ms each); an odd image after these is found when it is read

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from diffux.data.errors import DataError
 from diffux.data.source import Source
+from diffux.errors import DataError
 
 COUNTS = {"train": 10_000, "test": 10_000}
 NOISE = 0.25

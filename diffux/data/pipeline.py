@@ -16,8 +16,8 @@ import grain
 import numpy as np
 
 from diffux.data import augment
-from diffux.data.errors import DataError
 from diffux.data.source import Source
+from diffux.errors import DataError
 
 
 def loader(

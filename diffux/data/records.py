@@ -11,10 +11,10 @@ import importlib
 from pathlib import Path
 
 from diffux.data import cache
-from diffux.data.errors import DataError
 from diffux.data.generated import GENERATED
 from diffux.data.images import decode
 from diffux.data.source import Source
+from diffux.errors import DataError
 
 EMBEDDED = {"digits": (None,), "patches": ("16", "32")}
 """The data sets that need no network, and their configs; the first is the default."""

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from diffux.data.errors import DataError
+from diffux.errors import DataError
 
 MEMORY = 256 * 2**20
 """Splits of at most so many bytes are decoded once and stay in memory (CIFAR-10: 147 MiB); larger ones never do."""

@@ -6,13 +6,13 @@ Example:
     >>> rich.print(evaluation.table(result))             # doctest: +SKIP
 """
 
-from diffux.evaluation.errors import EvaluationError
+from diffux.errors import EvaluationError
 from diffux.evaluation.frechet import Moments, feature_distance, frechet_distance, moments
 from diffux.evaluation.judges import Judge, judge
 from diffux.evaluation.kinds import evaluate
 from diffux.evaluation.neighbours import nearest_distances
 from diffux.evaluation.points import sliced_wasserstein
-from diffux.evaluation.report import table
+from diffux.evaluation.tables import table
 
 __all__ = [
     "EvaluationError",

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diffux import data
+from diffux.errors import EvaluationError
 from diffux.evaluation.controls import matched_gaussian, uniform_noise
-from diffux.evaluation.errors import EvaluationError
 from diffux.evaluation.frechet import Moments, feature_distance, moments
 from diffux.evaluation.judges import Judge, judge
 from diffux.evaluation.neighbours import nearest_distances

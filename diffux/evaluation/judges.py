@@ -20,7 +20,7 @@ import optax
 from flax import traverse_util
 
 from diffux import data
-from diffux.evaluation.errors import EvaluationError
+from diffux.errors import EvaluationError
 from diffux.evaluation.recipes import RECIPES, Recipe, canonical
 from diffux.networks.classifier import Classifier
 from diffux.networks.initialize import initialize

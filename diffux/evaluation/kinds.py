@@ -5,9 +5,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from diffux import naming
+from diffux.errors import unknown
 from diffux.evaluation import figures, points, sequences
-from diffux.evaluation.errors import EvaluationError
 from diffux.evaluation.recipes import ALIASES, RECIPES
 
 KINDS = dict.fromkeys(RECIPES, figures) | {"swiss_roll": points, "heartbeats": sequences}
@@ -21,7 +20,7 @@ def kind(dataset: str) -> ModuleType:
     """
     name = ALIASES.get(dataset, dataset)
     if name not in KINDS:
-        raise EvaluationError(str(naming.unknown("data set for evaluation", name, KINDS)))
+        raise unknown("data set for evaluation", name, KINDS)
     return KINDS[name]
 
 

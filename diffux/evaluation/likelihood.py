@@ -16,17 +16,18 @@ from flax import struct
 from rich.table import Table
 
 from diffux import data, likelihood
-from diffux.codecs.pixels import Pixels
-from diffux.evaluation.errors import EvaluationError
+from diffux.codecs._pixels import Pixels
+from diffux.config import parts
+from diffux.console import Progress
+from diffux.devices import mesh as sharding
+from diffux.errors import EvaluationError, explained
 from diffux.keys import fold_in, sample_keys
 from diffux.naming import pick
 from diffux.noise_level import NoiseLevel
 from diffux.parameterizations import Descending, ForwardStep, Integer
 from diffux.processes import Gaussian
-from diffux.systems.base import denoiser, resolved
-from diffux.training import Run, load, parts, sharding
-from diffux.training.errors import explained
-from diffux.training.progress import Progress
+from diffux.systems.system import denoiser, resolved
+from diffux.training import Run, load
 
 EXAMPLES, FITTED = 512, 10_000
 """How many held-out images are taken by default, and how many of the train split a Gaussian is fitted to at most."""

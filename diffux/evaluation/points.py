@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffux import data
-from diffux.evaluation.errors import EvaluationError
+from diffux.errors import EvaluationError
 
 SAMPLES = 5000  # by default: of fewer points the distance is mostly chance
 DIRECTIONS, PERMUTATIONS = 256, 199

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from diffux import naming
-from diffux.evaluation.errors import EvaluationError
+from diffux.errors import unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,5 +51,5 @@ def canonical(dataset: str) -> str:
     """
     dataset = ALIASES.get(dataset, dataset)
     if dataset not in RECIPES:
-        raise EvaluationError(str(naming.unknown("data set for evaluation", dataset, RECIPES)))
+        raise unknown("data set for evaluation", dataset, RECIPES)
     return dataset

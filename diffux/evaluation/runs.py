@@ -11,10 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from diffux.config import parts
+from diffux.console import Progress
+from diffux.errors import UserError
 from diffux.evaluation.kinds import kind
-from diffux.training import Run, parts, pictures, sampling
-from diffux.training.errors import UserError
-from diffux.training.progress import Progress
+from diffux.sampling import files as sampling
+from diffux.sampling import pictures
+from diffux.training import Run
 
 PICTURED, POINTS = 64, 2000
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from diffux import data
 from diffux.data.generated import BINS, PERIOD
-from diffux.evaluation.errors import EvaluationError
+from diffux.errors import EvaluationError
 
 SAMPLES = 2000  # by default
 

@@ -1,8 +1,8 @@
 """Guidance: transforms of a denoiser, Denoiser -> Denoiser, legal inside any solver."""
 
-from diffux.guidance.classifier import classifier, noisy_classifier
-from diffux.guidance.classifier_free import classifier_free
-from diffux.guidance.posterior_sampling import dps, isotropic, posterior_sampling, tweedie
+from diffux.guidance._classifier import classifier, noisy_classifier
+from diffux.guidance._classifier_free import classifier_free
+from diffux.guidance._posterior_sampling import dps, isotropic, posterior_sampling, tweedie
 from diffux.guidance.threshold import static_threshold
 
 __all__ = [

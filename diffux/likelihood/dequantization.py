@@ -12,9 +12,9 @@ import numpy as np
 from flax import struct
 
 from diffux import keys as rng
-from diffux.likelihood.base import compiled, dims
-from diffux.likelihood.bound import bound, reconstruction
+from diffux.likelihood._bound import bound, reconstruction
 from diffux.likelihood.flow import LogProb, log_prob
+from diffux.likelihood.shared import compiled, dims
 from diffux.networks.dequantizer import Dequantizer as Network
 from diffux.networks.initialize import initialize
 from diffux.processes import Process

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux import keys as rng
-from diffux.likelihood.base import dims, over_dims
+from diffux.likelihood.shared import dims, over_dims
 from diffux.naming import pick
 
 LARGEST = 4096

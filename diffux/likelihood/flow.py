@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from diffux.integrate import integrate
-from diffux.likelihood.base import compiled, dims, need_flow, over_dims, prior
 from diffux.likelihood.divergence import Divergence, hutchinson
+from diffux.likelihood.shared import compiled, dims, need_flow, over_dims, prior
 from diffux.noise_level import append_axes
 from diffux.processes import Process
 from diffux.types import Cond, Denoiser

@@ -3,11 +3,11 @@
 An objective returns (loss (B,), metrics of scalars, next state). `init()` gives the first state, () where there is none.
 """
 
-from diffux.objectives.base import Objective, mean_over_dims
-from diffux.objectives.classification import classification
-from diffux.objectives.denoising import absolute, denoising, squared
-from diffux.objectives.elbo import Bound, Decoder, discretized, edge, elbo, kernel
-from diffux.objectives.mix import mix
+from diffux.objectives._classification import classification
+from diffux.objectives._denoising import absolute, denoising, squared
+from diffux.objectives._elbo import Bound, Decoder, discretized, edge, elbo, kernel
+from diffux.objectives._mix import mix
+from diffux.objectives.objective import Objective, mean_over_dims
 from diffux.objectives.score_matching import implicit_score_matching, sliced_score_matching
 
 __all__ = [

@@ -14,7 +14,7 @@ from flax import struct
 
 from diffux import sde
 from diffux.noise_level import NoiseLevel
-from diffux.objectives.base import mean_over_dims
+from diffux.objectives.objective import mean_over_dims
 from diffux.processes import Gaussian
 
 CLEAN_UNIT = NoiseLevel(0.0, 1.0, 1.0)

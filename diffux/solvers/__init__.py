@@ -1,12 +1,20 @@
 """Solvers: how to walk back, one step from a level t to a cleaner level s at a time."""
 
+from diffux.solvers._ancestral import ancestral
+from diffux.solvers._churn import churn, dpm2_ancestral, edm_heun, renoise
+from diffux.solvers._compose import compose, predictor_corrector
+from diffux.solvers._ddim import ddim, ddim_inversion, euler, euler_ancestral
+from diffux.solvers._dpm_solver import dpm2, dpm_solver
+from diffux.solvers._heun import heun
+from diffux.solvers._langevin import annealed_langevin, langevin, snr_langevin
+from diffux.solvers._pndm import plms, pndm
+from diffux.solvers._probability_flow import probability_flow
+from diffux.solvers._replace import colorize, inpaint, replace
+from diffux.solvers._sa_solver import sa_solver
+from diffux.solvers._sample import sample
+from diffux.solvers._start import start
+from diffux.solvers._unipc import unipc
 from diffux.solvers.adams import deis, ipndm, lms
-from diffux.solvers.ancestral import ancestral
-from diffux.solvers.base import Sampled, Solver, sample
-from diffux.solvers.churn import churn, dpm2_ancestral, edm_heun, renoise
-from diffux.solvers.compose import compose, predictor_corrector
-from diffux.solvers.ddim import ddim, ddim_inversion, euler, euler_ancestral
-from diffux.solvers.dpm_solver import dpm2, dpm_solver
 from diffux.solvers.dpm_solver_pp import (
     dpm_solver_pp_2m,
     dpm_solver_pp_2s,
@@ -14,15 +22,8 @@ from diffux.solvers.dpm_solver_pp import (
     sde_dpm_solver_pp_2m,
     sde_dpm_solver_pp_3m,
 )
-from diffux.solvers.heun import heun
-from diffux.solvers.langevin import annealed_langevin, langevin, snr_langevin
-from diffux.solvers.pndm import plms, pndm
-from diffux.solvers.probability_flow import probability_flow
-from diffux.solvers.replace import colorize, inpaint, replace
 from diffux.solvers.reverse_sde import euler_maruyama, reverse_diffusion
-from diffux.solvers.sa_solver import sa_solver
-from diffux.solvers.start import start
-from diffux.solvers.unipc import unipc
+from diffux.solvers.solver import Sampled, Solver
 
 __all__ = [
     "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "colorize", "compose", "ddim", "ddim_inversion", "deis", "dpm2",

@@ -14,8 +14,10 @@ import numpy as np
 from flax import struct
 
 from diffux import sde
-from diffux.solvers.base import Solver, ddim_step, need_one_of, need_order, need_schedule
 from diffux.solvers.history import History, empty
+from diffux.solvers.needs import need_one_of, need_order, need_schedule
+from diffux.solvers.solver import Solver
+from diffux.solvers.steps import ddim_step
 from diffux.types import Schedule
 
 EQUAL_STEPS = np.asarray([[1, 0, 0, 0], [3, -1, 0, 0], [23, -16, 5, 0], [55, -59, 37, -9]]) / [[1], [2], [12], [24]]

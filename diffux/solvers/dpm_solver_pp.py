@@ -13,9 +13,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux import keys as rng
-from diffux.solvers.base import Solver, ddim_step, level_at, need_one_of, need_schedule
 from diffux.solvers.history import empty
+from diffux.solvers.needs import need_one_of, need_schedule
 from diffux.solvers.phi import phi
+from diffux.solvers.solver import Solver
+from diffux.solvers.steps import ddim_step, level_at
 from diffux.types import Schedule
 
 

@@ -9,7 +9,8 @@ from flax import struct
 
 from diffux import keys as rng
 from diffux import sde
-from diffux.solvers.base import Solver, need_schedule, need_signal
+from diffux.solvers.needs import need_schedule, need_signal
+from diffux.solvers.solver import Solver
 from diffux.types import Schedule
 
 

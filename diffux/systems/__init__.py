@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from diffux.naming import unknown
-from diffux.systems.base import System, Variables, denoiser, generate, init, loss, resolved
+from diffux.errors import unknown
+from diffux.systems.system import System, Variables, denoiser, generate, init, loss, resolved
 
 
 def names() -> list[str]:
     """The systems that `build` knows."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("system", "shapes"))
 
 
 def build(name: str, **kwargs) -> System:

@@ -13,7 +13,7 @@ from diffux.networks.unet import UNet
 from diffux.parameterizations import conditioned, integer
 from diffux.processes import Gaussian
 from diffux.solvers import ancestral
-from diffux.systems.base import System
+from diffux.systems.system import System
 
 BETAS = {"linear": schedules.linear_betas, "scaled_linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_betas,
          "quadratic": schedules.quadratic_betas, "warmup": schedules.warmup_betas}  # fmt: skip

@@ -16,7 +16,7 @@ from diffux.networks.multiscale import MultiScale
 from diffux.parameterizations import conditioned, integer
 from diffux.processes import Binomial, Gaussian
 from diffux.solvers import ancestral
-from diffux.systems.base import System
+from diffux.systems.system import System
 
 NETWORKS = {"rbf": RBF, "mlp": MLP, "multiscale": MultiScale}
 PUBLISHED = {"point": "rbf", "sequence": "mlp", "image": "multiscale"}

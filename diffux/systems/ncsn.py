@@ -12,7 +12,7 @@ from diffux.networks.refinenet import RefineNet
 from diffux.parameterizations import conditioned, descending, recentred
 from diffux.processes import Gaussian
 from diffux.solvers import annealed_langevin
-from diffux.systems.base import System
+from diffux.systems.system import System
 
 
 def build(levels: int = 10, sigma_min: float = 0.01, sigma_max: float = 1.0, step: float = 0.2, inner: int = 100,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffux import conditions, grids, objectives, parameterizations, schedules, sigmas, times, weightings
+from diffux import conditions, grids, objectives, parameterizations, schedules, times, weightings
 from diffux.codecs import pixels
 from diffux.networks.refinenet import RefineNet
 from diffux.parameterizations import recentred
 from diffux.processes import Gaussian
+from diffux.schedules import from_data as sigmas
 from diffux.solvers import annealed_langevin
-from diffux.systems.base import System
+from diffux.systems.system import System
 
 
 def build(levels: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0, step: float = 0.062, inner: int = 5,

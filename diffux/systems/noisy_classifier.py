@@ -12,7 +12,7 @@ from diffux.naming import pick
 from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.parameterizations import conditioned, direct, integer, normalized, recentred, scaled
 from diffux.processes import Gaussian
-from diffux.systems.base import System
+from diffux.systems.system import System
 
 CONTINUOUS = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
 BETAS = {"linear": schedules.linear_betas, "cosine": schedules.cosine_betas}

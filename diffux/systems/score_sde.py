@@ -15,7 +15,7 @@ from diffux.networks.unet import UNet
 from diffux.parameterizations import conditioned, descending, integer, recentred, scaled
 from diffux.processes import Gaussian
 from diffux.solvers import euler_maruyama, predictor_corrector
-from diffux.systems.base import System
+from diffux.systems.system import System
 
 NETWORKS = {"ddpmpp": ddpmpp, "ncsnpp": ncsnpp, "unet": UNet}
 

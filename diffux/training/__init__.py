@@ -5,9 +5,10 @@ Example:
     >>> training.train({"system": {"name": "ddpm"}, "data": {"name": "cifar10"}}, "runs/cifar10")  # doctest: +SKIP
 """
 
-from diffux.training import export
-from diffux.training.errors import Diverged, UserError
+from diffux.errors import Diverged, UserError
+from diffux.runs import export
+from diffux.runs.restore import load
+from diffux.runs.run import Run
 from diffux.training.loop import Result, train
-from diffux.training.restore import Run, load
 
 __all__ = ["Diverged", "Result", "Run", "UserError", "export", "load", "train"]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from diffux.data import DataError
-from diffux.training.errors import UserError, one_sentence
+from diffux.errors import UserError, one_sentence
 
 
 class Batches:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffux.systems.base import Variables, loss
-from diffux.training import distributed, sharding
+from diffux.devices import mesh as sharding
+from diffux.devices import together as distributed
+from diffux.systems.system import Variables, loss
 from diffux.training.program import Program
 from diffux.training.state import TrainState
 

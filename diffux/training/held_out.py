@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from diffux import data
-from diffux.training import sharding
-from diffux.training.errors import UserError
+from diffux.devices import mesh as sharding
+from diffux.errors import UserError
 from diffux.training.program import Program
 from diffux.training.state import TrainState
 from diffux.training.update import held_out_loss

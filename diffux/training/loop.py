@@ -13,32 +13,28 @@ import jax
 import numpy as np
 
 from diffux import data
-from diffux.systems.base import Variables
-from diffux.training import (
-    checkpoint,
-    diagnostics,
-    distributed,
-    metrics,
-    optimizers,
-    parts,
-    pictures,
-    sampling,
-    sharding,
-    snapshots,
-    workdir,
-)
+from diffux.config import optimizers, parts
+from diffux.config.schema import check
+from diffux.console import Progress
+from diffux.devices import mesh as sharding
+from diffux.devices import together as distributed
+from diffux.devices.compilation_cache import use_compilation_cache
+from diffux.errors import Diverged, explained
+from diffux.runs import checkpoint, metrics, snapshots
+from diffux.runs import folder as workdir
+from diffux.runs.lock import only_one
+from diffux.runs.run import Run
+from diffux.sampling import files as sampling
+from diffux.sampling import pictures
+from diffux.systems.shapes import check_memory, parameters
+from diffux.systems.system import Variables
+from diffux.training import diagnostics
 from diffux.training import profile as profiling
 from diffux.training.background import Background
 from diffux.training.batches import Batches
-from diffux.training.cache import use_compilation_cache
 from diffux.training.clock import Stretch
-from diffux.training.configuration import check
-from diffux.training.errors import Diverged, explained
 from diffux.training.held_out import HeldOut
-from diffux.training.lock import only_one
-from diffux.training.program import Program, check_batch, check_memory, parameters, prepare
-from diffux.training.progress import Progress
-from diffux.training.restore import Run
+from diffux.training.program import Program, check_batch, prepare
 from diffux.training.signals import Stop
 from diffux.training.state import TrainState
 
@@ -56,7 +52,7 @@ class Result:
 def train(config: Any, directory: Any, *, started: float | None = None, profile: int = 0) -> Result:
     """Train what `config` describes in a working directory, from its newest whole checkpoint where it has one.
 
-    config: a mapping as in experiments/configs; `diffux.training.configuration.DEFAULTS` lists every key.
+    config: a mapping as in experiments/configs; `diffux.config.schema.DEFAULTS` lists every key.
     started: since when the time to the first step counts, in seconds since 1970; by default since the call.
     profile: how many steps, after a few, to trace into the directory's profile/.
     The directory then holds samples.png and samples/ (unless the system has no solver), losses.png, checkpoints/,
@@ -110,7 +106,7 @@ def train(config: Any, directory: Any, *, started: float | None = None, profile:
         compiling = Background(program.compile)
         train_key, test_key = (jax.random.fold_in(jax.random.key(seed), i) for i in (1, 2))
         if begun is None:
-            state = program.start(parameters(config, system, batch), train_key)
+            state = program.start(parameters(seed, system, batch), train_key)
         else:
             state = checkpoint.restore(path, begun, program.shapes)
             progress.say(f"continuing the run in {path} at step {begun}")

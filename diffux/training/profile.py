@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 
-from diffux.training.errors import UserError
+from diffux.errors import UserError
 
 WARM_UP = 3
 """Steps of a run before the trace begins: the first waits for the compiler, the next fill the queues."""

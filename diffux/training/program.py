@@ -6,8 +6,6 @@ The loop runs it; `--compile_only` compiles it ahead of time for devices that ar
 from __future__ import annotations
 
 import dataclasses
-import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,10 +13,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from diffux import averages as ema
+from diffux.config import optimizers, parts
+from diffux.devices import mesh as sharding
+from diffux.errors import UserError
 from diffux.networks.platform import compiling_for
-from diffux.systems.base import Variables, init, resolved, validate
-from diffux.training import ema, optimizers, parts, sharding
-from diffux.training.errors import UserError, explained
+from diffux.systems.shapes import shapes_of
+from diffux.systems.system import Variables
 from diffux.training.state import TrainState, create
 from diffux.training.update import make_update
 
@@ -84,7 +85,7 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
     optimizer, rate = optimizers.from_config(config["optimizer"], config["training"]["steps"])
     averages = ema.from_config(config["ema"])
     check_batch(config, mesh)
-    shapes = shapes_of(config, system, batch), jax.eval_shape(lambda: jax.random.key(0))
+    shapes = shapes_of(config["seed"], system, batch), jax.eval_shape(lambda: jax.random.key(0))
     shapes = jax.eval_shape(lambda v, key: create(v, optimizer, averages, system.objective.init(), key), *shapes)
     places = sharding.resolve(shapes, mesh, config["sharding"])
     shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, places)
@@ -109,31 +110,7 @@ def prepare(config: Mapping[str, Any], batch: Mapping[str, Any], mesh: Mesh) -> 
     return Program(config, system, optimizer, averages, mesh, shapes, places, batch, update)
 
 
-def shapes_of(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> Variables:
-    """The shapes of `parameters`, of which none is drawn."""
-    with explained():
-        validate(resolved(system))
-        # The system is an argument, so that within the trace nothing tries to look at its numbers.
-        return jax.eval_shape(lambda system: parameters(config, system, batch), system)
 
-
-def parameters(config: Mapping[str, Any], system, batch: Mapping[str, Any]) -> Variables:
-    """The variables that a run of `config` begins with, from one batch (or its shapes): values do not matter."""
-    batch = {name: np.zeros((1, *np.shape(x)[1:]), x.dtype) for name, x in batch.items()}
-    with explained():
-        try:
-            return init(jax.random.fold_in(jax.random.key(config["seed"]), 0), system, batch)
-        except KeyError as error:  # what the system's condition looks for in a batch
-            wanted = f"the system {config['system']['name']} needs {error} in the data"
-            raise UserError(f"{wanted}, and {config['data']['name']} has {' and '.join(batch)}") from error
-
-
-def check_memory(what: str, shapes: Any) -> None:
-    """Raise UserError where arrays of `shapes`, which this machine is to hold at one time, are larger than its memory."""
-    size = sum(math.prod(np.shape(x)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(shapes))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if "SC_PHYS_PAGES" in os.sysconf_names else math.inf
-    if size > memory:
-        raise UserError(f"{what} would take {size / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f} GiB")
 
 
 def check_batch(config: Mapping[str, Any], mesh: Mesh) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import flax.struct
 import jax.numpy as jnp
 
-from diffux.systems.base import Variables
-from diffux.training.ema import Averages
+from diffux.averages import Averages
+from diffux.systems.system import Variables
 
 PyTree = Any
 

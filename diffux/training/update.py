@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffux.averages import Averages
 from diffux.networks.convolution import weight_gradients
-from diffux.systems.base import Variables, loss
-from diffux.training.ema import Averages
+from diffux.systems.system import Variables, loss
 from diffux.training.state import TrainState
 
 

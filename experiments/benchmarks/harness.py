@@ -74,9 +74,9 @@ def peers():
 def config_of(name: str, *overrides: str) -> dict:
     """A config of experiments/configs, with overrides as `train.py` has them."""
     sys.path.insert(0, str(EXPERIMENTS))
-    import command_line
+    from diffux.cli import _flags
 
-    return command_line.read_config(str(EXPERIMENTS / "configs" / f"{name}.py"), overrides)
+    return _flags.read_config(str(EXPERIMENTS / "configs" / f"{name}.py"), overrides)
 
 
 def unet_of_diffusers(diffusers, dropout: float = 0.0):

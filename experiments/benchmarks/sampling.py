@@ -32,7 +32,7 @@ from diffux.denoisers import as_denoiser
 from diffux.networks.initialize import initialize
 from diffux.networks.unet import UNet
 from diffux.noise_level import NoiseLevel
-from diffux.systems.base import Model
+from diffux.systems.system import Model
 
 GOALS = {"ddim": (10, 25), "ddpm": (30, 10)}  # at most so many microseconds a step, so many times less than diffusers
 GOAL_PROGRESS, GOAL_UNET = 1.3, 1.02

@@ -39,9 +39,11 @@ import numpy as np
 from harness import CONSOLE, EXPERIMENTS, config_of, device, paired, peers, record, shown, spread, table, unet_of_diffusers, verdict
 from rich.progress import track
 
-from diffux import data
-from diffux.training import configuration, cost, sharding
-from diffux.training.program import parameters, prepare
+from diffux import cost, data
+from diffux.config import schema as configuration
+from diffux.devices import mesh as sharding
+from diffux.systems.shapes import parameters
+from diffux.training.program import prepare
 
 TYPES = ("float32", "bfloat16")
 GOALS = {"forward": 1.05, "step": 0.85} if jax.default_backend() == "cpu" else {"step": 1.0}

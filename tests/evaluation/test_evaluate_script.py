@@ -1,7 +1,6 @@
 """experiments/evaluate.py: what it writes and prints, and every mistake as one sentence."""
 
 import copy
-import importlib
 import json
 import os
 import subprocess
@@ -11,23 +10,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import diffux.systems.base
 import diffux.systems.ddpm
+import diffux.systems.system
 from diffux import codecs, data, evaluation, training
+from tests import plane
 from tests.evaluation.conftest import ROOT
-from tests.training import plane
-from tests.training.conftest import SMALL, Tiny
+from tests.small import SMALL, Tiny
 
 
 @pytest.fixture
 def script(monkeypatch, capsys):
     """Runs the script within this process: (exit status, standard output, standard error)."""
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # the tests' own JAX is to stay as it is
-    command_line, evaluate = importlib.import_module("command_line"), importlib.import_module("evaluate")
+    from diffux import cli
 
     def run(*arguments):
-        status = command_line.run(evaluate.main, [str(argument) for argument in arguments])
+        status = cli.main(["evaluate", *map(str, arguments)])
         return status, *capsys.readouterr()
 
     return run

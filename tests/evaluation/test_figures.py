@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from diffux import evaluation
-from diffux.evaluation.errors import EvaluationError
+from diffux.errors import EvaluationError
 from diffux.evaluation.figures import reference, row
 
 

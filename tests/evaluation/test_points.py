@@ -10,8 +10,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import kstest
 
 from diffux import data, evaluation
+from diffux.errors import EvaluationError
 from diffux.evaluation import points
-from diffux.evaluation.errors import EvaluationError
 
 RNG = np.random.default_rng(0)
 

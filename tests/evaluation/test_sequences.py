@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from diffux import data, evaluation
+from diffux.errors import EvaluationError
 from diffux.evaluation import sequences
-from diffux.evaluation.errors import EvaluationError
 
 
 def beats(*phases):

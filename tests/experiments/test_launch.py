@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.training.processes import CONFIG, ROOT, TRAIN, environment, port
+from tests.devices.processes import CONFIG, ROOT, TRAIN, environment, port
 
 LAUNCH = ROOT / "experiments" / "launch"
 SCRIPTS = ("tpu_vm.sh", "slurm.sbatch")

@@ -10,7 +10,7 @@ from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.networks.unet import UNet
 from diffux.parameterizations import conditioned, direct, epsilon, scaled
 from diffux.processes import Gaussian, upper
-from diffux.systems.base import Model
+from diffux.systems.system import Model
 from tests.guidance import labelled
 
 pytestmark = pytest.mark.usefixtures("x64")

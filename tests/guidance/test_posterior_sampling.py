@@ -8,7 +8,7 @@ import pytest
 from diffux import NoiseLevel, chain, grids, guidance, noise_level, operators, schedules, solvers
 from diffux.networks.unet import UNet
 from diffux.parameterizations import epsilon
-from diffux.systems.base import Model
+from diffux.systems.system import Model
 from tests.oracles import GaussianData, Mixture
 
 pytestmark = pytest.mark.usefixtures("x64")

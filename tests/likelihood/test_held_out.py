@@ -1,7 +1,6 @@
 """Held-out bits a dimension of a run: known answers through a system whose density is known, the script, and refusals."""
 
 import dataclasses
-import importlib
 import json
 from typing import Any
 
@@ -11,14 +10,13 @@ import numpy as np
 import pytest
 
 import diffux.systems.ddpm
-from diffux import Gaussian, data, grids, objectives, parameterizations, processes, schedules, solvers, training
+from diffux import Gaussian, cli, data, grids, objectives, parameterizations, processes, schedules, solvers, training
+from diffux.errors import EvaluationError
 from diffux.evaluation import likelihood
-from diffux.evaluation.errors import EvaluationError
 from diffux.parameterizations import conditioned, integer
-from diffux.systems.base import System, Variables
+from diffux.systems.system import System, Variables
 from diffux.training import Run
-from tests.evaluation.conftest import ROOT
-from tests.training.conftest import SMALL, Tiny
+from tests.small import SMALL, Tiny
 
 STD = 0.6
 
@@ -142,20 +140,18 @@ def test_what_has_no_bits_is_refused():
 def test_the_script_prints_and_writes(monkeypatch, capsys, tmp_path):
     """A run of a few steps: the table with its controls, and likelihood.json."""
     monkeypatch.setattr(diffux.systems.ddpm, "UNet", Tiny)
-    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-    command_line, script = importlib.import_module("command_line"), importlib.import_module("evaluate")
     config = json.loads(json.dumps(SMALL))
     config["training"]["steps"] = 3
     training.train(config, tmp_path / "run")
     arguments = ["--workdir", str(tmp_path / "run"), "--likelihood", "--n", "4", "--start", "0.05"]
-    assert command_line.run(script.main, arguments) == 0
+    assert cli.main(["evaluate", *arguments]) == 0
     out = capsys.readouterr().out
     for words in ("the model", "a Gaussian of the train split", "a uniform model", "bits/dim", "4.0875", "likelihood.json"):
         assert words in out
     found = json.loads((tmp_path / "run" / "likelihood.json").read_text())
     assert not found["conditional"] and found["examples"] == 4 and np.isfinite(found["rows"]["model"]["bits"])
     assert found["rows"]["gaussian"]["bits"] < np.log2(17)
-    assert command_line.run(script.main, [*arguments, "--trace", "diagonal"]) == 2
+    assert cli.main(["evaluate", *arguments, "--trace", "diagonal"]) == 2
     assert "unknown trace 'diagonal'" in capsys.readouterr().err
-    assert command_line.run(script.main, [*arguments[:3], "--probes", "0"]) == 2
+    assert cli.main(["evaluate", *arguments[:3], "--probes", "0"]) == 2

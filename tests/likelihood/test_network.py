@@ -11,7 +11,7 @@ from diffux import Gaussian, likelihood, parameterizations, schedules
 from diffux.networks.initialize import initialize
 from diffux.networks.unet import UNet
 from diffux.noise_level import NoiseLevel
-from diffux.systems.base import Model
+from diffux.systems.system import Model
 
 pytestmark = pytest.mark.usefixtures("x64")
 

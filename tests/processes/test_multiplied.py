@@ -10,6 +10,7 @@ from diffux.distributions import Bernoulli, Normal
 from diffux.grids import discrete
 from diffux.noise_level import clean
 from diffux.processes import Binomial, Gaussian, bitwise, known, multiplied, near, smooth
+from diffux.solvers import _sample
 from tests.oracles import Bits, GaussianData, Point
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -153,6 +154,6 @@ def test_numbers_of_a_factor_do_not_compile_again():
     walk, x = discrete(5)(process.schedule, 5), jnp.zeros((3, 2))
     run = lambda y, s: solvers.sample(jax.random.key(0), data, solvers.ancestral(multiplied(process, near(y, s))), walk, x)  # noqa: E731
     run(0.0, 1.0)
-    before = solvers.base._whole._cache_size()
+    before = _sample._whole._cache_size()
     run(1.0, 2.0)
-    assert solvers.base._whole._cache_size() == before
+    assert _sample._whole._cache_size() == before

@@ -9,7 +9,7 @@ from diffux import chain, grids, guidance, schedules, solvers
 from diffux.keys import noise, sample_keys
 from diffux.processes import Gaussian
 from diffux.solvers import base
-from diffux.solvers.compose import Composed
+from diffux.solvers._compose import Composed
 from tests.oracles import GaussianData, Point
 from tests.solvers.table import ALL, DETERMINISTIC
 

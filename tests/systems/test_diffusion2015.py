@@ -9,8 +9,8 @@ import optax
 import pytest
 
 from diffux import codecs, conditions, keys, schedules, solvers, systems
-from diffux.systems import base
-from diffux.training.sharding import make_mesh, resolve
+from diffux.devices.mesh import make_mesh, resolve
+from diffux.systems import system as base
 from diffux.types import Learned
 
 BEATS = (np.arange(10) % 5 == np.arange(5)[:, None]).astype(np.uint8)

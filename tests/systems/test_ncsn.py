@@ -11,7 +11,7 @@ from diffux.denoisers import as_denoiser
 from diffux.keys import sample_keys
 from diffux.noise_level import NoiseLevel
 from diffux.processes import Gaussian
-from diffux.systems import base
+from diffux.systems import system as base
 from tests.oracles import GaussianData
 
 SMALL = {"channels": 4, "multipliers": (1, 1), "dilations": (2,)}

@@ -7,12 +7,13 @@ import optax
 import pytest
 
 from diffux import guidance, keys, objectives, schedules, solvers, systems, times
+from diffux.errors import UserError
 from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.processes import Gaussian
-from diffux.systems import base
-from diffux.training.errors import UserError
-from diffux.training.restore import Run
-from diffux.training.sampling import classifier_of, conditions
+from diffux.runs.run import Run
+from diffux.sampling.draw import conditions
+from diffux.sampling.files import classifier_of
+from diffux.systems import system as base
 from diffux.types import Prediction
 
 TINY = {"classes": 2, "depth": 10, "width": 1, "base": 8}

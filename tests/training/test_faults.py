@@ -18,14 +18,16 @@ import numpy as np
 import pytest
 
 from diffux import training
-from diffux.training import checkpoint, checksums, loop, metrics, workdir
+from diffux.devices.compilation_cache import remove_unfinished
+from diffux.errors import StorageFailed, UserError
+from diffux.runs import checkpoint, checksums, metrics
+from diffux.runs import folder as workdir
+from diffux.training import loop
 from diffux.training.batches import Batches
-from diffux.training.cache import remove_unfinished
-from diffux.training.errors import StorageFailed, UserError
 from tests.training.test_loop import same
 
 ROOT = pathlib.Path(__file__).parents[2]
-FAULTS = str(ROOT / "experiments" / "benchmarks" / "faults.py")
+FAULTS = str(ROOT / "experiments" / "stress" / "run.py")
 
 
 # ------------------------------------------------------------------------------------------------------ which ones stay
@@ -207,9 +209,9 @@ def test_a_picture_that_cannot_be_written(config, tmp_path, monkeypatch):
 
 
 def test_a_second_process_is_refused_while_the_first_one_lives(tmp_path):
-    from diffux.training.lock import only_one
+    from diffux.runs.lock import only_one
 
-    hold = "import sys, time, pathlib\nfrom diffux.training.lock import only_one\n"
+    hold = "import sys, time, pathlib\nfrom diffux.runs.lock import only_one\n"
     hold += "with only_one(pathlib.Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE, text=True, env=environment)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from diffux import training
-from diffux.training import checkpoint, loop, metrics, program
-from diffux.training.errors import Diverged, UserError
+from diffux.errors import Diverged, UserError
+from diffux.runs import checkpoint, metrics
+from diffux.training import loop, program
 
 
 def leaves(workdir, raw=True):
@@ -265,7 +266,7 @@ def test_a_directory_that_cannot_be_written_is_refused(config, tmp_path):
 
 
 def test_two_processes_do_not_share_a_directory(config, tmp_path):
-    from diffux.training.lock import only_one
+    from diffux.runs.lock import only_one
 
     with only_one(tmp_path), pytest.raises(UserError, match=rf"another process \(pid {os.getpid()}\) is training"):
         training.train(config(), tmp_path)

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import diffux.systems.base
 import diffux.systems.ddpm
+import diffux.systems.system
 from diffux import training
-from diffux.training import metrics, parts, pictures, sampling
-from diffux.training.errors import UserError
-from tests.training import plane
+from diffux.config import parts
+from diffux.errors import UserError
+from diffux.runs import metrics
+from diffux.sampling import files as sampling
+from diffux.sampling import pictures
+from tests import plane
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from diffux.data.errors import DataError
 from diffux.data.images import encode
+from diffux.errors import DataError
 
 # (package, file, shrink): each shrunk by box averages, so that a patch holds structure and no two pixels share a source
 PHOTOGRAPHS = {

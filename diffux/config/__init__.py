@@ -1,0 +1,1 @@
+"""Configs: what one may say, and the objects that it stands for."""

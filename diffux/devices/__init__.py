@@ -1,0 +1,1 @@
+"""Devices: the mesh that arrays live on, several processes as one run, and the compilation cache."""

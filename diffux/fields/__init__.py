@@ -1,0 +1,1 @@
+"""Fields: what one entry of a batch is."""

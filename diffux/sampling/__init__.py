@@ -1,0 +1,1 @@
+"""Samples of trained runs, as arrays, pictures and files."""

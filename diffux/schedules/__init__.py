@@ -1,0 +1,27 @@
+"""Schedules: t in [0, 1] -> noise level, continuous ones, tables of discrete chains, and transforms of either."""
+
+from diffux.schedules.continuous import cosine, edm, geometric, linear, rectified, sigmoid, sub_vp
+from diffux.schedules.tables import (
+    cosine_betas,
+    from_betas,
+    learned_betas,
+    linear_betas,
+    quadratic_betas,
+    scaled_linear_betas,
+    warmup_betas,
+)
+from diffux.schedules.transforms import (
+    OTHER,
+    RECTIFIED,
+    VARIANCE_EXPLODING,
+    VARIANCE_PRESERVING,
+    family,
+    shifted,
+    zero_terminal,
+)
+
+__all__ = [
+    "OTHER", "RECTIFIED", "VARIANCE_EXPLODING", "VARIANCE_PRESERVING", "cosine", "cosine_betas", "edm", "family", "from_betas",
+    "geometric", "learned_betas", "linear", "linear_betas", "quadratic_betas", "rectified", "scaled_linear_betas", "shifted",
+    "sigmoid", "sub_vp", "warmup_betas", "zero_terminal",
+]  # fmt: skip

@@ -1,0 +1,108 @@
+"""Schedules of schedules: shifted in log-SNR, or scaled to end without signal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from diffux.schedules.continuous import log_alpha_of, need
+from diffux.types import Schedule
+
+VARIANCE_PRESERVING, VARIANCE_EXPLODING, RECTIFIED, OTHER = (
+    "variance preserving", "variance exploding", "rectified", "other")  # fmt: skip
+
+
+def family(schedule: Schedule) -> str:
+    """Which law ties alpha to sigma: "variance preserving", "variance exploding", "rectified" or "other"."""
+    level = schedule(jnp.asarray([0.25, 0.5, 0.75]))
+    alpha, sigma = np.asarray(level.alpha, np.float64), np.asarray(level.sigma, np.float64)
+    for name, deviation in ((VARIANCE_PRESERVING, alpha**2 + sigma**2 - 1), (VARIANCE_EXPLODING, alpha - 1),
+                            (RECTIFIED, alpha + sigma - 1)):  # fmt: skip
+        if np.all(np.abs(deviation) < 1e-5):
+            return name
+    return OTHER
+
+
+@struct.dataclass
+class Shifted(Schedule):
+    """A schedule whose log-SNR is moved by a constant, within its own family."""
+
+    schedule: Any
+    shift: Any
+    family: str = struct.field(pytree_node=False)
+
+    def moments(self, t):
+        log_alpha, variance = self.schedule.moments(t)
+        # nsr = sigma^2 / alpha^2, multiplied by exp(-shift): smooth at t = 0, where log-SNR itself is infinite
+        nsr = jnp.exp(-self.shift) * variance * jnp.exp(-2 * log_alpha)
+        if self.family == VARIANCE_PRESERVING:
+            return -0.5 * jnp.log1p(nsr), nsr / (1 + nsr)
+        if self.family == VARIANCE_EXPLODING:
+            return log_alpha, nsr
+        alpha, sigma = jnp.exp(log_alpha), jnp.exp(-0.5 * jnp.asarray(self.shift)) * jnp.sqrt(variance)
+        return log_alpha - jnp.log(alpha + sigma), (sigma / (alpha + sigma)) ** 2
+
+    def inverse(self, log_snr):
+        return self.schedule.inverse(jnp.asarray(log_snr) - self.shift)
+
+
+def shifted(schedule: Schedule, log_snr: float) -> Shifted:
+    """`schedule` with `log_snr` added everywhere, in its own family (Hoogeboom et al., 2023, eq. 3).
+
+    A schedule tuned at 64x64 is used at d x d as `shifted(schedule, 2 * log(64 / d))`; Stable Diffusion 3's
+    timestep shift k is `shifted(rectified(), -2 * log(k))`. Raises ValueError for a schedule of no known family.
+
+    Example:
+        >>> import math
+        >>> from diffux.schedules import rectified
+        >>> round(float(shifted(rectified(), -2 * math.log(3.0))(0.5).sigma), 4)
+        0.75
+    """
+    kind = family(schedule)
+    need(kind != OTHER, f"shifted needs a variance preserving, variance exploding or rectified schedule, "
+                         f"got {type(schedule).__name__}, which is none of them")  # fmt: skip
+    return Shifted(schedule, log_snr, kind)
+
+
+@struct.dataclass
+class ZeroTerminal(Schedule):
+    """A variance-preserving schedule whose alpha is shifted and scaled so that it ends at 0."""
+
+    schedule: Any
+    first: Any
+
+    def _ends(self):
+        log_alpha, variance = self.schedule.moments(jnp.stack([jnp.asarray(self.first, jnp.result_type(float)), 1.0]))
+        alpha = jnp.exp(log_alpha)
+        return alpha[0], alpha[1], variance[0] / (1 + alpha[0])  # the last is 1 - alpha_first, without cancellation
+
+    def moments(self, t):
+        first, last, gap = self._ends()
+        log_alpha, variance = self.schedule.moments(t)
+        alpha = jnp.exp(log_alpha)
+        scaled = first * (alpha - last) / (first - last)
+        # 1 - scaled = (first (1 - alpha) - last (1 - first)) / (first - last)
+        rest = (first * variance / (1 + alpha) - last * gap) / (first - last)
+        inner = jnp.asarray(t) < self.first
+        return jnp.where(inner, log_alpha, jnp.log(jnp.maximum(scaled, 0))), jnp.where(inner, variance, rest * (1 + scaled))
+
+    def inverse(self, log_snr):
+        first, last, _ = self._ends()
+        alpha = jnp.exp(log_alpha_of(log_snr))
+        base = jnp.where(alpha > first, alpha, last + alpha * (first - last) / first)
+        return self.schedule.inverse(2 * jnp.log(base) - jnp.log1p(-(base**2)))
+
+
+def zero_terminal(schedule: Schedule, first: float = 0.0) -> ZeroTerminal:
+    """`schedule` with sqrt(abar) shifted and scaled to end at exactly 0, keeping t = `first` (Lin et al., 2024, alg. 1).
+
+    For a table of T betas the paper keeps the first step: `zero_terminal(from_betas(betas), first=1 / T)`.
+    An epsilon parameterization is undefined at the last level: use `v` or `x_start`.
+    """
+    kind = family(schedule)
+    need(kind == VARIANCE_PRESERVING, f"zero_terminal needs a variance preserving schedule, got {type(schedule).__name__}, "
+                                       f"which is {kind}")  # fmt: skip
+    return ZeroTerminal(schedule, first)

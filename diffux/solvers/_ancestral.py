@@ -1,0 +1,37 @@
+"""Ancestral sampling: draw x_s from the process's own reverse kernel (Ho et al., 2020, alg. 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from flax import struct
+
+from diffux.noise_level import append_axes
+from diffux.processes import Process
+from diffux.solvers.needs import need_process
+from diffux.solvers.solver import Solver
+
+
+@struct.dataclass
+class Ancestral(Solver):
+    """x_s ~ p(x_s | x_t); at the clean end its mode, without noise."""
+
+    process: Any
+    gaussian = False
+
+    def step(self, keys, denoise, x, state, *, t, s):
+        reverse = self.process.reverse(denoise(x, t), x, s=s, t=t)
+        last = append_axes(s.sigma == 0, x)
+        return jnp.where(last, reverse.mode(), reverse.sample(keys)), state
+
+
+def ancestral(process: Process) -> Ancestral:
+    """x_s ~ p(x_s | x_t), with the reverse variance that `process` carries; stochastic, one evaluation a step.
+
+    On a sub-sequence of a chain it is DDPM with the adapted betas (Ho et al., 2020, alg. 2; Nichol and Dhariwal, 2021,
+    sec. 4); with the variance `processes.analytic` it is Analytic-DPM. The last step, to sigma = 0, returns the mean (DDPM's
+    "z = 0 at t = 1"). Raises ValueError for what is not a process.
+    """
+    need_process("ancestral", process)
+    return Ancestral(process)

@@ -1,0 +1,111 @@
+"""The one loop that runs a solver along a path of levels."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from diffux import grids
+from diffux import keys as rng
+from diffux.denoisers import bind
+from diffux.noise_level import NoiseLevel
+from diffux.solvers.solver import Sampled, Solver
+from diffux.types import Cond, Denoiser, is_part
+
+
+def sample(
+    keys: Key[Array, ""] | Key[Array, " b"],
+    denoise: Denoiser,
+    solver: Solver,
+    levels: NoiseLevel,
+    x: Float[Array, "b *d"],
+    cond: Cond = {},  # noqa: B006 - never mutated
+    save: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sampled:
+    """Walk `x` (B, *d) along the levels (n + 1,): one compiled program, one `lax.scan` over consecutive pairs (t, s).
+
+    keys: one key (), or a key a sample (B,) from `keys.sample_keys`, which makes sample n independent of the batch.
+    save: how many states to keep, evenly spaced and ending with the last; memory is proportional to it.
+    progress: `progress(done, steps)` is called about ten times a second, between pieces of the walk; not under `jit`.
+    A denoiser that is a pytree (a part, `jax.tree_util.Partial`, what `systems.denoiser` returns) is an argument of the
+    program, which a second call does not compile again; a plain function is a closure, compiled at each call.
+    Raises ValueError for levels that do not decrease (do not rise, for a solver that ascends), and for a `save` outside
+    1 .. n; under `jit` the levels are not looked at.
+
+    Example:
+        >>> from diffux import Prediction, grids, keys, schedules, solvers
+        >>> point = lambda x, level, cond: Prediction(jnp.full_like(x, 3.0))
+        >>> levels = grids.uniform()(schedules.linear(), 4)
+        >>> sample(keys.sample_keys(0, 0, 1), point, solvers.ddim(), levels, jnp.ones((1, 2))).x.tolist()
+        [[3.0, 3.0]]
+    """
+    if not solver.moves:
+        raise ValueError(f"{type(solver).__name__} corrects at one level and does not walk: compose it with a predictor, "
+                         "as in compose(ddim(), langevin())")  # fmt: skip
+    if not any(isinstance(field, jax.core.Tracer) for field in levels):
+        grids.check(levels, ascending=solver.ascends)
+    n = levels.t.shape[0] - 1
+    if save is not None and not 1 <= save <= n:
+        raise ValueError(f"save keeps between 1 and {n} states of a walk of {n} steps, got {save}")
+    levels = NoiseLevel(*(jnp.asarray(field, x.dtype) for field in levels))
+    state = solver.init(x, levels)
+    frames = None if save is None else jnp.zeros((save, *x.shape), x.dtype)
+    fixed, carry = (cond, keys, solver, levels), (x, frames, state)
+    if is_part(denoise):
+        run, some = functools.partial(_whole, denoise), functools.partial(_some, denoise)
+    else:  # programs of their own, which go with the closure
+        run = jax.jit(functools.partial(_walk, denoise))
+        some = jax.jit(functools.partial(_walk_some, denoise))
+    if progress is None:
+        return Sampled(*run(*fixed, carry))
+    done, length = 0, max(n // 20, 1)
+    while done < n:
+        begun = time.perf_counter()
+        stop = min(done + length, n)
+        carry = jax.block_until_ready(some(*fixed, carry, done, stop))
+        if jax.process_count() == 1:  # several hosts must agree on the pieces, which their clocks would not
+            length = max(int((stop - done) * _REPORT_SECONDS / (time.perf_counter() - begun)), 1)
+        done = stop
+        progress(done, n)
+    return Sampled(*carry)
+
+
+_REPORT_SECONDS = 0.1
+
+
+def _advance(denoise, cond, keys, solver, levels, carry, index):
+    """One step of the walk: (x, frames, state) at level `index` + 1 from `index`."""
+    x, frames, state = carry
+    t, s = (NoiseLevel(*(field[i] for field in levels)) for i in (index, index + 1))
+    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, cond), x, state, t=t, s=s)
+    if frames is not None:
+        frames = _save(frames, x, index, levels.t.shape[0] - 1)
+    return x, frames, state
+
+
+def _walk(denoise, cond, keys, solver, levels, carry):
+    step = lambda carry, index: (_advance(denoise, cond, keys, solver, levels, carry, index), None)  # noqa: E731
+    x, frames, state = jax.lax.scan(step, carry, jnp.arange(levels.t.shape[0] - 1))[0]
+    return x, frames, state
+
+
+def _walk_some(denoise, cond, keys, solver, levels, carry, start, stop):
+    """The steps `start` to `stop`, numbers that the program does not depend on: one serves pieces of any length."""
+    return jax.lax.fori_loop(start, stop, lambda i, carry: _advance(denoise, cond, keys, solver, levels, carry, i), carry)
+
+
+_whole, _some = jax.jit(_walk), jax.jit(_walk_some)
+
+
+def _save(frames, x, index, total):
+    """Write x into the frame it belongs to: frame j holds the state after step ceil((j + 1) total / f) - 1."""
+    count = frames.shape[0]
+    slot = ((index + 1) * count) // total - 1
+    due = ((index + 1) * count) // total > (index * count) // total
+    return frames.at[jnp.where(due, slot, count)].set(x, mode="drop")

@@ -1,0 +1,66 @@
+"""What a run survives: kill -9 at random moments, damaged working directories, full disks, and configs that make no sense.
+
+  python experiments/stress/run.py --kills 25
+  python experiments/stress/run.py --damage 100
+  python experiments/stress/run.py --mutations 300
+  python experiments/stress/run.py --disks 8
+
+Each part prints its counts and exits with 1 where something was not as docs/faults.md promises; --seed draws other cases.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import pathlib
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from diffux.cli import _flags
+from stress.damage import damages
+from stress.disks import disks
+from stress.harness import Failed
+from stress.kills import kills
+from stress.mutations import mutations
+
+
+def report(title: str, counts: collections.Counter) -> None:
+    print(f"\n{title}: {sum(counts.values())}")
+    for name, number in sorted(counts.items()):
+        print(f"  {number:4}  {name}")
+
+
+def main(arguments) -> int:
+    parser = _flags.Parser(__doc__)
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill a training N times")
+    parser.add_argument("--damage", type=int, default=0, metavar="N", help="continue a run N times whose folder was damaged")
+    parser.add_argument("--mutations", type=int, default=0, metavar="N", help="start N configs with keys changed at random")
+    parser.add_argument("--disks", type=int, default=0, metavar="N", help="train on N disks that fill up (Linux, needs mount)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", metavar="DIR", help="leave the runs and their output in a folder")
+    flags = parser.parse_args(arguments)
+
+    with contextlib.ExitStack() as stack:
+        folder = pathlib.Path(flags.keep or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        failed = False
+        for name, part in (("damage", damages), ("mutations", mutations), ("disks", disks), ("kills", kills)):
+            count = getattr(flags, name)
+            if not count:
+                continue
+            (folder / name).mkdir(exist_ok=True)
+            try:
+                counts = part(count, flags.seed, folder / name)
+            except Failed as error:
+                print(f"FAILED: {error}", file=sys.stderr)
+                failed = True
+            else:
+                report(name, counts)
+                failed = failed or any(outcome.startswith("FAILED") for outcome in counts)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(_flags.run(main))

@@ -1,0 +1,269 @@
+"""The scripts as a user runs them, and as a user mistypes them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffux import cli
+from diffux.cli import _flags
+from diffux.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = ROOT / "experiments"
+DIGITS = str(EXPERIMENTS / "configs" / "ddpm_digits.py")
+# The smallest U-Net, with everything random that a run has: augmentation, dequantisation, dropout, label dropout.
+SMALL = [
+    "--config.system.channels=16",
+    "--config.system.multipliers=(1,)",
+    "--config.system.attention=()",
+    "--config.system.dropout=0.1",
+    "--config.system.classes=10",
+    "--config.data.batch_size=16",
+    "--config.data.crop=1",
+    "--config.data.dequantize=True",
+    "--config.optimizer.schedule=constant",
+    "--config.training.log_every=5",
+    "--config.training.eval_examples=16",
+    "--config.ema.power=0.1",
+    "--config.sample.n=4",
+    "--config.sample.steps=2",
+]
+
+
+@pytest.fixture(scope="module")
+def environment(cache):
+    return os.environ | {"DIFFUX_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONPATH": "", "COLUMNS": "100"}
+
+
+@pytest.fixture
+def scripts():
+    """The commands, run in this process."""
+    return lambda name: lambda *arguments: cli.main([name, *arguments])
+
+
+def command(name, *arguments):
+    return [sys.executable, str(EXPERIMENTS / f"{name}.py"), *map(str, arguments)]
+
+
+def script(environment, name, *arguments):
+    return subprocess.run(command(name, *arguments), env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(environment, tmp_path_factory):
+    """A run of 30 steps, started by the command of the documentation."""
+    workdir = tmp_path_factory.mktemp("runs") / "straight"
+    done = script(environment, "train", "--config", DIGITS, "--workdir", workdir, "--config.steps=30", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_training_prints_plain_lines_without_a_terminal(run):
+    workdir, done = run
+    assert "\x1b" not in done.stdout and "\r" not in done.stdout
+    assert len(re.findall(r"^training \d+/30: loss [\d.]+, \d+ images/s", done.stdout, re.M)) == 6
+    assert "first step after" in done.stdout and str(workdir / "samples.png") in done.stdout
+    assert Image.open(workdir / "samples.png").size == (105, 105)
+
+
+def test_ctrl_c_saves_and_the_same_command_continues_bit_for_bit(run, environment, tmp_path):
+    straight, _ = run
+    arguments = ("--config", DIGITS, "--workdir", tmp_path / "stopped", "--config.steps=30", *SMALL)
+    process = subprocess.Popen(
+        command("train", *arguments), env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    for line in process.stdout:
+        if line.startswith("training 10/30"):
+            process.send_signal(signal.SIGINT)
+            break
+    said, wrong = process.communicate(timeout=120)
+    assert process.returncode == 130, wrong
+    assert "which is saved" in said and "Traceback" not in wrong
+    done = script(environment, "train", *arguments)
+    assert done.returncode == 0 and "continuing the run" in done.stdout, done.stderr
+    stopped = tmp_path / "stopped"
+    for name in ("raw", "ema"):
+        files = [tmp_path / f"{name}_{i}.npz" for i in (0, 1)]
+        for workdir, file in zip((straight, stopped), files, strict=True):
+            _weights(workdir, name == "raw", file)
+        one, other = (np.load(file) for file in files)
+        assert one.files == other.files and all(one[key].tobytes() == other[key].tobytes() for key in one.files)
+    again = script(environment, "train", *arguments)
+    assert again.returncode == 0 and "is finished: 30 steps" in again.stdout
+
+
+def _weights(workdir, raw, file):
+    import jax
+
+    from diffux import training
+
+    variables = training.load(workdir, raw=raw).variables
+    leaves = jax.tree_util.tree_leaves_with_path(variables.params if raw else variables.ema)
+    np.savez(file, **{jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
+
+
+def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
+    workdir, _ = run
+    sample = scripts("sample")
+    common = ("--workdir", str(workdir), "--seed", "3", "--steps", "3", "--solver", "ddim")
+    written = [str(tmp_path / name) for name in ("a.npz", "a.png", "walk.gif", "strip.png", "b.npz", "c.npz", "d.npz")]
+    assert sample(*common, "--n", "7", "--batch", "3", "--out", written[0], "--out", written[1],
+                  "--trajectory", written[2], "--frames", "2", "--label", "3,5") == 0  # fmt: skip
+    assert sample(*common, "--n", "5", "--out", written[4], "--trajectory", written[3], "--frames", "3", "--label", "3,5") == 0
+    first, second = np.load(written[0]), np.load(written[4])
+    assert first["images"].shape == (7, 8, 8, 1) and first["images"].dtype == np.float32
+    assert first["images"].min() >= 0 and first["images"].max() <= 1
+    assert first["labels"].tolist() == [3, 5, 3, 5, 3, 5, 3]
+    assert (first["seed"], first["solver"], first["steps"], first["weights"]) == (3, "ddim", 3, "ema 0.995")
+    # sample i of a seed is the same whatever the batch
+    np.testing.assert_allclose(first["images"][:5], second["images"], atol=2e-6)
+    assert Image.open(written[1]).size == (3 * 51 + 3, 3 * 51 + 3)
+    assert Image.open(written[3]).size == (3 * 51 + 3, 5 * 51 + 3)
+    assert sample(*common, "--n", "5", "--out", written[5], "--raw", "--checkpoint", "best") == 0
+    assert sample(*common, "--n", "5", "--out", written[6], "--guidance", "3", "--option", "eta=0.5") == 0
+    assert json.loads(str(np.load(written[6])["options"])) == {"eta": 0.5}
+    assert np.load(written[5])["weights"] == "raw"
+    assert not np.array_equal(np.load(written[5])["images"], np.load(written[6])["images"])
+
+
+def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
+    workdir, _ = run
+    sample, weights = scripts("sample"), str(tmp_path / "model.safetensors")
+    common = ("--n", "3", "--steps", "2", "--solver", "ddim")
+    assert scripts("export")("--workdir", str(workdir), "--out", weights, "--average", "power_0.1") == 0
+    assert "(weights: ema power_0.1; step 30)" in capsys.readouterr().out
+    files = [str(tmp_path / name) for name in ("a.npz", "b.npz", "c.npz")]
+    assert sample("--weights", weights, "--out", files[0], *common) == 0
+    assert sample("--workdir", str(workdir), "--average", "power_0.1", "--out", files[1], *common) == 0
+    assert sample("--workdir", str(workdir), "--out", files[2], *common) == 0
+    one, other, first = (np.load(file)["images"] for file in files)
+    assert np.array_equal(one, other) and not np.array_equal(one, first)
+    capsys.readouterr()
+    for arguments, message in (
+        (("--average", "power_0.07"), "and no snapshots to make it from (ema.snapshot_every); there are: 0.995, power_0.1, raw"),
+        (("--dtype", "float8"), "unknown dtype of an export 'float8'"),
+    ):
+        assert scripts("export")("--workdir", str(workdir), "--out", str(tmp_path / "x.safetensors"), *arguments) == 2
+        _one_sentence(capsys.readouterr().err, message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--solver ddmi", "unknown solver 'ddmi'; did you mean 'ddim'"),
+        ("--solver heun --eta 1", "has no eta"),
+        ("--option order=2", "the solver options order need the name of a solver"),
+        ("--solver heun --option ordr=2", "unknown option of solver heun 'ordr'"),
+        ("--solver ddim --option eta", "--option is name=value, once for every name, got 'eta'"),
+        ("--solver ddim --option eta=0 --option eta=1", "once for every name, got 'eta=1'"),
+        ("--solver ddim --option eta=1+", "has no number, tuple, True, False, None or single word as its value"),
+        ("--grid karas", "unknown grid 'karas'; did you mean 'karras'"),
+        ("--average 0.99", "unknown average '0.99'; did you mean '0.995'"),
+        ("--average 0.995 --raw", "exclude each other"),
+        ("--weights x.safetensors", "--weights: not allowed with argument --workdir"),
+        ("--label 10", "label 10 is not among the classes 0 to 9"),
+        ("--label three", "--label is a number"),
+        ("--steps 2000", "1000"),
+        ("--steps -1", "steps must be at least 1, got -1"),
+        ("--n 0", "n must be at least 1"),
+        ("--n many", "--n"),
+        ("--checkpoint 7", "no checkpoint of step 7"),
+        ("--checkpoint newest", "no checkpoint of step newest"),
+        ("--out samples.bmp", "samples.bmp must end in .png or .npz"),
+        ("--trajectory walk.mp4", "walk.mp4 must end in .png or .gif"),
+        ("--trajectory walk.gif --steps 3", "a walk of 3 steps has no 10 frames"),
+        ("--workdir nowhere", "there is no folder"),
+        ("--seeds 3", "unrecognized arguments"),
+    ],
+)
+def test_what_sampling_refuses(run, scripts, capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert scripts("sample")("--workdir", str(run[0]), "--out", "x.png", *arguments.split()) == 2
+    _one_sentence(capsys.readouterr().err, message)
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: --config"),
+        (["--config", DIGITS], "--workdir is needed"),
+        (["--config", DIGITS.replace("digits", "digit")], "ddpm_digits.py"),
+        (["--config.training.stps=3"], "unknown config key 'training.stps'; did you mean 'training.steps'"),
+        (["--config.sytem.channels=3"], "unknown config key 'sytem.channels'; did you mean 'system.channels'"),
+        (["--config.steps=-3"], "training.steps must be at least 1, got -3"),
+        (["--config.steps=many"], "invalid literal for int() with base 10: 'many'"),
+        (["--config.system={}"], "would replace a whole section"),
+        (["--config.system.name=ddmp"], "unknown system 'ddmp'; did you mean 'ddpm'"),
+        (["--config.system.name=ncsn"], "unknown option of system ncsn"),
+        (["--config.data.name=digist"], "digits"),
+        (["--config.data.size=9"], "9"),
+        (["--config.optimizer.name=adm"], "did you mean 'adam'"),
+        (["--config.sample.solver=dimm"], "did you mean 'ddim'"),
+        (["--bogus=1"], "unknown flag --bogus"),
+        (["bogus"], "unexpected argument 'bogus'"),
+    ],
+)
+def test_what_training_refuses(scripts, environment, capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.setenv("DIFFUX_CACHE", environment["DIFFUX_CACHE"])
+    if arguments and arguments[0] != "--config":
+        arguments = ["--config", DIGITS, *arguments]
+    if "--config" in arguments and "needed" not in message:
+        arguments = [*arguments, "--workdir", str(tmp_path / "run")]
+    begun = time.perf_counter()
+    assert scripts("train")(*arguments) == 2
+    _one_sentence(capsys.readouterr().err, message)
+    assert not (tmp_path / "run" / "config.json").exists()
+    assert time.perf_counter() - begun < 60
+
+
+def test_options_are_literals_or_words(scripts):
+    words = ["order=2", "eta=-0.5", "variance=upper", "spacing='a b'", "levels=(1, 2)", "exact=True", "inner=None"]
+    assert _flags.options(words) == {
+        "order": 2, "eta": -0.5, "variance": "upper", "spacing": "a b", "levels": (1, 2), "exact": True, "inner": None,
+    }  # fmt: skip
+    assert _flags.options(None) == {}
+    for word in ("order", "=2", "a b=2", "order=", "order=2x", "order=__import__('os')"):
+        with pytest.raises(UserError, match=r"--option"):
+            _flags.options([word])
+
+
+def _one_sentence(printed, message):
+    assert printed.startswith("error: ") and printed.count("\n") == 1 and "Traceback" not in printed
+    assert message in printed
+
+
+def test_help_is_help(scripts, capsys):
+    for name in ("train", "sample", "evaluate", "export"):
+        with pytest.raises(SystemExit) as left:
+            scripts(name)("--help")
+        assert left.value.code == 0
+        assert f"python experiments/{name}.py" in capsys.readouterr().out
+
+
+def test_every_config_is_one_that_can_be_read(scripts):
+    from diffux.config import optimizers, parts
+    from diffux.config import schema as configuration
+
+    for file in sorted((EXPERIMENTS / "configs").glob("*.py")):
+        config = configuration.check(_flags.read_config(str(file), []))
+        system = parts.system(config["system"])
+        parts.walk(config["sample"], system)
+        optimizers.from_config(config["optimizer"], config["training"]["steps"])
+        assert f"python experiments/train.py --config experiments/configs/{file.name}" in file.read_text()
+    changed = _flags.read_config(DIGITS, ["--config.training.steps=7", "--config.system.multipliers=(1, 3)"])
+    assert changed["training"]["steps"] == 7 and changed["system"]["multipliers"] == [1, 3] and "steps" not in changed
+    assert _flags.read_config(DIGITS, ["--config.steps", "8"])["training"]["steps"] == 8
+    averages = _flags.read_config(DIGITS, ["--config.ema.decay=0.9,0.99", "--config.ema.samples_from=0.99"])["ema"]
+    assert averages["decay"] == [0.9, 0.99] and configuration.check({"ema": averages})
+    assert _flags.read_config(DIGITS, ["--config.ema.decay=0.9"])["ema"]["decay"] == [0.9]
+    assert _flags.read_config(DIGITS, ["--config.system.classes=10"])["system"]["classes"] == 10
