@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from diffux import as_denoiser, parameterizations, schedules, weightings
+from diffux.noise_level import NoiseLevel
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -33,7 +34,7 @@ def test_exact_output_gives_exact_x0(name, schedule):
 def test_edm_is_the_papers_table():
     """At alpha = 1: c_skip, c_out, c_in and c_noise of Karras et al., table 1."""
     sd, sigma = 0.5, np.asarray([0.01, 0.5, 30.0])
-    level = schedules.NoiseLevel(jnp.zeros(3), jnp.ones(3), jnp.asarray(sigma))
+    level = NoiseLevel(jnp.zeros(3), jnp.ones(3), jnp.asarray(sigma))
     skip, out, scale, noise, _ = parameterizations.edm(sd)(level)
     np.testing.assert_allclose(skip, sd**2 / (sigma**2 + sd**2))
     np.testing.assert_allclose(out, sigma * sd / np.sqrt(sigma**2 + sd**2))
@@ -44,7 +45,7 @@ def test_edm_is_the_papers_table():
 def test_edm_is_the_same_denoiser_in_any_scaling_of_x():
     """D(x; alpha, sigma) = D(x / alpha; 1, sigma / alpha): the preconditioner knows only the ratio."""
     level = schedules.linear()(jnp.asarray([0.3, 0.6]))
-    ratio = schedules.NoiseLevel(level.t, jnp.ones(2), level.sigma / level.alpha)
+    ratio = NoiseLevel(level.t, jnp.ones(2), level.sigma / level.alpha)
     x = jnp.asarray([[0.4, 1.0], [-2.0, 0.1]])
     net = as_denoiser(lambda x, noise, cond: jnp.sin(x) + noise[:, None], parameterizations.edm(0.5))
     np.testing.assert_allclose(net(x, level, {}).x0, net(x / level.alpha[:, None], ratio, {}).x0, rtol=1e-12)
@@ -91,7 +92,7 @@ def test_what_the_network_is_told():
 def test_integers_survive_float32():
     """round(T t) - 1 is exact for every step of a chain of 4,000 in float32."""
     t = (jnp.arange(1, 4001) / 4000).astype(jnp.float32)
-    level = schedules.NoiseLevel(t, t, t)
+    level = NoiseLevel(t, t, t)
     np.testing.assert_array_equal(parameterizations.integer(4000)(level), np.arange(4000))
 
 

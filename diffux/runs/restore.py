@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from diffux.systems.system import Variables
 from diffux.runs import checkpoint, export, snapshots, folder as workdir
 from diffux import averages as ema
+from diffux.runs.run import Run
 from diffux.config import parts
 from diffux.systems.shapes import shapes_of
 from diffux.devices import mesh as sharding

@@ -25,7 +25,7 @@ def test_the_step_on_eight_simulated_devices(compile_only):
     assert status == 0, errors
     config = complete({"system": SYSTEM | {"steps": 40, "units": 64}, "data": {"name": "swiss_roll", "batch_size": 512}})
     batch = {"point": np.zeros((1, 2), np.float32)}
-    shapes = jax.eval_shape(lambda: parameters(config, parts.system(config["system"]), batch).params)
+    shapes = jax.eval_shape(lambda: parameters(config["seed"], parts.system(config["system"]), batch).params)
     numbers = sum(x.size for x in jax.tree.leaves(shapes))
     assert report["parameters"] == numbers
     memory = report["memory"]

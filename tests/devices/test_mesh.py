@@ -27,7 +27,10 @@ ROOT = Path(__file__).parents[2]
 STEPS = """
 import json, re
 import jax
-from diffux.training import configuration, parts, program, sharding
+from diffux.config import parts, schema as configuration
+from diffux.devices import mesh as sharding
+from diffux.training import program
+from diffux.systems.shapes import parameters
 from diffux.training.loop import _data
 
 def collectives(text):
@@ -42,7 +45,7 @@ for section, devices in json.loads(MESHES):
     batch = next(batches)
     prepared = program.prepare(config, batch, mesh)
     step = prepared.compile()
-    variables = program.parameters(config, parts.system(config["system"]), batch)
+    variables = parameters(config["seed"], parts.system(config["system"]), batch)
     state, losses = prepared.start(variables, jax.random.key(1)), []
     for _ in range(20):
         state, values = step(prepared.system, state, sharding.place_batch(batch, mesh))
@@ -178,10 +181,11 @@ for steps, section in ((6, {"fsdp": 4}), (8, {"data": 8}), (10, {"data": 2, "fsd
 
 from pathlib import Path
 from diffux.evaluation import likelihood
-from diffux.training import sampling
+from diffux.sampling import files as sampling
 
-generate, drawn = sampling.generate, []
-sampling.generate = lambda *args, **kwargs: drawn.append(generate(*args, **kwargs)) or drawn[-1]
+from diffux.sampling import draw
+generate, drawn = draw.generate, []
+draw.generate = lambda *args, **kwargs: drawn.append(generate(*args, **kwargs)) or drawn[-1]
 sampling.sample(sys.argv[1], [Path(sys.argv[1]) / "eight.npz"], n=5, solver="ddim", steps=2)
 run = training.load(sys.argv[1])
 assert dict(run.mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
@@ -217,7 +221,7 @@ import jax
 jax.distributed.initialize("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
 import diffux.systems.ddpm
 from diffux import training
-from diffux.training import metrics
+from diffux.runs import metrics
 from tests.small import SMALL, Tiny
 
 diffux.systems.ddpm.UNet = Tiny

@@ -182,7 +182,7 @@ def test_a_port_in_use_is_refused():
 
 MEETINGS = """
 import os, signal, sys, time
-from diffux.training import distributed
+from diffux.devices import together as distributed
 from diffux.errors import UserError
 
 me, count = int(sys.argv[2]), 3

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from diffux import evaluation
-from diffux.errors import EvaluationError
+from diffux.errors import EvaluationError, UserError
 from diffux.evaluation.figures import reference, row
 
 
@@ -99,5 +99,5 @@ def test_images_that_cannot_be_judged_are_refused(images, message):
 
 
 def test_a_data_set_without_a_judge_is_refused_with_those_that_have_one():
-    with pytest.raises(EvaluationError, match=r"digit'.*did you mean 'digits'.*patches/16.*swiss_roll"):
+    with pytest.raises(UserError, match=r"digit'.*did you mean 'digits'.*patches/16.*swiss_roll"):
         evaluation.evaluate(np.zeros((4, 8, 8, 1), np.float32), "digit")

@@ -18,6 +18,7 @@ from flax import struct
 from diffux import Prediction, grids, processes, schedules, solvers
 from diffux.noise_level import NoiseLevel
 from diffux.processes import Gaussian
+from diffux.schedules.tables import FromBetas
 from tests.solvers.draws import START, drawn
 
 torch = pytest.importorskip("torch")
@@ -401,7 +402,7 @@ def output(peer, x, index):
 def chain(peer):
     """The schedule whose t = i / T has the peer's alphas."""
     log_alphas = 0.5 * np.log(peer.alphas_cumprod.numpy())
-    return schedules.FromBetas(jnp.asarray(np.concatenate([[0.0], log_alphas])))
+    return FromBetas(jnp.asarray(np.concatenate([[0.0], log_alphas])))
 
 
 def walk(peer, noise=None, **call):

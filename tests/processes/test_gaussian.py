@@ -7,7 +7,7 @@ import pytest
 
 from diffux import NoiseLevel, Prediction, grids, objectives, processes, schedules
 from diffux.processes import Gaussian
-from tests.test_schedules import SCHEDULES, every_schedule
+from tests.schedules.test_schedules import SCHEDULES, every_schedule
 
 pytestmark = pytest.mark.usefixtures("x64")
 

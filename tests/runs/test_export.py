@@ -154,7 +154,8 @@ import jax
 jax.distributed.initialize("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
 import pathlib
 import jax.numpy as jnp, numpy as np
-from diffux.training import sharding, snapshots
+from diffux.devices import mesh as sharding
+from diffux.runs import snapshots
 
 mesh = sharding.make_mesh({"fsdp": 4})
 tree = {"params": {"kernel": np.arange(48, dtype=np.float32).reshape(8, 6), "bias": np.arange(3, dtype=np.float32)}}

@@ -8,7 +8,7 @@ import pytest
 from diffux import chain, grids, guidance, schedules, solvers
 from diffux.keys import noise, sample_keys
 from diffux.processes import Gaussian
-from diffux.solvers import base
+from diffux.solvers import needs
 from diffux.solvers._compose import Composed
 from tests.oracles import GaussianData, Point
 from tests.solvers.table import ALL, DETERMINISTIC
@@ -171,9 +171,9 @@ REFUSED = {
     "a mask of numbers": (lambda: solvers.replace(solvers.ddim(), PROCESS, 0.0, np.ones(2)), "boolean mask.*float"),
     "churn of many steps": (lambda: solvers.churn(solvers.lms(), SCHEDULE, 10.0), "single-step solvers, got Adams.*heun"),
     "renoised multistep": (lambda: solvers.renoise(solvers.dpm_solver_pp_2m(), SCHEDULE), "single-step solvers, got Multi"),
-    "no schedule": (lambda: base.need_schedule("dpm_solver", object()), "needs the schedule of a Gaussian.*got object.*ddim"),
+    "no schedule": (lambda: needs.need_schedule("dpm_solver", object()), "needs the schedule of a Gaussian.*got object.*ddim"),
     "deis in t without": (lambda: solvers.deis(None, 2, "t"), "deis in t needs the schedule"),
-    "no process": (lambda: base.need_process("ancestral", SCHEDULE), "ancestral needs a process.*got Linear"),
+    "no process": (lambda: needs.need_process("ancestral", SCHEDULE), "ancestral needs a process.*got Linear"),
     "lms 5": (lambda: solvers.lms(5), "lms has the orders 1 to 4, got 5"),
     "deis 0": (lambda: solvers.deis(order=0), "orders 1 to 4, got 0"),
     "dpm_solver 4": (lambda: solvers.dpm_solver(SCHEDULE, 4), "orders 1 to 3, got 4"),

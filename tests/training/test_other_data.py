@@ -97,7 +97,7 @@ def test_a_system_of_other_data_is_refused(points, tmp_path):
 
 
 def test_a_system_of_images_is_refused_points(config, tmp_path):
-    with pytest.raises(UserError, match="the system ddpm needs 'image' in the data, and swiss_roll has point"):
+    with pytest.raises(UserError, match="the system needs 'image' in the data, which have point"):
         training.train(config(**{"data.name": "swiss_roll", "data.dequantize": False}), tmp_path / "run")
     with pytest.raises(UserError, match="dequantize=True is for images, and heartbeats holds sequences"):
         training.train(config(**{"data.name": "heartbeats"}), tmp_path / "run")
