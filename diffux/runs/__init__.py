@@ -1,0 +1,1 @@
+"""Runs: what training leaves on disk, and how it is read again."""
