@@ -21,8 +21,8 @@ from typing import Any
 
 import jax
 
-from diffux.runs import checksums
 from diffux.errors import StorageFailed, UserError, one_sentence
+from diffux.runs import checksums
 
 _FOLDER = "checkpoints"
 # A table of checksums without these would call a folder whole that lacks them.

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffux.runs import tensors
 from diffux.errors import UserError, one_sentence, unknown
+from diffux.runs import tensors
 from diffux.version import __version__
 
 if TYPE_CHECKING:

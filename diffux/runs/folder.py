@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 
-from diffux.runs import checkpoint
-from diffux.devices import together as distributed
 from diffux.config.schema import refuse_another_run
+from diffux.devices import together as distributed
 from diffux.errors import UserError, one_sentence
+from diffux.runs import checkpoint
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
 _FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")

@@ -11,8 +11,8 @@ import pathlib
 import time
 from collections.abc import Mapping
 
-from diffux.runs.checkpoint import writing
 from diffux.errors import UserError, one_sentence
+from diffux.runs.checkpoint import writing
 
 _FILE = "metrics.jsonl"
 

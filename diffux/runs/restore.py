@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -12,16 +11,17 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from diffux.systems.system import Variables
-from diffux.runs import checkpoint, export, snapshots, folder as workdir
 from diffux import averages as ema
-from diffux.runs.run import Run
 from diffux.config import parts
-from diffux.systems.shapes import shapes_of
+from diffux.config.schema import complete
 from diffux.devices import mesh as sharding
 from diffux.devices.compilation_cache import use_compilation_cache
-from diffux.config.schema import complete
 from diffux.errors import UserError, one_sentence, unknown
+from diffux.runs import checkpoint, export, snapshots
+from diffux.runs import folder as workdir
+from diffux.runs.run import Run
+from diffux.systems.shapes import shapes_of
+from diffux.systems.system import Variables
 
 
 def load(

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import pathlib
-from collections.abc import Callable
 from typing import Any
 
-import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from diffux.systems.system import Variables
-from diffux.runs import checkpoint, export, snapshots, folder as workdir
-from diffux import averages as ema
-from diffux.config import parts
-from diffux.devices import mesh as sharding
-from diffux.devices.compilation_cache import use_compilation_cache
-from diffux.config.schema import complete
-from diffux.errors import UserError, one_sentence, unknown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,9 @@ from jax.sharding import Mesh
 
 from diffux import averages as ema
 from diffux.devices import mesh as sharding
+from diffux.errors import UserError
 from diffux.runs import tensors
 from diffux.runs.checkpoint import names_a_step
-from diffux.errors import UserError
 
 PyTree = Any
 _FOLDER, _SUFFIX = "averages", ".safetensors"
