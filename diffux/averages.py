@@ -64,12 +64,14 @@ class Averages:
     """Which averages a run keeps, as a mapping name -> tree; `main` is the one for samples and the held-out loss.
 
     decay: of the exponential ones, called "0.999"; power: relative widths of the others, called "power_0.05".
+    leave: the entries of the parameters of which none is kept, networks that nothing is sampled with.
     """
 
     decay: tuple[float, ...]
     power: tuple[float, ...] = ()
     warmup: bool = True
     main: str = ""
+    leave: frozenset[str] = frozenset()
 
     def __post_init__(self):
         object.__setattr__(self, "main", self.main or self.names[0])
@@ -81,10 +83,14 @@ class Averages:
     def init(self, params: PyTree) -> dict[str, PyTree]:
         """Every average starts at the parameters."""
         # Copies, because the update donates its state and one buffer cannot be donated twice.
-        return {name: jax.tree.map(jnp.copy, params) for name in self.names}
+        return {name: jax.tree.map(jnp.copy, self._of(params)) for name in self.names}
+
+    def _of(self, params: PyTree) -> PyTree:
+        return {name: tree for name, tree in params.items() if name not in self.leave} if self.leave else params
 
     def update(self, averages: Mapping[str, PyTree], params: PyTree, step) -> dict[str, PyTree]:
         """The averages once the update after `step` earlier ones has led to `params`; each in its own dtype."""
+        params = self._of(params)
         shares = [exponential(decay, self.warmup)(step) for decay in self.decay]
         shares += [power_function(sigma_rel)(step) for sigma_rel in self.power]
 
@@ -97,6 +103,10 @@ class Averages:
     def chosen(self, averages: Mapping[str, PyTree]) -> PyTree:
         """The average that samples and the held-out loss take."""
         return averages[self.main]
+
+    def sampled(self, averages: Mapping[str, PyTree], params: PyTree) -> PyTree:
+        """The `chosen` average, and of what none is kept the parameters themselves."""
+        return {name: params[name] for name in self.leave} | dict(self.chosen(averages))
 
     def snapshot(self, averages: Mapping[str, PyTree]) -> dict[str, PyTree]:
         """The averages from which others can be reconstructed."""
@@ -115,17 +125,22 @@ def power_width(name: str) -> float | None:
         return None
 
 
-def from_config(section: Mapping[str, Any]) -> Averages:
-    """The averages of a config's `ema` section; UserError for one that has none, or what no average can be."""
+def kept(decay: Any, power: Any = (), warmup: bool = True, snapshot_every: int = 0,
+         samples_from: str | float | None = None) -> Averages:  # fmt: skip
+    """The averages that a run keeps, checked: `decay` and `power` as in `Averages`, or a number of each alone; `samples_from` is
+    the name of the main one.
 
-    def numbers(key):
-        values = section[key] if isinstance(section[key], (list, tuple)) else [section[key]]
+    Raises UserError where there is none, or what no average can be, and for snapshots without power functions.
+    """
+
+    def numbers(key, values):
+        values = values if isinstance(values, list | tuple) else [values]
         for value in values:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, int | float):
                 raise UserError(f"config.ema.{key} must be a number, or several, got {value!r}")
         return tuple(map(float, values))
 
-    decay, power = numbers("decay"), numbers("power")
+    decay, power = numbers("decay", decay), numbers("power", power)
     for value in decay:
         if not 0 <= value <= 1:
             raise UserError(f"config.ema.decay must be between 0 and 1, got {value}")
@@ -133,18 +148,17 @@ def from_config(section: Mapping[str, Any]) -> Averages:
         if not 0 < value <= WIDEST:
             raise UserError(f"config.ema.power is relative widths, above 0 and at most {WIDEST:.4f} (all steps' mean), got {value}")
     if not decay + power:
-        raise UserError("config.ema needs an average: a number in ema.decay, as 0.999, or in ema.power, as 0.05")
-    made = Averages(decay, power, section["warmup"])
+        raise UserError("config.ema needs an average: a number in ema.decay, such as 0.999, or in ema.power, such as 0.05")
+    made = Averages(decay, power, warmup)
     twice = [name for name in made.names if made.names.count(name) > 1]
     if twice:
         raise UserError(f"config.ema names the average {twice[0]} twice")
-    if section["snapshot_every"] and not power:
+    if snapshot_every and not power:
         raise UserError("config.ema.snapshot_every stores the averages of ema.power, which names none; (0.05, 0.1) would do")
-    if section["samples_from"] is not None:
-        wanted = str(section["samples_from"])
-        if wanted not in made.names:
-            raise unknown("average (config.ema.samples_from)", wanted, made.names)
-        made = dataclasses.replace(made, main=wanted)
+    if samples_from is not None:
+        if str(samples_from) not in made.names:
+            raise unknown("average (config.ema.samples_from)", str(samples_from), made.names)
+        made = dataclasses.replace(made, main=str(samples_from))
     return made
 
 

@@ -42,6 +42,13 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
+    def total(self, steps: int) -> None:
+        """The number of steps, where it becomes known late."""
+        if steps != self._total:
+            self._total = steps
+            if self._bar:
+                self._bar.update(self._task, total=steps)
+
     def update(self, done: int, words: str = "") -> None:
         """Move the bar to `done` steps."""
         if self._bar:

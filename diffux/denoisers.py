@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Shaped
 
 from diffux.noise_level import append_axes
 from diffux.types import Cond, Denoiser, Parameterization, Prediction, Transform
@@ -25,9 +25,9 @@ def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser
         [1.0, 1.0, 1.0, 1.0]
     """
 
-    def denoise(x: Float[Array, "b *d"], level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
+    def denoise(x: Shaped[Array, "b *d"], level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
         skip, out, scale, noise, shift = parameterization(level)
-        f = apply(append_axes(scale, x) * x + append_axes(shift, x), noise, cond)
+        f = apply(x if scale is None else append_axes(scale, x) * x + append_axes(shift, x), noise, cond)
         f, variance = f if isinstance(f, tuple) else (f, None)
         if skip is None:
             return Prediction(f, variance)
@@ -44,5 +44,8 @@ def chain(denoise: Denoiser, *transforms: Transform) -> Denoiser:
 
 
 def bind(denoise: Denoiser, cond: Cond) -> Callable:
-    """(x, level) -> Prediction: `denoise` with its condition fixed, as solvers take it."""
-    return lambda x, level: denoise(x, level, cond)
+    """(x, level, **more) -> Prediction: `denoise` with its condition fixed, as solvers take it.
+
+    `more` are entries of the condition that a solver changes from step to step, such as an earlier estimate.
+    """
+    return lambda x, level, **more: denoise(x, level, {**cond, **more} if more else cond)

@@ -12,7 +12,7 @@ import numpy as np
 from flax import struct
 
 from diffux.noise_level import NoiseLevel, clean
-from diffux.types import Schedule
+from diffux.types import Grid, Schedule
 
 
 def _levels(schedule: Schedule, t) -> NoiseLevel:
@@ -153,19 +153,56 @@ def given(t) -> Given:
     return Given(tuple(t.tolist()))
 
 
-def check(levels: NoiseLevel, ascending: bool = False) -> None:
-    """Refuse levels that are not one path, falling in noise or `ascending`: ValueError names the first place that turns."""
+def check(levels: NoiseLevel, path: str = "falls") -> None:
+    """Refuse levels that are not a path of this kind, "falls", "rises" or "any": ValueError names the first place that is wrong."""
     noise = np.asarray(levels.sigma, np.float64) / np.maximum(np.asarray(levels.alpha, np.float64), 1e-30)
     if noise.ndim != 1 or noise.size < 2:
         raise ValueError(f"sampling needs levels of shape (steps + 1,) with at least 1 step, got shape {noise.shape}")
-    turns = np.flatnonzero(~(np.diff(noise) > 0 if ascending else np.diff(noise) < 0))
-    if turns.size:
-        i, way = int(turns[0]), "increasing" if ascending else "decreasing"
-        hint = "; grids.ascending(levels) turns a sampling grid round" if ascending else ""
-        raise ValueError(f"this solver needs levels of strictly {way} noise, got sigma / alpha = {noise[i]:.4g} "
+    change = np.diff(noise)
+    wrong = np.flatnonzero(~{"falls": change < 0, "rises": change > 0, "any": np.abs(change) > 0}[path])
+    if wrong.size:
+        i, way = int(wrong[0]), {"falls": "strictly decreasing", "rises": "strictly increasing", "any": "changing"}[path]
+        hint = "; grids.ascending(levels) turns a sampling grid round" if path == "rises" else ""
+        raise ValueError(f"this solver needs levels of {way} noise, got sigma / alpha = {noise[i]:.4g} "
                          f"followed by {noise[i + 1]:.4g} at step {i}{hint}")  # fmt: skip
 
 
 def ascending(levels: NoiseLevel) -> NoiseLevel:
     """A sampling grid's levels (n + 1,) from the cleanest to the noisiest, for `ddim_inversion`."""
     return NoiseLevel(*(field[::-1] for field in levels))
+
+
+@struct.dataclass
+class Resampled:
+    """A grid with jumps back up."""
+
+    grid: Grid
+    jump: int = struct.field(pytree_node=False)
+    resamples: int = struct.field(pytree_node=False)
+
+    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
+        levels = self.grid(schedule, steps)
+        path, last = [0], levels.t.shape[0] - 1
+        left = dict.fromkeys(range(last - 1, self.jump - 1, -self.jump), self.resamples - 1)
+        while path[-1] < last:
+            path.append(path[-1] + 1)
+            if left.get(path[-1], 0):
+                left[path[-1]] -= 1
+                path.extend(range(path[-1] - 1, path[-1] - 1 - self.jump, -1))
+        return NoiseLevel(*(field[np.asarray(path)] for field in levels))
+
+
+def resampled(grid: Grid, jump: int = 10, resamples: int = 10) -> Resampled:
+    """`grid` with jumps of `jump` steps back up: the last noisy level, and every `jump`-th before it, is reached `resamples` times
+    (Lugmayr et al., 2022, app. B, and code). The walk is longer than `steps`; a solver that walks up as well, `repaint`, takes it.
+
+    Raises ValueError for a jump or a number of resamples below 1.
+
+    Example:
+        >>> from diffux import schedules
+        >>> (10 * resampled(uniform(), 2, 2)(schedules.linear(), 5).t).round().astype(int).tolist()
+        [10, 8, 6, 8, 10, 8, 6, 4, 2, 4, 6, 4, 2, 0]
+    """
+    if jump < 1 or resamples < 1:
+        raise ValueError(f"resampled needs a jump and a number of resamples of at least 1, got {jump} and {resamples}")
+    return Resampled(grid, int(jump), int(resamples))

@@ -53,6 +53,17 @@ def append_axes(value, x) -> Array:
     return value.reshape(value.shape + (1,) * (jnp.ndim(x) - value.ndim))
 
 
+def level_dtype(x) -> Any:
+    """The type of levels beside x: x's own, and that of floats where x holds tokens, which are integers.
+
+    Example:
+        >>> level_dtype(jnp.zeros(1, jnp.int32))
+        dtype('float32')
+    """
+    dtype = jnp.result_type(x)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+
+
 def clean(dtype=None) -> NoiseLevel:
     """The level (0, 1, 0) of data itself: where every grid may end."""
     zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)

@@ -7,16 +7,36 @@ x0 error, and no table of conversions is needed. `noise` is the number that the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 from flax import struct
 
 from diffux.noise_level import NoiseLevel
-from diffux.types import Coefficients, Parameterization, Schedule, as_part, part
+from diffux.schedules import VARIANCE_PRESERVING, family
+from diffux.types import Coefficients, Parameterization, Schedule, as_part, fits, part
 
 
-@part
+def _needs_signal(system) -> None:
+    """Raise ValueError where the system's schedule ends with alpha = 0, where the signal cannot be told from F."""
+    schedule = system.process.schedule
+    if schedule(1.0).alpha == 0:
+        name = type(schedule).__name__
+        raise ValueError(f"the parameterization of this system is undefined where alpha = 0, at the end of {name}; "
+                         "parameterizations that fit: v, x_start, velocity, edm")  # fmt: skip
+
+
+def _needs_variance_preserving(system) -> None:
+    """Raise ValueError for a schedule without alpha^2 + sigma^2 = 1."""
+    schedule = system.process.schedule
+    kind = family(schedule)
+    if kind != VARIANCE_PRESERVING:
+        raise ValueError(f"the parameterization v needs a variance preserving schedule, got {type(schedule).__name__}, "
+                         f"which is {kind}; parameterizations that fit: epsilon, x_start, velocity, score, edm")  # fmt: skip
+
+
+@part(fits=_needs_signal)
 def epsilon(level: NoiseLevel) -> Coefficients:
     """F = eps: x0 = (x - sigma F) / alpha (Ho et al., 2020, eq. 12). Undefined where alpha = 0."""
     return Coefficients(1 / level.alpha, -level.sigma / level.alpha, jnp.ones_like(level.alpha), 999 * level.t)
@@ -29,7 +49,7 @@ def x_start(level: NoiseLevel) -> Coefficients:
     return Coefficients(0 * one, one, one, 999 * level.t)
 
 
-@part
+@part(fits=_needs_variance_preserving)
 def v(level: NoiseLevel) -> Coefficients:
     """F = alpha eps - sigma x0: x0 = alpha x - sigma F, variance-preserving only (Salimans and Ho, 2022, eq. 10)."""
     return Coefficients(level.alpha, -level.sigma, jnp.ones_like(level.alpha), 999 * level.t)
@@ -42,13 +62,13 @@ def velocity(level: NoiseLevel) -> Coefficients:
     return Coefficients(1 / total, -level.sigma / total, jnp.ones_like(total), 999 * level.t)
 
 
-@part
+@part(fits=_needs_signal)
 def score(level: NoiseLevel) -> Coefficients:
     """F = sigma * score: x0 = (x + sigma F) / alpha (Song and Ermon, 2019; Song et al., 2021, eq. 7)."""
     return Coefficients(1 / level.alpha, level.sigma / level.alpha, jnp.ones_like(level.alpha), 999 * level.t)
 
 
-@part
+@part(fits=_needs_signal)
 def raw_score(level: NoiseLevel) -> Coefficients:
     """F = score, not rescaled: x0 = (x + sigma^2 F) / alpha (Song and Ermon, 2019, whose networks scale themselves)."""
     return Coefficients(1 / level.alpha, level.sigma**2 / level.alpha, jnp.ones_like(level.alpha), 999 * level.t)
@@ -56,8 +76,8 @@ def raw_score(level: NoiseLevel) -> Coefficients:
 
 @part
 def direct(level: NoiseLevel) -> Coefficients:
-    """F is the estimate itself, of any shape: logits, or probabilities of bits."""
-    return Coefficients(None, None, jnp.ones_like(level.alpha), 999 * level.t)
+    """F is the estimate itself, of any shape, and the network sees x as it is: logits of tokens, probabilities of bits."""
+    return Coefficients(None, None, None, 999 * level.t)
 
 
 @struct.dataclass
@@ -182,32 +202,42 @@ def log_snr(level: NoiseLevel):
 class Conditioned:
     """A parameterization with another label."""
 
-    parameterization: Any
-    label: Any
+    parameterization: Parameterization
+    label: Callable
 
     def __call__(self, level: NoiseLevel) -> Coefficients:
         return self.parameterization(level)._replace(noise=self.label(level))
+
+    def fits(self, system) -> None:
+        fits(self.parameterization, system)
 
 
 @struct.dataclass
 class Normalized:
     """A parameterization whose network sees x / sqrt(alpha^2 + sigma^2)."""
 
-    parameterization: Any
+    parameterization: Parameterization
 
     def __call__(self, level: NoiseLevel) -> Coefficients:
         return self.parameterization(level)._replace(input=1 / jnp.sqrt(level.alpha**2 + level.sigma**2))
+
+    def fits(self, system) -> None:
+        fits(self.parameterization, system)
 
 
 @struct.dataclass
 class Recentred:
     """A parameterization whose network sees 2 x - 1."""
 
-    parameterization: Any
+    parameterization: Parameterization
 
     def __call__(self, level: NoiseLevel) -> Coefficients:
         coefficients = self.parameterization(level)
-        return coefficients._replace(input=2 * coefficients.input, shift=-jnp.ones_like(coefficients.input))
+        shown = jnp.ones_like(level.alpha) if coefficients.input is None else coefficients.input
+        return coefficients._replace(input=2 * shown, shift=-jnp.ones_like(shown))
+
+    def fits(self, system) -> None:
+        fits(self.parameterization, system)
 
 
 def conditioned(parameterization: Parameterization, label) -> Conditioned:
@@ -228,10 +258,3 @@ def recentred(parameterization: Parameterization) -> Recentred:
     """`parameterization`, with the network shown 2 x - 1 where it was shown x: for data kept in [0, 1] (Song and Ermon, 2019,
     and the VE models of Song et al., 2021, code), whose networks expect their pixels around zero."""
     return Recentred(as_part(parameterization))
-
-
-def kind(parameterization: Parameterization) -> Parameterization:
-    """The bare parameterization below any `conditioned`, `normalized` and `recentred`."""
-    while isinstance(parameterization, Conditioned | Normalized | Recentred):
-        parameterization = parameterization.parameterization
-    return parameterization

@@ -1,6 +1,8 @@
 """Times: the distribution of t in training, as `times(key, n) -> t` of shape (n,).
 
-Continuous ones also state their `density(t)`, by which `weightings.importance` divides.
+Continuous ones also state their `density(t)`, by which `weightings.importance` divides. Times with memory have instead
+`init() -> state`, `draw(key, n, state) -> (t, share)` and `learned(state, t, losses) -> state`; objectives take either kind through
+the functions `init`, `draw` and `learned` of this file.
 """
 
 from __future__ import annotations
@@ -13,6 +15,21 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux.types import Schedule
+
+
+def init(times: Any) -> Any:
+    """The memory of `times` before the first step, () of those without one."""
+    return times.init() if hasattr(times, "init") else ()
+
+
+def draw(times: Any, key, n: int, state: Any = ()) -> tuple[Any, Any]:
+    """(t (n,), the share (n,) by which each loss counts, 1 for times without memory)."""
+    return times.draw(key, n, state) if hasattr(times, "draw") else (times(key, n), 1.0)
+
+
+def learned(times: Any, state: Any, t, losses) -> Any:
+    """The memory once the losses (n,) at t (n,) are known."""
+    return times.learned(state, t, jax.lax.stop_gradient(losses)) if hasattr(times, "learned") else state
 
 
 @struct.dataclass
@@ -145,3 +162,49 @@ class LogitNormal:
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> LogitNormal:
     """logit(t) ~ N(mean, std^2) (Esser et al., 2024, sec. 3.1)."""
     return LogitNormal(mean, std)
+
+
+@struct.dataclass
+class ByLoss:
+    """t = i / T with p_i proportional to the root mean square of the last losses at i."""
+
+    steps: int = struct.field(pytree_node=False)
+    history: int = struct.field(pytree_node=False)
+    uniform: Any
+
+    def init(self):
+        """(the last losses (T, history), how many are known (T,))."""
+        return jnp.zeros((self.steps, self.history)), jnp.zeros(self.steps, jnp.int32)
+
+    def draw(self, key, n: int, state):
+        p = self.probabilities(state)
+        index = jax.random.choice(key, self.steps, (n,), p=p)
+        return (index + 1) / self.steps, 1 / (self.steps * p[index])
+
+    def probabilities(self, state):
+        """p (T,): uniform until every step has a whole history."""
+        losses, known = state
+        weights = jnp.sqrt(jnp.mean(losses**2, axis=1))
+        weights = jnp.where(jnp.sum(weights) > 0, weights / jnp.where(jnp.sum(weights) > 0, jnp.sum(weights), 1), 1 / self.steps)
+        mixed = (1 - self.uniform) * weights + self.uniform / self.steps
+        return jnp.where(jnp.all(known >= self.history), mixed, 1 / self.steps)
+
+    def learned(self, state, t, losses):
+        def push(state, pair):
+            (rows, known), (index, loss) = state, pair
+            row = jnp.append(rows[index, 1:], loss.astype(rows.dtype))
+            return (rows.at[index].set(row), known.at[index].add(1)), None
+
+        index = jnp.round(t * self.steps).astype(int) - 1
+        return jax.lax.scan(push, state, (index, losses))[0]
+
+
+def by_loss(steps: int, history: int = 10, uniform: float = 0.001) -> ByLoss:
+    """t = i / T with p_i proportional to sqrt(E[L_i^2]) over the last `history` losses at i, and each loss divided by T p_i
+    (Nichol and Dhariwal, 2021, eq. 18).
+
+    Uniform until every step has seen so many losses, and with a share `uniform` for ever. Raises ValueError for fewer than 1 step.
+    """
+    if steps < 1 or history < 1:
+        raise ValueError(f"by_loss needs at least 1 step and 1 loss of history, got {steps} and {history}")
+    return ByLoss(int(steps), int(history), uniform)

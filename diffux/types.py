@@ -11,24 +11,28 @@ import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from flax.errors import ScopeParamNotFoundError, ScopeParamShapeError
 
+from diffux.networks import initialize
 from diffux.noise_level import NoiseLevel
 
 Array = jax.Array
 PyTree = Any
 Cond = Mapping[str, PyTree]
-"""What a network is conditioned on: {"label": Int[B], "text": Float[B L D], ...}, and "null": Bool[B] where the
-condition is to be replaced by the learned null condition. The networks' embeddings honour "null", nobody else."""
+"""What a network is conditioned on: {"label": Int[B], "text": Float[B L D], ...}, and "null": Bool[B] where all of it is to be
+replaced by the learned null condition, or {"label": Bool[B], ...} entry by entry, which the networks' embeddings alone honour."""
 
 
 @jax.tree_util.register_static
 class part:
     """A plain function as a part: a pytree without leaves, so that it may ride in a dataclass of parts through `jit`.
 
-    Two parts are equal when their functions are, and a jitted function is compiled once for equal parts.
+    Two parts are equal when their functions are, and a jitted function is compiled once for equal parts. `fits(system)` raises
+    ValueError where the part does not fit the others of a system.
 
     Example:
         >>> @part
@@ -38,8 +42,13 @@ class part:
         1.0
     """
 
-    def __init__(self, function: Callable):
+    def __new__(cls, function: Callable | None = None, *, fits: Callable | None = None):
+        return functools.partial(cls, fits=fits) if function is None else super().__new__(cls)
+
+    def __init__(self, function: Callable, *, fits: Callable | None = None):
         functools.update_wrapper(self, function)
+        if fits is not None:
+            self.fits = fits
 
     def __call__(self, *args, **kwargs):
         return self.__wrapped__(*args, **kwargs)
@@ -59,6 +68,13 @@ def as_part(value: Any) -> Any:
     return part(value) if isinstance(value, types.FunctionType | functools.partial) else value
 
 
+def fits(value: Any, system: Any) -> None:
+    """Raise ValueError, in the words of the part `value`, where it does not fit the other parts of a system."""
+    check = getattr(value, "fits", None)
+    if check is not None:
+        check(system)
+
+
 def is_part(value: Any) -> bool:
     """Whether `value` is a pytree node (a part, a dataclass of parts, a `jax.tree_util.Partial`) and no plain object."""
     return not jax.tree_util.all_leaves([value])
@@ -66,14 +82,21 @@ def is_part(value: Any) -> bool:
 
 @struct.dataclass
 class Learned:
-    """A number or array of a part that is trained with the network: its `name` among the parameters, its `initial` value.
+    """Stands for what is trained: a number or array of a part, or all the weights of a `Net`.
 
-    It may stand wherever a part has a leaf. `systems.init` puts the value into params["process"][name], and the functions
-    of `systems` put it back in the place of the `Learned`, in every copy of the part, before anything is computed.
+    A number has an `initial` value and is trained as params["process"][name]; weights have none and are trained as params[name].
+    `averaged` says whether averages of the weights are kept, which a network that is never sampled does not need.
+    `systems.init` makes the parameters, and `systems.resolved` puts their values in the place of every `Learned`.
     """
 
     name: str = struct.field(pytree_node=False)
     initial: Any = None
+    averaged: bool = struct.field(pytree_node=False, default=True)
+
+
+@struct.dataclass
+class Step:
+    """Stands for the number of the training step, an int32 (), wherever a part has a leaf; `systems.resolved` fills it in."""
 
 
 def is_learned(node: Any) -> bool:
@@ -84,6 +107,81 @@ def is_learned(node: Any) -> bool:
 def value_of(leaf: Any) -> Any:
     """What a part computes with: the leaf itself, or the initial value of a `Learned` that nothing has replaced."""
     return leaf.initial if isinstance(leaf, Learned) else leaf
+
+
+@struct.dataclass
+class Net:
+    """A network as a part, called as its module's `apply` without the variables.
+
+    - weights: a tree of arrays, and the net is frozen; `Learned(name)`, and it is trained with the system as params[name].
+    - average: while training, the averaged weights of a trained net; see `averaged`.
+    - gather: makes whole what is split over devices, before it is used; `devices.mesh` sets it.
+
+    Example:
+        >>> net = Net(nn.Dense(2, use_bias=False), {"kernel": jnp.ones((3, 2))})
+        >>> net(jnp.ones((1, 3))).tolist()
+        [[3.0, 3.0]]
+    """
+
+    module: nn.Module = struct.field(pytree_node=False)
+    weights: Any
+    average: Any = None
+    gather: Callable | None = struct.field(pytree_node=False, default=None)
+
+    def __call__(self, *args, **options):
+        if isinstance(self.weights, Learned):
+            raise ValueError(f"the net {self.weights.name!r} has no weights: systems.resolved(system, variables) fills it")
+        if isinstance(self.weights, Recording):
+            return self.weights.call(self.module, args, options)
+        weights = self.weights if self.gather is None else self.gather(self.weights)
+        try:
+            return self.module.apply({"params": weights}, *args, **options)
+        except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
+            words = str(error).partition(" (https:")[0].rstrip(".")
+            raise ValueError(
+                f"the weights of a net, a {type(self.module).__name__}, do not fit what it is given: {words}"
+            ) from error
+
+    @property
+    def averaged(self) -> Net:
+        """The net with the average of its weights; itself where no average is known."""
+        return self if self.average is None else self.replace(weights=self.average)
+
+
+@jax.tree_util.register_static
+class Recording:
+    """Stands for the weights of a net while a loss is traced by shapes: keeps what the net was called with."""
+
+    def __init__(self, name: str):
+        self.name, self.calls = name, []  # compared by identity, so that no cached trace stands in for this one
+
+    def call(self, module: nn.Module, args: tuple, options: dict) -> Any:
+        """What the module gives; the parameters that the call needs are kept as shapes and rules."""
+        rngs = {"params": jax.random.key(0), "dropout": jax.random.key(0), **(options.pop("rngs", None) or {})}
+        out, params, rules = initialize.called(module, rngs, args, options)
+        shapes = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) if hasattr(leaf, "dtype") else leaf  # noqa: E731
+        self.calls.append((module, *jax.tree.map(shapes, (args, options, params)), rules))
+        return out
+
+
+def is_net(node: Any) -> bool:
+    """Whether `node` is a `Net`: the `is_leaf` under which they are found."""
+    return isinstance(node, Net)
+
+
+def nets(tree: Any) -> list[Net]:
+    """The nets of a part or system, frozen ones and trained ones."""
+    return [node for node in jax.tree.leaves(tree, is_leaf=is_net) if is_net(node)]
+
+
+def reads(part: Any) -> Mapping[str, int | None] | None:
+    """The conditions that a part looks at: name -> its number of classes, its width, or None where any would do.
+
+    A part that reads none has no `reads`; of a network without one nothing is known, and the answer is None.
+    """
+    if isinstance(part, Net):
+        return getattr(part.module, "reads", None)
+    return getattr(part, "reads", {})
 
 
 class Prediction(NamedTuple):
@@ -101,7 +199,7 @@ Transform = Callable[[Denoiser], Denoiser]
 class Coefficients(NamedTuple):
     """x0_hat = skip x + out F(input x + shift, noise): a parameterization at one noise level, fields of shape *b.
 
-    `skip` is None where the estimate is F itself (`parameterizations.direct`)."""
+    `skip` is None where the estimate is F itself, and `input` where the network sees x as it is (`parameterizations.direct`)."""
 
     skip: Any
     out: Any

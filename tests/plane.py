@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from diffux import codecs, conditions, grids, objectives, parameterizations, schedules, times, weightings
-from diffux.parameterizations import conditioned, integer
+from diffux import clocks, codecs, objectives, parameterizations, schedules, weightings
+from diffux.parameterizations import conditioned
 from diffux.processes import Gaussian
 from diffux.solvers import ancestral
 from diffux.systems.system import System
@@ -32,15 +32,15 @@ class Layers(nn.Module):
 
 def build(steps: int = 20, width: int = 16) -> System:
     """A discrete chain of standardised points."""
-    process = Gaussian(schedules.from_betas(schedules.cosine_betas(steps)))
+    process, clock = Gaussian(schedules.from_betas(schedules.cosine_betas(steps))), clocks.chain(steps)
     return System(
         network=Layers(width),
         process=process,
-        parameterization=conditioned(parameterizations.epsilon, integer(steps)),
-        objective=objectives.denoising(process, weightings.snr, times.discrete(steps)),
+        parameterization=conditioned(parameterizations.epsilon, clock.label),
+        objective=objectives.denoising(process, weightings.snr, clock.times),
         solver=ancestral(process),
-        grid=grids.discrete(steps),
-        steps=steps,
+        grid=clock.grid,
+        steps=clock.steps,
         codec=codecs.standardized(),
-        condition=conditions.of("point"),
+        data="point",
     )

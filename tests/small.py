@@ -28,6 +28,10 @@ class Tiny(nn.Module):
     dropout: float = 0.1
     classes: int | None = None
 
+    @property
+    def reads(self):
+        return {} if self.classes is None else {"label": self.classes}
+
     @nn.compact
     def __call__(self, x, noise, cond=None, train=False):
         told = nn.Dense(self.channels)(jnp.cos(jnp.broadcast_to(noise, x.shape[:1])[:, None] / 30))

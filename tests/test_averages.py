@@ -156,13 +156,17 @@ def test_a_reconstruction_keeps_the_dtype_and_needs_snapshots():
         ema.reconstruct([(10, 0.05, tree)], 10, 0.3)
 
 
+def kept(**section):
+    """The averages that a config's section names, as a plan makes them."""
+    return ema.kept(**configuration.check({"ema": section})["ema"])
+
+
 def test_a_config_names_its_averages():
-    made = ema.from_config(configuration.complete({"ema": {"decay": (0.999, 0.9999), "power": (0.05, 0.1)}})["ema"])
+    made = kept(decay=(0.999, 0.9999), power=(0.05, 0.1))
     assert made.names == ("0.999", "0.9999", "power_0.05", "power_0.1") and made.main == "0.999"
     tree = {"w": jnp.ones(2)}
     assert made.chosen(made.init(tree))["w"].tolist() == [1, 1] and set(made.snapshot(made.init(tree))) == set(made.names[2:])
-    section = {"decay": [], "power": [0.05, 0.1], "samples_from": "power_0.1"}
-    assert ema.from_config(configuration.complete({"ema": section})["ema"]).main == "power_0.1"
+    assert kept(decay=[], power=[0.05, 0.1], samples_from="power_0.1").main == "power_0.1"
     saved = json.loads(json.dumps(configuration.complete({"ema": {"decay": 0.5}})))
     configuration.refuse_another_run(saved, configuration.complete({"ema": {"decay": (0.5,), "snapshot_every": 0}}), "here")
 
@@ -186,5 +190,5 @@ def test_a_config_names_its_averages():
 )
 def test_averages_that_cannot_be_are_refused(section, message):
     with pytest.raises(UserError) as raised:
-        configuration.check({"ema": section})
+        kept(**section)
     assert message in str(raised.value) and "\n" not in str(raised.value)

@@ -56,9 +56,58 @@ def test_karras_golden():
 
 def test_ascending_turns_a_grid_round():
     levels = grids.ascending(grids.uniform()(schedules.linear(), 5))
-    grids.check(levels, ascending=True)
+    grids.check(levels, "rises")
     with pytest.raises(ValueError, match="strictly decreasing"):
         grids.check(levels)
+
+
+def published_jumps(total, jump, resamples):
+    """The positions 0 .. total of RePaint's walk: whenever the time t = 0, jump, 2 jump, ... < total - jump is reached, counted
+    from the last noisy level, it goes up again, `resamples` - 1 times each (Lugmayr et al., 2022, app. B and code)."""
+    left = dict.fromkeys(range(0, total - jump, jump), resamples - 1)
+    t, walked = total, []
+    while t > 0:
+        t -= 1
+        walked.append(t)
+        if left.get(t, 0):
+            left[t] -= 1
+            walked += range(t + 1, t + jump + 1)
+            t += jump
+    return [total - 1 - t for t in [*walked, -1]]
+
+
+@pytest.mark.parametrize(
+    ("steps", "jump", "resamples"), [(250, 10, 10), (12, 3, 2), (12, 1, 4), (7, 3, 3), (10, 10, 5), (6, 2, 1), (1, 1, 2)]
+)
+def test_resampled_is_the_published_walk(steps, jump, resamples):
+    whole = grids.uniform()(schedules.linear(), steps)
+    walked = grids.resampled(grids.uniform(), jump, resamples)(schedules.linear(), steps)
+    for got, field in zip(walked, whole, strict=True):
+        np.testing.assert_array_equal(got, np.asarray(field)[published_jumps(steps, jump, resamples)])
+    assert walked.sigma[-1] == 0 and np.all(walked.sigma[:-1] > 0)
+    for kind in ("any",) if resamples > 1 and jump < steps else ("any", "falls"):
+        grids.check(walked, kind)
+
+
+def test_what_resampled_refuses():
+    for bad in ({"jump": 0}, {"resamples": 0}):
+        with pytest.raises(ValueError, match="a jump and a number of resamples of at least 1"):
+            grids.resampled(grids.uniform(), **bad)
+
+
+@pytest.mark.parametrize("kind", ["falls", "rises", "any"])
+def test_each_kind_of_path_is_told_from_the_others(kind):
+    """Down, up, both, and a level that stands still, which is none."""
+    schedule = schedules.linear()
+    paths = {"falls": [0.9, 0.5, 0.1], "rises": [0.1, 0.5, 0.9], "any": [0.9, 0.1, 0.5]}
+    for name, t in paths.items():
+        if kind in (name, "any"):
+            grids.check(schedule(jnp.asarray(t)), kind)
+        else:
+            with pytest.raises(ValueError, match="at step"):
+                grids.check(schedule(jnp.asarray(t)), kind)
+    with pytest.raises(ValueError, match="at step 1"):
+        grids.check(schedule(jnp.asarray([0.5, 0.9, 0.9] if kind == "rises" else [0.9, 0.5, 0.5])), kind)
 
 
 def test_given_times():

@@ -290,3 +290,84 @@ def test_variances_that_need_the_network_say_so():
     s, t = process.schedule(0.5), process.schedule(1.0)
     with pytest.raises(ValueError, match="perturbed variance needs"):
         process.reverse(Prediction(jnp.zeros((1, 1))), jnp.zeros((1, 1)), s=s, t=t)
+
+
+# --- one evaluation of many terms, masks, and losses that times learn from ---------------------------------------------
+
+
+def both(p, x, noise):
+    """F and v of one small network, whose readouts are apart."""
+    return net(p, x, noise), jnp.tanh(x @ p["a"]) @ p["v"]
+
+
+def hybrid(T=20):
+    """(process, simple, bound, denoiser of parameters, parameters) of improved DDPM."""
+    schedule = schedules.from_betas(schedules.cosine_betas(T))
+    process = Gaussian(schedule, processes.interpolated(schedule, T))
+    simple, bound = objectives.denoising(process, weightings.snr, times.discrete(T)), objectives.elbo(process, T)
+    form = parameterizations.conditioned(parameterizations.epsilon, parameterizations.integer(T))
+    counted = []
+
+    def denoiser(p):
+        return as_denoiser(lambda x, noise, cond: counted.append(1) or both(p, x, noise), form)
+
+    readout = {"v": jnp.asarray(np.random.default_rng(5).normal(size=(8, 3)))}
+    return process, simple, bound, denoiser, params() | readout, counted
+
+
+def test_terms_share_their_draw_and_their_evaluation():
+    """L_hybrid is the sum of its terms at the same draw, for one evaluation of the network; its value has both gradients."""
+    process, simple, bound, denoiser, p, counted = hybrid()
+    shared = objectives.shared(process, times.discrete(20), (1.0, simple), (0.001, bound))
+    x, key = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, size=(6, 3))), jax.random.key(3)
+    apply = lambda objective: jax.jit(lambda p: objective.apply(key, denoiser(p), x, {}, ()))(p)  # noqa: E731
+    loss, metrics, _ = apply(shared)
+    assert len(counted) == 1  # traced once, and asked once in it
+    apart = [apply(term)[0] for term in (simple, bound)]
+    np.testing.assert_allclose(loss, apart[0] + 0.001 * apart[1], rtol=1e-6)
+    np.testing.assert_allclose([metrics["0/loss"], metrics["1/loss"]], [part.mean() for part in apart], rtol=1e-6)
+
+
+def test_a_frozen_mean_trains_the_variance_alone():
+    """The gradient in what makes the mean is the simple loss's, and in the variance's readout the bound's (sec. 3.1)."""
+    process, simple, bound, denoiser, p, _ = hybrid()
+    x, key = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, size=(6, 3))), jax.random.key(3)
+    frozen = objectives.shared(process, times.discrete(20), (1.0, simple), (0.1, objectives.frozen_mean(bound)))
+
+    def grad(objective):
+        return jax.jit(jax.grad(lambda p: objective.apply(key, denoiser(p), x, {}, ())[0].mean()))(p)
+
+    found, of_simple, of_bound = grad(frozen), grad(simple), grad(bound)
+    for name in ("b", "t"):
+        np.testing.assert_allclose(found[name], of_simple[name], rtol=1e-6)
+        assert np.abs(of_bound[name]).max() > 1e-6
+    np.testing.assert_allclose(found["v"], 0.1 * of_bound["v"], rtol=1e-6)
+    assert not of_simple["v"].any() and np.abs(of_bound["v"]).max() > 1e-6
+
+
+MASK = np.array([[[True, False], [True, True]], [[False, False], [False, True]], [[False, False], [False, False]]])
+
+
+@pytest.mark.parametrize("over", ["wanted", "all"])
+def test_what_is_masked_out_has_no_gradient_and_how_it_is_counted(over):
+    """The mean over the pixels that are wanted, or over all; a mask of pixels holds for all channels, and one of none gives 0."""
+    process = Gaussian(schedules.linear())
+    objective = objectives.denoising(process, weightings.uniform, times.uniform(), mask="mask", over=over)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2, 3)))
+    estimate = jnp.asarray(np.random.default_rng(1).normal(size=x.shape))
+
+    @jax.jit
+    def loss(estimate):
+        return objective.apply(jax.random.key(0), lambda *_: Prediction(estimate), x, {"mask": MASK}, ())[0]
+
+    square = np.where(MASK[..., None], (np.asarray(estimate) - np.asarray(x)) ** 2, 0).sum((1, 2, 3))
+    number = 12 if over == "all" else np.array([9, 3, 1])  # three channels; the last has none, and is 0
+    np.testing.assert_allclose(loss(estimate), square / number, rtol=1e-10)
+    moved = np.asarray(jax.grad(lambda estimate: loss(estimate).sum())(estimate))
+    np.testing.assert_array_equal(moved != 0, np.broadcast_to(MASK[..., None], x.shape))
+    assert objective.reads == {"mask": None}
+
+
+def test_another_way_to_count_a_mask_is_refused():
+    with pytest.raises(ValueError, match="over the wanted entries or over all, got over='some'"):
+        objectives.denoising(Gaussian(schedules.linear()), weightings.snr, times.uniform(), over="some")

@@ -1,11 +1,15 @@
 """Every parameterization recovers x_0 from its own exact target; labels are what they say."""
 
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffux import as_denoiser, parameterizations, schedules, weightings
 from diffux.noise_level import NoiseLevel
+from diffux.processes import Gaussian
+from diffux.types import fits
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -86,7 +90,6 @@ def test_what_the_network_is_told():
     np.testing.assert_allclose(noise(p.scaled(10.0)), 10 * level.t)
     np.testing.assert_allclose(noise(p.log_sigma), jnp.log(level.sigma))
     np.testing.assert_allclose(noise(p.log_snr), -2 * jnp.log(level.sigma))
-    assert p.kind(p.conditioned(p.normalized(p.v), p.log_snr)) == p.v
 
 
 def test_integers_survive_float32():
@@ -115,7 +118,25 @@ def test_recentred_networks_see_twice_x_less_one():
     moved = as_denoiser(net, parameterizations.recentred(parameterizations.score))(x, level, {}).x0
     np.testing.assert_allclose(seen[1], 2 * seen[0] - 1, rtol=1e-12)
     np.testing.assert_allclose(plain, moved)
-    assert parameterizations.kind(parameterizations.recentred(parameterizations.v)) == parameterizations.v
+
+
+@pytest.mark.parametrize("around", [
+    lambda p: p, parameterizations.recentred, parameterizations.normalized,
+    lambda p: parameterizations.conditioned(parameterizations.normalized(p), parameterizations.log_snr),
+])  # fmt: skip
+def test_what_a_parameterization_needs_it_needs_within_any_other(around):
+    """v a variance preserving schedule, epsilon and the scores an end with signal; x_start anything."""
+    system = lambda schedule: types.SimpleNamespace(process=Gaussian(schedule))  # noqa: E731
+    exploding, terminal = system(schedules.geometric()), system(schedules.zero_terminal(schedules.linear()))
+    with pytest.raises(ValueError, match="v needs a variance preserving schedule, got Geometric"):
+        fits(around(parameterizations.v), exploding)
+    for part in (parameterizations.epsilon, parameterizations.score, parameterizations.raw_score):
+        with pytest.raises(ValueError, match="undefined where alpha = 0, at the end of ZeroTerminal"):
+            fits(around(part), terminal)
+    for part in (parameterizations.x_start, parameterizations.edm()):
+        fits(around(part), exploding)
+    fits(around(parameterizations.v), terminal)
+    fits(around(parameterizations.epsilon), exploding)
 
 
 def test_direct_returns_what_the_network_says():

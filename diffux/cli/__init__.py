@@ -1,19 +1,18 @@
-"""Commands: `diffux train | sample | evaluate | export`, a file each."""
+"""Commands: `diffux <command> <flags>`, one file each with a function `main(arguments) -> exit status`."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
 from collections.abc import Sequence
 
+from diffux import listing
 from diffux.cli import _flags
 from diffux.errors import UserError, unknown
 
 
-def names() -> list[str]:
-    """The commands: the modules of this package."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+def commands() -> dict[str, listing.Found]:
+    """The commands by name: the files of this folder."""
+    return listing.modules(sys.modules[__name__], "main")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,11 +21,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
+    known = commands()
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: diffux {{{','.join(names())}}} ...   (each with --help)")
+        width = max(map(len, known))
+        print("usage: diffux COMMAND ...   (each with --help)\n")
+        print("\n".join(f"  {name:{width}}  {found.said}" for name, found in known.items()))
         return 0
     if arguments[0].startswith("-"):
-        raise UserError(f"diffux begins with a command, one of {', '.join(names())}, got {arguments[0]}")
-    if arguments[0] not in names():
-        raise unknown("command", arguments[0], names())
-    return importlib.import_module(f"diffux.cli.{arguments[0]}").main(arguments[1:])
+        raise UserError(f"diffux begins with a command, one of {', '.join(known)}, got {arguments[0]}")
+    if arguments[0] not in known:
+        raise unknown("command", arguments[0], known)
+    return known[arguments[0]].load().main(arguments[1:])

@@ -1,44 +1,69 @@
-"""What the commands share: the `--config` flags, and errors as one sentence."""
+"""What the commands share: their flags, and errors as one sentence."""
 
 from __future__ import annotations
 
 import argparse
-import ast
-import difflib
 import os
-import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from diffux.errors import UserError, explained, one_sentence, unknown
+from diffux.errors import UserError, one_sentence, unknown
+from diffux.naming import literal
 
 INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are UserErrors, and whose flags are never abbreviated."""
+    """An argument parser whose mistakes are UserErrors, and whose flags are never abbreviated; --n_steps is read as --n-steps."""
 
-    def __init__(self, description: str):
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    def __init__(self, command: str, description: str):
+        super().__init__(prog=f"diffux {command}", description=description, allow_abbrev=False,
+                         formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The flags, of which none may be left over."""
+        flags, left = self.parse_with_config(arguments)
+        if left:
+            raise UserError(f"unexpected argument {left[0]!r} (see --help)")
+        return flags
+
+    def parse_with_config(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+        """(the flags, what is left of the form --config.key=value, and values that stand apart from it)."""
+        flags, left = self.parse_known_args([_hyphens(argument) for argument in arguments])
+        for argument in left:
+            if argument.startswith("-") and not argument.startswith("--config."):
+                known = {option for action in self._actions for option in action.option_strings if option.startswith("--")}
+                raise unknown("flag", argument.partition("=")[0], known - {"--config.KEY"})
+        return flags, left
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")
 
 
-def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = None) -> int:
+def _hyphens(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    if not name.startswith("--") or name.startswith("--config."):
+        return argument
+    return f"{name.replace('_', '-')}{equals}{value}"
+
+
+def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """The exit status of `main(arguments)`: a UserError is printed as `error: ...` and gives its own status.
 
     DIFFUX_TRACEBACK=1 prints the traceback as well. One of several processes ends here.
     """
     try:
-        return main(sys.argv[1:] if arguments is None else arguments)
+        return main(arguments)
     except UserError as error:
         if os.environ.get("DIFFUX_TRACEBACK"):
             traceback.print_exc()
         print(f"error: {one_sentence(error)}", file=sys.stderr)
         return _leave(error.status)
+    except BrokenPipeError:  # of `diffux list ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted: nothing was saved after the last checkpoint", file=sys.stderr)
         return _leave(INTERRUPTED)
@@ -47,6 +72,48 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str] | None = 
             raise
         traceback.print_exc()
         return _leave(1)
+
+
+def _several() -> bool:
+    distributed = sys.modules.get("diffux.devices.together")
+    return distributed is not None and distributed.several()
+
+
+def _leave(status: int) -> int:
+    if _several():
+        sys.modules["diffux.devices.together"].leave(status)
+    return status
+
+
+def pairs(flag: str, words: Sequence[str] | None) -> dict[str, str]:
+    """{"label": "3"} of ["label=3"]; UserError for what has another form, and for a name that comes twice."""
+    parsed = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name.isidentifier() or name in parsed:
+            raise UserError(f"--{flag} is name=value, once for every name, got {word!r}")
+        parsed[name] = value
+    return parsed
+
+
+def options(words: Sequence[str] | None) -> dict[str, Any]:
+    """{"order": 2, "variance": "upper"} of ["order=2", "variance=upper"]: Python literals, or one bare word.
+
+    Raises UserError for what has another form, and for a name that comes twice.
+    """
+    parsed = {}
+    for name, value in pairs("option", words).items():
+        try:
+            parsed[name] = literal(value)
+        except ValueError as error:
+            message = f"--option {name + '=' + value!r} has no number, tuple, True, False, None or single word as its value"
+            raise UserError(message) from error
+    return parsed
+
+
+def add_use(parser: argparse.ArgumentParser) -> None:
+    """The flag of files of parts outside the package; `listing.use` reads them."""
+    parser.add_argument("--use", action="append", default=[], metavar="FILE", help="a Python file of your own parts; several times")
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
@@ -67,47 +134,28 @@ def begin(flags: argparse.Namespace) -> None:
     )
 
 
-def _several() -> bool:
-    distributed = sys.modules.get("diffux.devices.together")
-    return distributed is not None and distributed.several()
-
-
-def _leave(status: int) -> int:
-    if _several():
-        sys.modules["diffux.devices.together"].leave(status)
-    return status
-
-
-def options(words: Sequence[str] | None) -> dict:
-    """{"order": 2, "variance": "upper"} of ["order=2", "variance=upper"]: Python literals, or one bare word.
-
-    Raises UserError for what has another form, and for a name that comes twice.
-    """
-    parsed = {}
-    for word in words or ():
-        name, equals, value = word.partition("=")
-        if not equals or not name.isidentifier() or name in parsed:
-            raise UserError(f"--option is name=value, once for every name, got {word!r}")
-        try:
-            parsed[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError) as error:
-            if not value.isidentifier():
-                raise UserError(f"--option {word!r} has no number, tuple, True, False, None or single word as its value") from error
-            parsed[name] = value
-    return parsed
-
-
-def add_walk(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which walk draws the samples; `walk` reads them."""
+def add_samples(parser: argparse.ArgumentParser) -> None:
+    """The flags that say what is drawn, of which models, and by which walk; `models` and `asked` read them."""
+    parser.add_argument("--task", default="once", metavar="NAME", help="once, cascade, vote(draws=9), best_of, ...")
+    parser.add_argument("--model", action="append", metavar="NAME=RUN", help="of a task that has several; several times")
+    parser.add_argument("--given", action="append", metavar="NAME=WORD", help="what is asked: label=cat,dog or low=photo.png")
+    parser.add_argument("--label", metavar="L[,L...]", help="short for --given label=L; every class in turn by default")
     parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ... (docs/solvers.md); the model's own by default")
     parser.add_argument("--steps", type=int, help="steps of the walk; the model's own number by default")
     parser.add_argument("--eta", type=float, help="share of noise of ddim, 0 (deterministic) to 1; 0 by default")
-    parser.add_argument("--grid", metavar="NAME", help="where the steps are: uniform, log_snr, karras, ...")
+    parser.add_argument("--grid", metavar="NAME", help="where the steps are: uniform, log_snr, karras(rho=5), ...")
     parser.add_argument("--option", action="append", metavar="NAME=VALUE", help="of the solver, as order=2; several times")
+    parser.add_argument("--guidance", action="append", metavar="CALL", help="a classifier-free scale, or a transform such as "
+                        "classifier_free(3); several times, the first innermost")  # fmt: skip
+    parser.add_argument(
+        "--net", action="append", metavar="NAME=RUN", help="a network that the guidance names, or that a model is built on"
+    )
+    parser.add_argument("--classifier", metavar="RUN", help="short for --guidance 'classifier(SCALE)' --net classifier=RUN")
+    parser.add_argument("--classifier-scale", type=float, metavar="SCALE", help="of its gradient; 0 is none (1)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", type=float, metavar="SCALE", help="classifier-free guidance; 1 is none")
     parser.add_argument("--batch", type=int, default=256, help="samples drawn at once (256)")
     add_weights(parser)
+    add_use(parser)
 
 
 def add_weights(parser: argparse.ArgumentParser) -> None:
@@ -117,145 +165,45 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="the weights themselves instead of their average")
 
 
-def add_likelihood(parser: argparse.ArgumentParser) -> None:
-    """The flags of held-out bits a dimension; `likelihood` reads them."""
-    parser.add_argument("--likelihood", action="store_true", help="held-out bits a dimension instead of samples")
-    parser.add_argument("--trace", default="rademacher", metavar="HOW", help="of the divergence: exact, rademacher or gaussian")
-    parser.add_argument("--probes", type=int, default=1, help="of Hutchinson's estimate, an image (1)")
-    parser.add_argument("--draws", type=int, default=1, help="of the dequantization noise, an image (1)")
-    parser.add_argument("--dequantizer-steps", type=int, default=0, metavar="N",
-                        help="train the dequantization noise for so many steps (0: uniform noise)")  # fmt: skip
-    parser.add_argument("--start", type=float, metavar="T", help="the t of the density (1e-5, or a chain's first step)")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="of the integration (1e-4; the literature's is 1e-5)")
-    parser.add_argument("--reconstruct", action="store_true", help="bound clean data instead of taking the density at --start")
-
-
-def likelihood(flags: argparse.Namespace) -> dict:
-    """What the flags of `add_likelihood` say, as `evaluation.likelihood.held_out` takes it."""
-    for name in ("probes", "draws"):
-        if getattr(flags, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(flags, name)}")
-    if flags.dequantizer_steps < 0:
-        raise UserError(f"--dequantizer-steps must be at least 0, got {flags.dequantizer_steps}")
-    if flags.start is not None and not 0 < flags.start < 1:
-        raise UserError(f"--start is a time between 0 and 1, got {flags.start}")
-    if not flags.tolerance > 0:
-        raise UserError(f"--tolerance must be above 0, got {flags.tolerance}")
-    keys = ("trace", "probes", "draws", "start", "reconstruct", "n", "seed", "batch", "dequantizer_steps")
-    named = {name: getattr(flags, name) for name in keys}
-    return named | {"rtol": flags.tolerance, "atol": flags.tolerance}
-
-
-def walk(flags: argparse.Namespace) -> dict:
-    """What the flags of `add_walk` say, as a config's `sample` section does."""
-    named = {key: getattr(flags, key) for key in ("solver", "steps", "eta", "grid", "guidance")}
-    return named | {"options": options(flags.option)}
-
-
-def weights(flags: argparse.Namespace) -> dict:
-    """What the flags of `add_weights` say, as `training.load` takes it."""
+def weights(flags: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of `add_weights` say, as `runs.restore.load` takes it."""
     step = int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
     return {"step": step, "average": flags.average, "raw": flags.raw}
 
 
-def read_config(path: str, overrides: Sequence[str]) -> dict:
-    """The config of a file, completed by the library's defaults, with `--config.key=value` overrides; plain data.
-
-    Raises UserError for a file without a config, a key that does not exist, a value of another type, and the
-    replacement of a whole section.
-    """
-    from ml_collections import config_dict
-
-    from diffux.config import parts
-    from diffux.config import schema as configuration
-
-    written = configuration.complete(_from_file(path))
-    name = written["system"].get("name")
-    with explained():
-        # Every argument of the system can then be set by a flag, whether or not the file names it.
-        written["system"] = configuration.plain(parts.system_defaults(name)) | written["system"]
-    config = config_dict.ConfigDict(_settable(written))
-    config.steps = config.training.steps
-    # One number with two names: `--config.steps` is short for `--config.training.steps`.
-    config.training.steps = config.get_ref("steps")
-    config.lock()
-    return configuration.complete(_override(config, overrides))
+def walk(flags: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of `add_samples` say of the walk, as `sampling.files.models` takes it."""
+    for name in ("steps", "batch"):
+        if getattr(flags, name) is not None and getattr(flags, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(flags, name)}")
+    if flags.classifier_scale is not None and flags.classifier is None:
+        raise UserError("--classifier-scale belongs to --classifier")
+    nets, chain = pairs("net", flags.net), [_guidance(word) for word in flags.guidance or ()]
+    if flags.classifier is not None:
+        scale = 1.0 if flags.classifier_scale is None else flags.classifier_scale
+        nets, chain = nets | {"classifier": flags.classifier}, [f"classifier({scale})", *chain]
+    named = {key: getattr(flags, key) for key in ("solver", "steps", "eta", "grid")}
+    return named | {"options": options(flags.option), "guidance": chain or None, "nets": nets}
 
 
-def _settable(values):
-    """The same data in the types that flags know how to read: tuples for lists, and for None anything."""
-    from ml_collections import config_dict
-
-    if isinstance(values, dict):
-        return {key: _settable(value) for key, value in values.items()}
-    if values is None:
-        return config_dict.placeholder(object)
-    return tuple(values) if isinstance(values, list) else values
-
-
-def _from_file(path: str):
-    from absl import flags
-    from ml_collections import config_flags
-
-    file = pathlib.Path(path.partition(":")[0])
-    if not file.is_file():
-        folder = file.parent if file.parent.is_dir() else pathlib.Path(__file__).parents[2] / "experiments" / "configs"
-        raise unknown("config file", str(file), [str(other) for other in folder.glob("*.py")])
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))  # one config may begin from another of its folder
-    values = flags.FlagValues()
-    argv = ["", f"--config={path}"]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+def _guidance(word: str) -> float | str:
     try:
-        values(argv)
-        config = values.config
-        config.to_dict()
-    except Exception as error:  # whatever a file of the user's own raises
-        last = one_sentence(error).rpartition("Traceback")[2]
-        raise UserError(f"the config file {file} cannot be used: {type(error).__name__}: {last[-300:]}") from error
-    return config
+        return float(word)
+    except ValueError:
+        return word
 
 
-def _override(config, overrides: Sequence[str]) -> dict:
-    from absl import flags
-    from ml_collections import config_dict, config_flags
-
-    known = _paths(config)
-    for argument in overrides:
-        if not argument.startswith("--"):
-            continue
-        if not argument.startswith("--config."):
-            raise UserError(f"unknown flag {argument.partition('=')[0]} (see --help)")
-        key = argument.removeprefix("--config.").partition("=")[0]
-        if key not in known:
-            section = key.rpartition(".")[0]
-            inside = [path for path in known if path.rpartition(".")[0] == section]
-            near = difflib.get_close_matches(key, known, n=2, cutoff=0.75)
-            raise unknown("config key", key, {*inside, *near} or [path for path in known if "." not in path])
-        if isinstance(known[key], config_dict.ConfigDict):
-            message = f"--config.{key} would replace a whole section: set its keys one by one"
-            inside = [path for path in known if path.startswith(f"{key}.")]
-            raise UserError(message + (f", as in --config.{inside[0]}=..." if inside else " in the config file"))
-    values = flags.FlagValues()
-    argv = ["", *overrides]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    try:
-        left = values(argv)
-        changed = values.config
-    except (flags.Error, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise UserError(one_sentence(error)) from error
-    if len(left) > 1:
-        raise UserError(f"unexpected argument {left[1]!r} (see --help)")
-    return changed.to_dict()
+def directories(flags: argparse.Namespace, own: str | None) -> dict[str, str]:
+    """{name: run} of --model, or of the command's own flag for one run; UserError unless it is one of them."""
+    named = pairs("model", flags.model)
+    if bool(named) == (own is not None):
+        raise UserError("say which run: --workdir DIR, or --model NAME=RUN for each model of a --task")
+    return named or {"model": own}
 
 
-def _paths(config, prefix: str = "") -> dict:
-    """Every key of a config by its path, sections included."""
-    from ml_collections import config_dict
-
-    paths = {}
-    for key, value in config.items():
-        paths[prefix + key] = value
-        if isinstance(value, config_dict.ConfigDict):
-            paths |= _paths(value, f"{prefix}{key}.")
-    return paths
+def asked(flags: argparse.Namespace) -> dict[str, str]:
+    """{field: word} of --given and --label."""
+    given = pairs("given", flags.given)
+    if flags.label is not None and "label" in given:
+        raise UserError("--label and --given label are one thing: give one of them")
+    return given | ({} if flags.label is None else {"label": flags.label})

@@ -1,8 +1,8 @@
 """Write the weights of a trained model to one .safetensors file, with the config beside them in its header.
 
-  python experiments/export.py --workdir runs/digits --out digits.safetensors
-  python experiments/export.py --workdir runs/digits --out digits.safetensors --average power_0.075 --dtype bfloat16
-  python experiments/sample.py --weights digits.safetensors --n 64 --out samples.png
+  diffux export --workdir runs/digits --out digits.safetensors
+  diffux export --workdir runs/digits --out digits.safetensors --average power_0.075 --dtype bfloat16
+  diffux sample --weights digits.safetensors --n 64 --out samples.png
 
 Parameters are named by the keys of their tree joined by "/" and have Flax's layouts; docs/averages.md says what else is in
 the file and which averages can be asked for.
@@ -14,16 +14,19 @@ from diffux.cli import _flags
 
 
 def main(arguments) -> int:
-    parser = _flags.Parser(__doc__)
+    parser = _flags.Parser("export", __doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="of a training run")
     parser.add_argument("--out", required=True, metavar="FILE", help="a .safetensors file")
+    parser.add_argument("--net", action="append", metavar="NAME=RUN", help="where a network lies now that the run is built on")
     _flags.add_weights(parser)
+    _flags.add_use(parser)
     parser.add_argument("--dtype", default="float32", help="of the parameters: float32, bfloat16 or float16")
-    flags = parser.parse_args(arguments)
+    flags = parser.parse(arguments)
 
-    from diffux import training
+    from diffux import listing
+    from diffux.runs import export, restore
 
-    run = training.load(flags.workdir, **_flags.weights(flags))
-    print(f"written: {training.export.write(run, flags.out, dtype=flags.dtype)} (weights: {run.weights}; step {run.step})")
+    listing.use(flags.use)
+    run = restore.load(flags.workdir, nets=_flags.pairs("net", flags.net), **_flags.weights(flags))
+    print(f"written: {export.write(run, flags.out, dtype=flags.dtype)} (weights: {run.weights}; step {run.step})")
     return 0
-

@@ -1,7 +1,7 @@
 """Codecs: the space in which a diffusion lives, and the way there and back."""
 
 from diffux.codecs._bits import binarized, bits
-from diffux.codecs._pixels import pixels
+from diffux.codecs._pixels import Codec, pixels
 from diffux.codecs._standardized import standardized
 
-__all__ = ["binarized", "bits", "pixels", "standardized"]
+__all__ = ["Codec", "binarized", "bits", "pixels", "standardized"]

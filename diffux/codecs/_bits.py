@@ -12,10 +12,10 @@ from flax import struct
 class Bits:
     """Zeros and ones, as floats; shape unchanged."""
 
-    def encode(self, key, params, x, cond):
+    def encode(self, key, x, cond):
         return jnp.asarray(x).astype(jnp.result_type(float))
 
-    def decode(self, params, z, cond):
+    def decode(self, z, cond):
         return z
 
 
@@ -25,13 +25,13 @@ class Binarized:
 
     threshold: Any
 
-    def encode(self, key, params, x, cond):
+    def encode(self, key, x, cond):
         """uint8 0 .. 255, or floats in [0, 1], to bits as floats; shape unchanged."""
         x = jnp.asarray(x)
         x = x / 255 if x.dtype == jnp.uint8 else x
         return (x > self.threshold).astype(jnp.result_type(float))
 
-    def decode(self, params, z, cond):
+    def decode(self, z, cond):
         """Bits as images of 0 and 1."""
         return z
 

@@ -10,10 +10,13 @@ from flax import struct
 
 @runtime_checkable
 class Codec(Protocol):
-    """The way from data to the diffusion's space and back; `params` are its own, if it has any."""
+    """The way from data to the diffusion's space and back."""
 
-    def encode(self, key, params, x, cond) -> Any: ...
-    def decode(self, params, z, cond) -> Any: ...
+    def encode(self, key, x, cond) -> Any:
+        """z (B, *d') of x (B, *d), whatever type the data has."""
+
+    def decode(self, z, cond) -> Any:
+        """x (B, *d) of z (B, *d')."""
 
 
 @struct.dataclass
@@ -23,13 +26,13 @@ class Pixels:
     low: Any
     high: Any
 
-    def encode(self, key, params, x, cond):
+    def encode(self, key, x, cond):
         """uint8 0 .. 255, or floats in [0, 1], to [low, high]; shape unchanged."""
         x = jnp.asarray(x)
         x = x / 255 if x.dtype == jnp.uint8 else x
         return self.low + (self.high - self.low) * x
 
-    def decode(self, params, z, cond):
+    def decode(self, z, cond):
         """[low, high] to floats clipped to [0, 1]."""
         return jnp.clip((z - self.low) / (self.high - self.low), 0, 1)
 

@@ -16,10 +16,10 @@ class Standardized:
     mean: Any
     std: Any
 
-    def encode(self, key, params, x, cond):
+    def encode(self, key, x, cond):
         return (jnp.asarray(x) - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
-    def decode(self, params, z, cond):
+    def decode(self, z, cond):
         return jnp.asarray(self.std) * z + jnp.asarray(self.mean)
 
 

@@ -1,6 +1,6 @@
-"""Conditions: pure functions (frozen, key, batch, train) -> (x, cond) that say what of a batch is data and what is given."""
+"""Conditions: what a network is given, made from the fields of a batch in training and of a request in sampling alike."""
 
-from diffux.conditions.fields import of
-from diffux.conditions.labels import Labelled, labelled, unconditional
+from diffux.conditions._given import Given, given
+from diffux.conditions.parts import Part, augmented, dropped, encoded, into, made
 
-__all__ = ["Labelled", "labelled", "of", "unconditional"]
+__all__ = ["Given", "Part", "augmented", "dropped", "encoded", "given", "into", "made"]

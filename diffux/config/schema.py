@@ -1,161 +1,133 @@
-"""What a config may say: its sections and their defaults, the checks before anything compiles, and what may change.
+"""What a config may say: a line for each key, with its default, its bounds and one sentence; and the checks of numbers and types.
 
-A config is data: a (nested) mapping of numbers, strings and tuples. `complete` adds what it leaves out, so the config
-that is saved beside a run says everything; `check` refuses what cannot work, in one sentence.
+A config is data: a nested mapping of numbers, strings and tuples. `complete` adds what it leaves out, so the config that is saved
+beside a run says everything; `check` refuses what cannot work, in one sentence; `plan.plan` makes objects of it.
 """
 
 from __future__ import annotations
 
 import copy
-import fnmatch
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
 
-from diffux import averages as ema
-from diffux.devices import mesh as sharding
 from diffux.errors import UserError, unknown
 
-DEFAULTS: dict[str, Any] = {
-    "seed": 0,
-    # name of a module of diffux.systems, and the arguments of its build(...)
-    "system": {"name": "ddpm"},
-    # a data set by name; the last five are those of diffux.data.load and diffux.data.loader
-    "data": {
-        "name": "digits",
-        "split": "train",
-        "held_out": "test",
-        "batch_size": 128,
-        "size": None,
-        "channels": None,
-        "flip": False,
-        "crop": None,
-        "dequantize": False,
-        "workers": 0,
-    },
-    # any optax optimizer; the rate rises over `warmup` steps and follows `schedule` to the end of the run
-    "optimizer": {
-        "name": "adam",
-        "learning_rate": 1e-3,
-        "schedule": "constant",
-        "warmup": 0,
-        "clip": 1.0,
-        "accumulate": 1,
-        "options": {},
-    },
-    # one average for every number: exponential ones by their decay (`warmup` bounds it early in a run) and power functions of
-    # the step by their relative width; the latter are stored every `snapshot_every` steps (0: never), so that other widths can
-    # be had afterwards. `samples_from` names the average that samples and the held-out loss take, None is the first.
-    "ema": {"decay": [0.999], "warmup": True, "power": [], "snapshot_every": 0, "samples_from": None},
-    "training": {
-        "steps": 1000,
-        "log_every": 50,
-        "sample_every": 500,
-        "eval_every": 500,
-        "eval_examples": 256,
-        "checkpoint_every": 500,
-        # the last `keep` checkpoints stay, the `keep_best` with the lowest held-out loss, and every `keep_every`-th step (0: none)
-        "keep": 2,
-        "keep_best": 1,
-        "keep_every": 0,
-    },
-    # the pictures drawn while training; None is the system's own, `options` are the solver's arguments
-    "sample": {
-        "n": 64,
-        "solver": None,
-        "steps": None,
-        "eta": 0.0,
-        "grid": None,
-        "guidance": None,
-        "options": {},
-    },
-    # the network's arithmetic (parameters, norms' statistics, softmax and loss stay float32), and what is computed anew in the
-    # backward pass instead of being kept: "none", "blocks" or "contractions" (all but convolutions and matrix products)
-    "compute": {"dtype": "float32", "remat": "none"},
-    # the mesh of devices, -1 for what is left: the batch is split over data x fsdp, parameters over fsdp, channels over tensor;
-    # `rules`, (pattern, rule) pairs, come before the default ones, and arrays of fewer than `smallest` numbers stay whole;
-    # `optimizer` "sharded" splits its state over data x fsdp, whatever the parameters are; `gradients`: the type in which they
-    # cross devices where the network computes in bfloat16
-    "sharding": {
-        "data": -1,
-        "fsdp": 1,
-        "tensor": 1,
-        "rules": [],
-        "smallest": 16384,
-        "optimizer": "with_parameters",
-        "gradients": "float32",
-    },
-    # a step is at fault where its loss or gradient is not finite or above these; it changes nothing, and the run stops, or
-    # skips it (but not more than `most_skips` in a row)
-    "faults": {"action": "stop", "largest_loss": None, "largest_gradient": None, "most_skips": 10},
-}
-
-MAY_CHANGE = (
-    "training.steps",
-    "training.log_every",
-    "training.sample_every",
-    "training.eval_every",
-    "training.checkpoint_every",
-    "training.keep",
-    "training.keep_best",
-    "training.keep_every",
-    "ema.snapshot_every",
-    "ema.samples_from",
-    "sample.*",
-    "sharding.*",
-    "compute.remat",
-    "faults.*",
-    "data.workers",
-)
-"""Keys that may get another value when a run is continued; with any other it would be another run."""
-
-# Sections whose keys are arguments of a function that is looked up by name, and checked against its signature.
-_OPEN = ("system", "optimizer.options", "sample.options")
-_AT_LEAST = {
-    "data.batch_size": 1,
-    "data.workers": 0,
-    "optimizer.learning_rate": 0,
-    "optimizer.warmup": 0,
-    "optimizer.clip": 0,
-    "optimizer.accumulate": 1,
-    "ema.snapshot_every": 0,
-    "training.steps": 1,
-    "training.log_every": 1,
-    "training.sample_every": 0,
-    "training.eval_every": 0,
-    "training.eval_examples": 1,
-    "training.checkpoint_every": 1,
-    "training.keep": 1,
-    "training.keep_best": 0,
-    "training.keep_every": 0,
-    "sample.n": 1,
-    "sample.steps": 1,
-    "sharding.smallest": 0,
-    "faults.most_skips": 0,
-    "seed": 0,
-}
-# Nobody means more, and much more would take the machine down before anything else could be said.
-_AT_MOST = {"data.workers": 1024, "sample.steps": 1_000_000, "seed": 2**32 - 1}
 _LARGEST = 2**31 - 1  # of whole numbers: what counts on a device is an int32
-# The types of what is None by default.
-_OR_NONE = {
-    "data.held_out": str,
-    "data.size": int,
-    "data.channels": int,
-    "data.crop": int,
-    "optimizer.clip": float,
-    "sample.solver": str,
-    "sample.steps": int,
-    "sample.grid": str,
-    "sample.guidance": float,
-    "faults.largest_loss": float,
-    "faults.largest_gradient": float,
-}
-_ONE_OF = {
-    "sharding.optimizer": ("with_parameters", "sharded"),
-    "sharding.gradients": ("float32", "bfloat16"),
-    "faults.action": ("stop", "skip"),
-}
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One key of a config.
+
+    - default, said: the value where the config says nothing, and what the key means.
+    - kind: the type of values, where the default does not tell: of what may be None, or object for any.
+    - least, most, above: bounds of numbers; one_of: the words that it may be.
+    - free: whether it may get another value when a run is continued; with another value of any other key it would be another run.
+    - open: a section whose keys are arguments of a function that is looked up by name.
+    """
+
+    default: Any
+    said: str
+    kind: type | None = None
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    one_of: tuple[str, ...] = ()
+    free: bool = False
+    open: bool = False
+
+
+KEYS: dict[str, Key] = {
+    # nobody means more than a seed of 32 bits, 1024 workers or a million steps, and much more would take the machine down
+    "seed": Key(0, "seed of the weights, the noise and the order of the data", least=0, most=2**32 - 1),
+    "system": Key({"name": "ddpm"}, "a system by name, and the arguments of its build(...)", open=True),
+    "nets": Key({}, "frozen networks that the system names: a run's folder, an export, or weights of others, by path", open=True),
+    "data.name": Key("digits", "a data set: digits, patches/16, cifar10, folder:/path, npz:/path, ..."),
+    "data.split": Key("train", "the split that is trained on"),
+    "data.held_out": Key("test", "the split that the held-out loss is of; None for none", kind=str),
+    "data.batch_size": Key(128, "examples a step, over all devices", least=1),
+    "data.size": Key(None, "the side of images in pixels, or (height, width); None as they are", kind=object),
+    "data.channels": Key(None, "1 for grey images, 3 for colour; None as they are", kind=int),
+    "data.options": Key({}, "further arguments of the data set", open=True),
+    "data.flip": Key(False, "mirror half of the training examples left to right"),
+    "data.crop": Key(None, "shift training examples by up to so many pixels", kind=int),
+    "data.dequantize": Key(False, "uniform noise between the levels of pixels"),
+    "data.workers": Key(0, "processes that read the data; 0 reads in threads", least=0, most=1024, free=True),
+    "optimizer.name": Key("adam", "any optimizer of optax"),
+    "optimizer.learning_rate": Key(1e-3, "the peak of the learning rate", least=0),
+    "optimizer.schedule": Key("constant", "its shape after the warm-up: constant, cosine or linear"),
+    "optimizer.warmup": Key(0, "steps over which it rises", least=0),
+    "optimizer.clip": Key(1.0, "the largest norm of a gradient; None for any", kind=float, least=0),
+    "optimizer.accumulate": Key(1, "parts of a batch whose gradients are averaged, to save memory", least=1),
+    "optimizer.options": Key({}, "further arguments of the optimizer", open=True),
+    "optimizer.groups": Key([], "(pattern, settings or 'frozen') pairs: parameters whose path has the pattern, the first that fits",
+                            kind=object),
+    "ema.decay": Key([0.999], "exponential averages of the weights, one for every decay", kind=object),
+    "ema.warmup": Key(True, "bound the decay early in a run, so that the average is not mostly the first weights"),
+    "ema.power": Key([], "power-function averages, by their relative widths", kind=object),
+    "ema.snapshot_every": Key(0, "steps between stored power-function averages, from which others are made; 0: never", least=0,
+                              free=True),
+    "ema.samples_from": Key(None, "the average that samples and the held-out loss take; None is the first", kind=object, free=True),
+    "training.steps": Key(1000, "steps of the run", least=1, free=True),
+    "training.log_every": Key(50, "steps between rows of metrics", least=1, free=True),
+    "training.sample_every": Key(500, "steps between pictures of samples; 0: only at the end", least=0, free=True),
+    "training.eval_every": Key(500, "steps between held-out losses; 0: only with checkpoints", least=0, free=True),
+    "training.eval_examples": Key(256, "examples of a held-out loss", least=1),
+    "training.checkpoint_every": Key(500, "steps between checkpoints", least=1, free=True),
+    "training.keep": Key(2, "the last checkpoints that stay", least=1, free=True),
+    "training.keep_best": Key(1, "the checkpoints of the lowest held-out loss that stay", least=0, free=True),
+    "training.keep_every": Key(0, "every so many steps a checkpoint stays; 0: none", least=0, free=True),
+    "training.start": Key(None, "a run or export whose weights it begins with, where path and shape agree", kind=str),
+    "sample.n": Key(64, "samples in the pictures that training draws", least=1, free=True),
+    "sample.solver": Key(None, "their solver; None is the system's own", kind=str, free=True),
+    "sample.steps": Key(None, "its steps; None is the system's own number", kind=int, least=1, most=1_000_000, free=True),
+    "sample.eta": Key(0.0, "its share of noise, of solvers that have one", free=True),
+    "sample.grid": Key(None, "where its steps are; None is the system's own", kind=str, free=True),
+    "sample.guidance": Key(None, "a classifier-free scale, or transforms such as classifier_free(3), the first innermost",
+                           kind=object, free=True),
+    "sample.options": Key({}, "further arguments of the solver", open=True, free=True),
+    "sample.given": Key({}, "what is asked, a word for a field; by default every class in turn, and held-out rows",
+                        open=True, free=True),
+    "compute.dtype": Key("float32", "the type that networks compute in; parameters, statistics and losses stay float32",
+                         one_of=("float32", "bfloat16")),
+    "compute.remat": Key("none", "what the backward pass computes anew instead of keeping it", free=True,
+                         one_of=("none", "blocks", "contractions")),
+    "sharding.data": Key(-1, "devices that the batch is split over; -1 for all that are left", free=True),
+    "sharding.fsdp": Key(1, "devices that the parameters are split over, and the batch as well", free=True),
+    "sharding.tensor": Key(1, "devices that channels are split over", free=True),
+    "sharding.rules": Key([], "(pattern, rule) pairs that come before the networks' own", kind=object, free=True),
+    "sharding.smallest": Key(16384, "arrays of fewer numbers stay whole", least=0, free=True),
+    "sharding.optimizer": Key("with_parameters", "where the optimizer's state lives", free=True,
+                              one_of=("with_parameters", "sharded")),
+    "sharding.gradients": Key("float32", "the type in which gradients cross devices", one_of=("float32", "bfloat16"), free=True),
+    "faults.action": Key("stop", "what a step at fault does to the run", one_of=("stop", "skip"), free=True),
+    "faults.largest_loss": Key(None, "a step of a larger loss is at fault", kind=float, above=0, free=True),
+    "faults.largest_gradient": Key(None, "a step of a gradient of a larger norm is at fault", kind=float, above=0, free=True),
+    "faults.most_skips": Key(10, "skipped steps in a row that end the run", least=0, free=True),
+}  # fmt: skip
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} -> {"a": {"b": 1}}."""
+    config: dict[str, Any] = {}
+    for key, value in flat.items():
+        section, _, name = key.rpartition(".")
+        (config.setdefault(section, {}) if section else config)[name] = value
+    return config
+
+
+DEFAULTS = nested({key: value.default for key, value in KEYS.items()})
+_OPEN = tuple(key for key, value in KEYS.items() if value.open)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; an empty section has no key."""
+    flat = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def plain(config: Any) -> Any:
@@ -171,14 +143,6 @@ def plain(config: Any) -> Any:
         raise UserError(f"a config holds only data (numbers, strings, tuples, sections): {error}") from error
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}; an empty section has no key."""
-    flat = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
-
-
 def complete(config: Any) -> dict[str, Any]:
     """A plain copy of `config` with the defaults of what it leaves out.
 
@@ -187,23 +151,23 @@ def complete(config: Any) -> dict[str, Any]:
     config = plain(config)
     if not isinstance(config, dict):
         raise UserError(f"a config is a mapping of sections, got {type(config).__name__}")
-    known = {name: value for name, value in DEFAULTS.items() if isinstance(value, dict)}
     full = copy.deepcopy(DEFAULTS)
     for section, values in config.items():
         # `steps` is another name of training.steps, for the command line
         if section not in DEFAULTS and section != "steps":
             raise unknown("section of the config", section, DEFAULTS)
-        if section not in known:
+        if not isinstance(DEFAULTS.get(section), dict):
             full[section] = values
             continue
         if not isinstance(values, dict):
             raise UserError(f"config.{section} is a section of settings, got {values!r}")
         for key, value in values.items():
-            if key not in known[section] and section not in _OPEN:
-                raise unknown("config key", f"{section}.{key}", [f"{section}.{name}" for name in known[section]])
-            if isinstance(value, dict) != (f"{section}.{key}" in _OPEN) and section != "system":
+            name = f"{section}.{key}"
+            if name not in KEYS and section not in _OPEN:
+                raise unknown("config key", name, [known for known in KEYS if known.startswith(f"{section}.")])
+            if isinstance(value, dict) != (name in _OPEN) and section not in _OPEN:
                 kind = "a value, not a section" if isinstance(value, dict) else "a section of settings"
-                raise UserError(f"config.{section}.{key} is {kind}, got {value!r}")
+                raise UserError(f"config.{name} is {kind}, got {value!r}")
             full[section][key] = value
     if not isinstance(full["ema"]["decay"], list):  # a number alone stands for one average
         full["ema"]["decay"] = [full["ema"]["decay"]]
@@ -224,56 +188,59 @@ def check(config: Any) -> dict[str, Any]:
     """
     config = complete(config)
     flat = flatten(config)
-    for key, value in flat.items():
-        _check_numbers(key, value)
-    for key, default in flatten(DEFAULTS).items():
-        value = flat[key]
-        if value is None and key in _OR_NONE:
-            continue
-        kind = _OR_NONE.get(key, type(default))
-        wanted = {int: int, float: (int, float), bool: bool, str: str}.get(kind)
-        wrong_bool = isinstance(value, bool) and kind in (int, float)
-        if wanted and (not isinstance(value, wanted) or wrong_bool):
-            none = ", or None" if key in _OR_NONE else ""
-            raise UserError(f"config.{key} must be {_article(kind.__name__)}{none}, got {value!r}")
-        if key in _AT_LEAST and not value >= _AT_LEAST[key]:
-            raise UserError(f"config.{key} must be at least {_AT_LEAST[key]}, got {value}")
-        if key in _AT_MOST and not value <= _AT_MOST[key]:
-            raise UserError(f"config.{key} must be at most {_AT_MOST[key]}, got {value}")
-        if key in _ONE_OF and value not in _ONE_OF[key]:
-            raise unknown(f"value of config.{key}", value, _ONE_OF[key])
-    ema.from_config(config["ema"])
-    for key in ("faults.largest_loss", "faults.largest_gradient"):
-        if flat[key] is not None and not flat[key] > 0:
-            raise UserError(f"config.{key} must be a number above 0, or None for no bound, got {flat[key]!r}")
-    sharding.check_rules(flat["sharding.rules"])
-    batch, parts = flat["data.batch_size"], flat["optimizer.accumulate"]
+    for name, value in flat.items():
+        _check_numbers(name, value)
+    for name, key in KEYS.items():
+        if not key.open:
+            _check(name, key, flat[name])
+    batch, parts = config["data"]["batch_size"], config["optimizer"]["accumulate"]
     if batch % parts:
         raise UserError(f"config.optimizer.accumulate is {parts}, which does not divide data.batch_size {batch}")
     return config
 
 
-def _check_numbers(key: str, value: Any) -> None:
+def _check(name: str, key: Key, value: Any) -> None:
+    or_none = key.default is None or key.kind is not None
+    if value is None and or_none:
+        return
+    kind = key.kind or type(key.default)
+    wanted = {int: int, float: (int, float), bool: bool, str: str}.get(kind)
+    if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and kind in (int, float))):
+        none = ", or None" if or_none else ""
+        raise UserError(f"config.{name} must be {_ARTICLES[kind]}{none}, got {value!r}")
+    for fits, words in ((key.least is None or value >= key.least, f"at least {key.least}"),
+                        (key.most is None or value <= key.most, f"at most {key.most}"),
+                        (key.above is None or value > key.above, f"a number above {key.above}, or None for no bound")):  # fmt: skip
+        if not fits:
+            raise UserError(f"config.{name} must be {words}, got {value}")
+    if key.one_of and value not in key.one_of:
+        raise unknown(f"value of config.{name}", value, key.one_of)
+
+
+_ARTICLES = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
+
+
+def _check_numbers(name: str, value: Any) -> None:
     """Raise UserError for numbers that float32 and int32 do not have."""
-    if isinstance(value, list):
-        for part in value:
-            _check_numbers(key, part)
+    most = max(_LARGEST, (KEYS[name].most or 0) if name in KEYS else 0)
+    if isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_numbers(name, part)
     elif isinstance(value, float) and not abs(value) <= 3.4e38:
-        raise UserError(f"config.{key} must be a finite float32, got {value}")
-    elif isinstance(value, int) and abs(value) > max(_LARGEST, _AT_MOST.get(key, 0)):
-        raise UserError(f"config.{key} must be at most {_AT_MOST.get(key, _LARGEST)}, got about 1e{len(str(abs(value))) - 1}")
-
-
-def _article(word: str) -> str:
-    return {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a string"}[word]
+        raise UserError(f"config.{name} must be a finite float32, got {value}")
+    elif isinstance(value, int) and abs(value) > most:
+        raise UserError(f"config.{name} must be at most {most}, got about 1e{len(str(abs(value))) - 1}")
 
 
 def refuse_another_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any) -> None:
     """Raise UserError naming the keys that make `new` another run than the one that `workdir` holds."""
     old, new = flatten(complete(old)), flatten(new)
-    different = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    fixed = [key for key in different if not any(fnmatch.fnmatch(key, pattern) for pattern in MAY_CHANGE)]
+    different = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+    free = tuple(name for name, key in KEYS.items() if key.free)
+    fixed = [name for name in different if name not in free and not name.startswith(tuple(f"{key}." for key in free))]
+    # the networks that it names are known by what they hold, wherever they lie
+    fixed = [name for name in fixed if not name.startswith("nets.") or name not in old or name not in new]
     if fixed:
-        shown = ", ".join(f"{key} ({old.get(key)!r}, now {new.get(key)!r})" for key in fixed[:6])
+        shown = ", ".join(f"{name} ({old.get(name)!r}, now {new.get(name)!r})" for name in fixed[:6])
         more = f" and {len(fixed) - 6} more" if len(fixed) > 6 else ""
         raise UserError(f"{workdir} holds a run of another config: {shown}{more} differ; use another --workdir")

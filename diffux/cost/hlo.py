@@ -168,7 +168,7 @@ class _Module:
 
     def _turns(self, one: _Instruction) -> int | None:
         """How often a loop turns: as the compiler noted, or by the constant that a counter from 0 is compared with."""
-        noted = re.search(r'known_trip_count[^\d}]*(\d+)', one.rest)
+        noted = re.search(r"known_trip_count[^\d}]*(\d+)", one.rest)
         if noted:
             return int(noted[1])
         condition = self.computations.get(one.attribute("condition"), ())

@@ -7,21 +7,20 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from diffux import data
-from diffux.config import parts
-from diffux.config.schema import check
 from diffux.cost.devices import Device, known, topology
 from diffux.cost.flops import contractions
 from diffux.cost.hlo import KINDS, Collective, collectives, of_activations, size_of
 from diffux.devices import mesh as sharding
-from diffux.errors import DoesNotFit, UserError, explained
+from diffux.errors import DoesNotFit, UserError
+from diffux.runs.restore import planned
 from diffux.training.program import Program, prepare
+from diffux.types import is_learned, nets
 
 USE = 0.4  # of the matrix units: what well-tuned training reaches
 
@@ -34,6 +33,7 @@ class Memory:
     """
 
     parameters: int
+    frozen: int
     optimizer: int
     averages: int
     batch: int
@@ -49,7 +49,7 @@ class Report:
     `flops` are those of the contractions, of an image, and `flops_xla` what the compiler counts of everything, if it counts.
     `compute`, `memory_traffic` and `links` are the least seconds that the matrix units, the memory (which reads every argument
     and writes every result once, and both for every temporary) and the links to other devices need for a step; None where the
-    device's peaks are not known.
+    device's peaks are not known. `options` are settings that would take less memory.
     """
 
     title: str
@@ -70,6 +70,7 @@ class Report:
     memory_traffic: float | None
     links: float | None
     seconds_to_compile: float
+    options: tuple[str, ...] = ()
 
     @property
     def fits(self) -> bool:
@@ -99,15 +100,14 @@ def measure(config: Any, name: str | None = None, memory: int | None = None) -> 
     Raises UserError for what cannot work, and DoesNotFit, with the numbers, where the compiler refuses a step for its memory;
     a step that compiles and is too large is a report like others, which says so (`refuse` raises).
     """
-    config = check(config)
-    devices = jax.devices() if name is None else topology(name)
-    mesh = sharding.make_mesh(config["sharding"], devices)
-    device = known(devices[0], memory)
-    with explained():
-        form = {key: config["data"][key] for key in ("split", "size", "channels")}
-        described = data.describe(config["data"]["name"], **form)
-    parts.check_classes(parts.system(config["system"], config["compute"]), config["data"]["name"], described.classes)
-    program = prepare(config, _batch(config, described), mesh)
+    devices = jax.devices() if name is None else topology(name)  # before a part makes an array, which begins JAX as it is
+    plan, _ = planned(config)
+    mesh = sharding.make_mesh(plan.sharding, devices)
+    device, fields = known(devices[0], memory), plan.data.fields()
+    plan.check_data(fields)
+    rows = plan.data.batch_size
+    batch = {key: jax.ShapeDtypeStruct((rows, *field.shape), np.dtype(field.dtype)) for key, field in fields.items()}
+    program = prepare(plan, batch, mesh)
     began = time.perf_counter()
     flops = contractions(program.trace().jaxpr)
     try:
@@ -117,15 +117,16 @@ def measure(config: Any, name: str | None = None, memory: int | None = None) -> 
         if refused is None:
             raise
         needs, has = refused
-        raise _does_not_fit(needs, has, config, mesh.shape, _arguments(program)) from error
-    return _report(config, name, device, program, flops, compiled, described.field, time.perf_counter() - began)
+        raise _does_not_fit(needs, has, _options(program), _arguments(program)) from error
+    things = next(iter(fields.values())).things
+    return _report(name, device, program, flops, compiled, things, time.perf_counter() - began)
 
 
-def refuse(report: Report, config: Mapping[str, Any]) -> None:
+def refuse(report: Report) -> None:
     """Raise DoesNotFit, with the numbers, for a report of a step that does not fit."""
     if not report.fits:
         arguments = {key: getattr(report.memory, key) for key in ("parameters", "optimizer", "averages", "temporaries")}
-        raise _does_not_fit(_size(report.memory.peak), _size(report.device.memory), check(config), report.mesh, arguments)
+        raise _does_not_fit(_size(report.memory.peak), _size(report.device.memory), report.options, arguments)
 
 
 def parse_bytes(text: str) -> int:
@@ -144,14 +145,6 @@ def parse_bytes(text: str) -> int:
 # --- what there is to know of a compiled step -------------------------------------------------------------------------
 
 
-def _batch(config, described) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of the batches that the loader would give."""
-    rows = config["data"]["batch_size"]
-    dtype = np.float32 if config["data"]["dequantize"] else described.dtype
-    batch = {described.field: jax.ShapeDtypeStruct((rows, *described.shape), dtype)}
-    return batch if described.classes is None else batch | {"label": jax.ShapeDtypeStruct((rows,), np.int32)}
-
-
 def _arguments(program: Program) -> dict[str, int]:
     """Bytes of a device's share of the step's arguments."""
 
@@ -159,29 +152,36 @@ def _arguments(program: Program) -> dict[str, int]:
         return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
     state = program.shapes
-    trees = {"parameters": (state.params, state.frozen), "optimizer": state.opt_state, "averages": state.ema,
+    trees = {"parameters": state.params, "frozen": _frozen(program), "optimizer": state.opt_state, "averages": state.ema,
              "batch": program.batch}  # fmt: skip
     return {name: share(tree) for name, tree in trees.items()}
 
 
-def _report(config, name, device: Device, program: Program, flops, compiled, field, seconds) -> Report:
+def _frozen(program: Program) -> list[Any]:
+    """The shapes of the weights that are used and not trained."""
+    places = [net.weights for net in nets(program.system_places) if not is_learned(net.weights)]
+    weights = [net.weights for net in nets(program.system) if not is_learned(net.weights)]
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), weights, places)
+
+
+def _report(name, device: Device, program: Program, flops, compiled, things, seconds) -> Report:
     used, arguments = compiled.memory_analysis(), _arguments(program)
     found = collectives(compiled.as_text())
-    rows, mesh = config["data"]["batch_size"], program.mesh
-    dtype = config["compute"]["dtype"]
+    plan, mesh = program.plan, program.mesh
+    rows, dtype = plan.data.batch_size, plan.compute.dtype
     results = used.output_size_in_bytes - used.alias_size_in_bytes
     counted = (compiled.cost_analysis() or {}).get("flops", 0.0)
     peak, sent = device.flops(dtype), sum(one.sent for one in found)
     traffic = used.argument_size_in_bytes + used.output_size_in_bytes + 2 * used.temp_size_in_bytes
     shapes = [x.shape for x in jax.tree.leaves(program.shapes.params)]
     return Report(
-        title=f"{config['system']['name']} on {config['data']['name']}",
+        title=f"{plan.name} on {plan.data.name}",
         topology=name or "this host",
         device=device,
         devices=mesh.size,
         mesh=dict(mesh.shape),
         batch=rows,
-        things=f"{field}s",
+        things=things,
         dtype=dtype,
         parameters=sum(math.prod(shape) for shape in shapes),
         flops=flops // rows,
@@ -198,6 +198,7 @@ def _report(config, name, device: Device, program: Program, flops, compiled, fie
         memory_traffic=None if device.bandwidth is None else traffic / device.bandwidth,
         links=None if device.links is None else sent / device.links,
         seconds_to_compile=seconds,
+        options=tuple(_options(program)),
     )
 
 
@@ -213,20 +214,20 @@ def _refused_by_compiler(error: Exception) -> tuple[str, str] | None:
     return tuple(f"{number} {unit}iB" for number, unit in numbers[:2])
 
 
-def _does_not_fit(needs: str, has: str, config, mesh: Mapping[str, int], sizes: Mapping[str, int]) -> DoesNotFit:
-    of_which = ", ".join(f"{name} {_size(size)}" for name, size in sizes.items())
-    *others, last = ["a smaller data.batch_size", *_options(config, mesh)]
+def _does_not_fit(needs: str, has: str, options: Sequence[str], sizes: Mapping[str, int]) -> DoesNotFit:
+    of_which = ", ".join(f"{name} {_size(size)}" for name, size in sizes.items() if size)
+    *others, last = ["a smaller data.batch_size", *options]
     may_help = f"{', '.join(others)} or {last}" if others else last
     return DoesNotFit(f"the training step needs {needs} of {has} a device ({of_which}); {may_help} may help")
 
 
-def _options(config, mesh: Mapping[str, int]) -> list[str]:
-    """Settings that this config does not use yet and that take less memory."""
-    network, found = parts.system(config["system"]).network, []
+def _options(program: Program) -> list[str]:
+    """Settings that the plan does not use yet and that take less memory."""
+    mesh, compute, found = program.mesh.shape, program.plan.compute, []
     if mesh["fsdp"] == 1 and mesh["data"] > 1:
         found.append(f"sharding.fsdp={mesh['data']}")
-    for key, value in (("remat", "blocks"), ("dtype", "bfloat16")):
-        if config["compute"][key] == parts.COMPUTE[key][0] and hasattr(network, key):
+    for key, now, usual, value in (("remat", compute.remat, "none", "blocks"), ("dtype", compute.dtype, "float32", "bfloat16")):
+        if now == usual and any(hasattr(net.module, key) for net in nets(program.system)):
             found.append(f"compute.{key}={value}")
     return found
 
@@ -272,6 +273,8 @@ def _lines(report: Report) -> list[str]:
     row(f"FLOPs of one {report.things[:-1]}", _count(report.flops), words)
     section("Memory of one device")
     for field in dataclasses.fields(memory)[:-1]:
+        if field.name == "frozen" and not memory.frozen:
+            continue
         row(field.name, _size(getattr(memory, field.name)))
     has = "no limit known"
     if device.memory is not None:

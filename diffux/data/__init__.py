@@ -1,19 +1,20 @@
-"""Images: embedded data sets, any TFDS set and folders, shuffled, sharded and augmented into numpy batches; and two
-small sets that are no images, points of a swiss roll and binary heartbeats.
+"""Data sets of fields: embedded ones, any image set of TFDS, folders and arrays, as shuffled and sharded numpy batches.
 
 This package knows nothing of diffusion and never imports TensorFlow.
 
 Example:
     >>> from diffux import data
     >>> source = data.load("digits")
-    >>> len(source), source.shape, source.classes, source.levels
+    >>> len(source), source.fields["image"].shape, source.fields["label"].classes, source.fields["image"].levels
     (1437, (8, 8, 1), 10, 17)
 """
 
+from diffux.data._catalogue import describe, load, names, splits
 from diffux.data.cache import cache_dir
-from diffux.data.catalogue import Description, describe, load, names, splits
-from diffux.data.pipeline import loader
-from diffux.data.source import Source, arrays
+from diffux.data.npz import of_arrays
+from diffux.data.pipeline import handed_out, loader
+from diffux.data.source import Reader, Source, arrays, by
 from diffux.errors import DataError
 
-__all__ = ["DataError", "Description", "Source", "arrays", "cache_dir", "describe", "load", "loader", "names", "splits"]
+__all__ = ["DataError", "Reader", "Source", "arrays", "by", "cache_dir", "describe", "handed_out", "load", "loader", "names",
+           "of_arrays", "splits"]  # fmt: skip

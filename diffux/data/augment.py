@@ -1,29 +1,8 @@
-"""Augmentations: pure functions of a batch and of what was drawn for it."""
+"""Noise between the levels of images, and back."""
 
 from __future__ import annotations
 
 import numpy as np
-
-
-def flip(images: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """Images (b, H, W, C), those with `mirrored` (b,) true reflected left to right."""
-    out = images.copy()
-    out[mirrored] = images[mirrored, :, ::-1]
-    return out
-
-
-def crop(images: np.ndarray, offsets: np.ndarray, pixels: int) -> np.ndarray:
-    """Images (b, H, W, C) padded by reflection and cut back to H x W at `offsets` (b, 2) in 0..2 pixels; (pixels,
-    pixels) is the image itself.
-
-    Source: He et al., 2016 (zero padding there; reflection makes no black borders to be learned).
-    """
-    _, height, width, _ = images.shape
-    padded = np.pad(images, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="reflect")
-    out = np.empty_like(images)
-    for image, source, (y, x) in zip(out, padded, offsets.tolist(), strict=True):  # three times faster than one index
-        image[:] = source[y : y + height, x : x + width]
-    return out
 
 
 def dequantize(images: np.ndarray, bits: np.ndarray, levels: int = 256) -> np.ndarray:

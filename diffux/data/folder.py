@@ -6,16 +6,19 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from diffux.data.images import decode, is_grey, upright_size
+from diffux.data.images import decode, is_grey, sides, upright_size
 from diffux.data.source import Source
 from diffux.errors import DataError
+from diffux.fields import Field, Label
+from diffux.fields import Image as Image_
 
+FORMS = ()  # a folder of one's own comes as folder:/path
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
 _CHECKED = 2000  # headers read while loading (about 0.1 ms each); an odd image after these is found when it is read
 
 
 class Files:
-    """`read(i)` -> (uint8 (H, W, channels), label or None) of the i-th file."""
+    """`read(i)` -> {"image": uint8 (H, W, channels), "label": int} of the i-th file."""
 
     def __init__(self, paths, labels, *, channels, size):
         self.paths, self.labels, self.channels, self.size = paths, labels, channels, size
@@ -30,18 +33,20 @@ class Files:
             image = decode(upright, channels=self.channels, size=self.size)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise _unreadable(self.paths[index], error) from error
-        return image, None if self.labels is None else self.labels[index]
+        return {"image": image} | ({} if self.labels is None else {"label": self.labels[index]})
 
 
-def load(path, *, split="train", size=None, channels=None) -> Source:
-    """The images below `path`/`split` where that directory exists, else below `path`, which is then all "train".
+def load(rest: str, *, split: str = "train", size=None, channels: int | None = None) -> Source:
+    """The images below the folder `rest`/`split` where that directory exists, else below `rest`, which is then all "train".
 
     Where every image is in a subfolder, the first level of these gives the classes, in sorted order.
 
     Raises:
         DataError: no such folder or split, no images in it, an unreadable image, or different shapes without `size`.
     """
-    top = Path(path).expanduser()
+    top = Path(rest).expanduser()
+    if not rest:
+        raise DataError("a folder of images is named with its path, as folder:/path/to/images.")
     if not top.is_dir():
         raise DataError(f"there is no folder {top}.")
     root = top / split if (top / split).is_dir() else top
@@ -57,7 +62,7 @@ def load(path, *, split="train", size=None, channels=None) -> Source:
     headers = [_header(p) for p in paths[:_CHECKED]]
     if channels is None:
         channels = 1 if all(grey for _, grey in headers) else 3
-    shape = (size, size, channels) if size is not None else (*headers[0][0], channels)
+    shape = (*sides(size), channels) if size is not None else (*headers[0][0], channels)
     if size is None:
         for p, (found, _) in zip(paths, headers, strict=False):
             if found != shape[:2]:
@@ -67,19 +72,24 @@ def load(path, *, split="train", size=None, channels=None) -> Source:
                 )
     return Source(
         Files(paths, labels, channels=channels, size=size),
-        name=f"folder:{path}",
+        name=f"folder:{rest}",
         split=split,
-        shape=shape,
-        classes=None if classes is None else len(classes),
-        class_names=None if classes is None else tuple(classes),
+        fields={"image": Image_(shape)} | ({} if classes is None else {"label": Label(len(classes), tuple(classes))}),
     )
 
 
-def splits(path) -> dict[str, int]:
+def describe(rest: str, *, split: str = "train", size=None, channels: int | None = None) -> dict[str, Field]:
+    """The fields; of a folder that is not there they take `size`, colour and no classes."""
+    if size is not None and not Path(rest).expanduser().is_dir():
+        return {"image": Image_((*sides(size), channels or 3))}
+    return load(rest, split=split, size=size, channels=channels).fields
+
+
+def splits(rest: str) -> dict[str, int]:
     """The splits of a folder: its subfolders train, test and validation where there are such, else all is train."""
-    top = Path(path).expanduser()
+    top = Path(rest).expanduser()
     found = [s for s in ("train", "validation", "test") if (top / s).is_dir()] or ["train"]
-    return {s: len(load(path, split=s, size=1)) for s in found}
+    return {s: len(load(rest, split=s, size=1)) for s in found}
 
 
 def _header(path):

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+from diffux.fields.image import pixels
 
 
 def encode(image: np.ndarray) -> bytes:
@@ -17,33 +17,14 @@ def encode(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def decode(file, *, channels: int, size: int | None = None) -> np.ndarray:
-    """The image in `file` (bytes of PNG or JPEG, or a PIL image) as uint8 (H, W, channels); with `size`, square.
+def decode(file, *, channels: int, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """The image in `file` (bytes of PNG or JPEG, or a PIL image) as uint8 (H, W, channels); with `size`, of these sides.
 
-    `size` cuts the largest centred square and resizes it by bicubic interpolation, which PIL widens to an antialiasing
-    filter where the image shrinks. Grey becomes colour by
-    repetition, colour becomes grey by its luma (ITU-R 601), transparency is laid on white.
+    `size`, one side or (height, width), cuts the largest centred rectangle of that form and resizes it by bicubic interpolation,
+    which PIL widens to an antialiasing filter where the image shrinks.
     """
     image = file if isinstance(file, Image.Image) else Image.open(io.BytesIO(file))
-    if image.mode.startswith("I"):  # 16 bits: PIL's own conversion to 8 clips instead of scaling
-        image = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8))
-    mode = _MODES[channels]
-    if image.mode != mode:
-        if has_alpha(image) and mode != "RGBA":
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert(mode)
-    if size is not None and image.size != (size, size):
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
-    array = np.asarray(image)
-    return array[..., None] if array.ndim == 2 else array
-
-
-def has_alpha(image: Image.Image) -> bool:
-    """Whether a PIL image has an alpha channel or a transparent colour."""
-    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+    return pixels(image, channels, None if size is None else sides(size))
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -55,3 +36,15 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
     """(height, width) of a PIL image after the rotation its EXIF header asks for, without decoding it."""
     width, height = image.size
     return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
+
+
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size, which may be the side of a square.
+
+    Example:
+        >>> sides(8), sides((4, 6))
+        ((8, 8), (4, 6))
+    """
+    if isinstance(size, int):
+        return size, size
+    return tuple(size) if len(size) == 2 else (size[0], size[0])

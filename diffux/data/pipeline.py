@@ -7,10 +7,13 @@ per-example stages cost grain 30 us each, 4 ms for a batch of digits, and a batc
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
+import math
 import os
 import sys
 import weakref
+from collections.abc import Mapping
 
 import grain
 import numpy as np
@@ -18,6 +21,7 @@ import numpy as np
 from diffux.data import augment
 from diffux.data.source import Source
 from diffux.errors import DataError
+from diffux.fields import Field
 
 
 def loader(
@@ -36,15 +40,14 @@ def loader(
     epochs: int | None = None,
     drop_remainder: bool | None = None,
 ) -> grain.DatasetIterator:
-    """Batches {"image": uint8 (b, H, W, C), or float32 in [0, 1) with `dequantize`, "label": int32 (b,)}, as numpy; of a
-    source without images {"point": ...}, {"sequence": ...} in its own shape and type.
+    """Batches {name: (b, *shape)} of a source's fields as numpy; with `dequantize`, images are float32 in [0, 1).
 
     `batch_size` is global: process p of P yields rows p b ... (p + 1) b of each global batch, b = batch_size / P, and
     the global batches, augmentations included, are the same for every P. `train` shuffles anew every epoch, repeats
-    for `epochs` passes (None: for ever) and augments: `flip` mirrors half of the images, `crop` shifts them by up to
-    so many pixels. Without `train` there is one pass (or `epochs`) in stored order, and neither is applied. Batches run
-    over the end of an epoch; the last one is shorter where `drop_remainder` is false (the default without `train`),
-    and then some processes may get no rows of it.
+    for `epochs` passes (None: for ever) and augments: `flip` mirrors half of the examples, `crop` shifts them by up to so many
+    pixels; an image, its mask and its smaller version stay in register. Without `train` there is one pass (or `epochs`) in
+    stored order, and neither is applied. Batches run over the end of an epoch; the last one is shorter where `drop_remainder`
+    is false (the default without `train`), and then some processes may get no rows of it.
     `start` skips that many batches without reading them: an iterator that begins at k continues one that has handed out k,
     bit for bit, whatever the number of `workers` and processes.
 
@@ -61,12 +64,7 @@ def loader(
     index, count = _process(process_index, process_count)
     if batch_size < 1 or batch_size % count:
         raise DataError(f"batch_size is for all {count} processes together and a multiple of that; got {batch_size}.")
-    if source.field != "image":
-        for option, value in (("flip", flip), ("crop", crop), ("dequantize", dequantize)):
-            if value:
-                raise DataError(f"{option}={value} is for images, and {source.name} holds {source.field}s: leave it out.")
-    elif crop is not None and not 0 <= crop < min(source.shape[:2]):
-        raise DataError(f"crop={crop} pixels does not fit images of {source.shape[0]}x{source.shape[1]} pixels.")
+    wanted = Augmentation(source.fields, source.name, flip, crop, dequantize)
     if epochs is not None and epochs < 1:
         raise DataError(f"epochs is a whole number >= 1, or None; got {epochs}.")
     if epochs is None and not train:
@@ -84,8 +82,8 @@ def loader(
 
     share = Share(batch_size, index, count)
     pipeline = grain.MapDataset.range(batches).map(Rows(source, share, examples, seed if train else None))
-    if (train and (flip or crop)) or dequantize:
-        draw = Draw(share, flip and train, crop or 0 if train else 0, source.levels if dequantize else None)
+    draw = Draw(share, wanted if train else wanted.without_turns())
+    if draw.augmentation:
         pipeline = pipeline.seed(seed % 2**32).random_map(draw)
     # A slice of the whole pipeline, and not a range that begins later: what is drawn for a batch depends on its number.
     pipeline = pipeline[start:] if start else pipeline
@@ -156,23 +154,65 @@ def _order(seed, epoch, length):
     return order
 
 
+class Augmentation:
+    """What is done to which fields of a batch. Raises DataError for what no field allows."""
+
+    def __init__(self, fields, name, flip, crop, dequantize):
+        self.fields, self.flip, self.crop, self.dequantize = fields, flip, crop or 0, dequantize
+        sides = sorted((field.sides() for field in fields.values() if field.sides() is not None), reverse=True)
+        things = next(iter(fields.values())).things
+        for option, value, fits in (("flip", flip, bool(sides)), ("crop", crop, bool(sides)),
+                                    ("dequantize", dequantize, any(_has_levels(field) for field in fields.values()))):  # fmt: skip
+            if value and not fits:
+                floats = " of floats" if any(field.dequantizes for field in fields.values()) else ""
+                raise DataError(f"{option}={value} is for images, and {name} holds {things}{floats}: leave it out.")
+        if crop is not None and sides and not 0 <= crop < min(sides[0]):
+            raise DataError(f"crop={crop} pixels does not fit images of {sides[0][0]}x{sides[0][1]} pixels.")
+        # A partner of another size, an image and its small version, is shifted by whole pixels of its own.
+        self.unit, self.height = 1, sides[0][0] if sides else 1
+        for height, width in sides if self.crop else ():
+            if sides[0][0] % height or sides[0][0] // height * width != sides[0][1]:
+                raise DataError(f"crop={crop} cannot keep {sides[0][0]}x{sides[0][1]} and {height}x{width} pixels in register.")
+            self.unit = math.lcm(self.unit, sides[0][0] // height)
+        if self.crop % self.unit:
+            raise DataError(f"crop={crop} pixels are no whole pixels of a field of 1/{self.unit} the side; {self.unit} would be.")
+        # Averages of neighbours are in register beyond the border as well where the border's own pixels repeat.
+        self.edge = "reflect" if self.unit == 1 else "symmetric"
+
+    def without_turns(self):
+        """The same without what is only for training: mirror images and shifts."""
+        return Augmentation(self.fields, "", False, None, self.dequantize)
+
+    def __bool__(self):
+        return bool(self.flip or self.crop or self.dequantize)
+
+
+def _has_levels(field: Field) -> bool:
+    return field.dequantizes and np.dtype(field.dtype) == np.uint8
+
+
 class Draw:
     """Augments a share. What is drawn for row r of the global batch depends on r and not on the process it lands in."""
 
-    def __init__(self, share, flip, crop, levels):
-        self.share, self.flip, self.crop, self.levels = share, flip, crop, levels
+    def __init__(self, share, augmentation):
+        self.share, self.augmentation = share, augmentation
 
     def __call__(self, batch, rng):
-        images = batch["image"]
-        mine = slice(self.share.start, self.share.start + len(images))
-        if self.flip:
-            images = augment.flip(images, rng.integers(0, 2, self.share.batch_size, dtype=np.uint8)[mine] == 1)
-        if self.crop:
-            offsets = rng.integers(0, 2 * self.crop, (self.share.batch_size, 2), endpoint=True)[mine]
-            images = augment.crop(images, offsets, self.crop)
-        if self.levels is not None:
-            images = augment.dequantize(images, self._bits(images.shape, rng), self.levels)
-        return batch | {"image": images}
+        how, size = self.augmentation, self.share.batch_size
+        mine = slice(self.share.start, self.share.start + len(next(iter(batch.values()))))
+        mirrored = rng.integers(0, 2, size, dtype=np.uint8)[mine] == 1 if how.flip else None
+        offsets = rng.integers(0, 2 * how.crop // how.unit, (size, 2), endpoint=True)[mine] * how.unit if how.crop else None
+        for name, field in how.fields.items():
+            values = batch[name]
+            if how.flip:
+                values = field.flip(values, mirrored)
+            if how.crop and field.sides() is not None:
+                ratio = how.height // field.sides()[0]
+                values = field.crop(values, offsets // ratio, how.crop // ratio, how.edge)
+            if how.dequantize and _has_levels(field):
+                values = augment.dequantize(values, self._bits(values.shape, rng), field.levels)
+            batch = batch | {name: values}
+        return batch
 
     def _bits(self, shape, rng):
         # Philox counts in blocks of four 64-bit words, 16 values of 16 bits, and can skip the rows of other processes.
@@ -181,3 +221,9 @@ class Draw:
         stream = np.random.Philox(key=rng.integers(0, 2**63, 2, dtype=np.uint64), counter=self.share.start * blocks)
         words = stream.random_raw(shape[0] * blocks * 4)
         return words.view(np.uint16).reshape(shape[0], blocks * 16)[:, :pixels].reshape(shape)
+
+
+def handed_out(fields: Mapping[str, Field], dequantize: bool = False) -> dict[str, Field]:
+    """The fields of the batches that `loader` gives: floats in [0, 1) where noise is put between the levels."""
+    return {name: dataclasses.replace(field, dtype="float32") if dequantize and field.dequantizes else field
+            for name, field in fields.items()}  # fmt: skip

@@ -2,52 +2,82 @@
 
 The mesh has three axes. The batch is split over `data` and `fsdp`; parameters, their averages and the optimizer's state are
 split over `fsdp`, and a layer's channels over `tensor`. A rule is (pattern, name): the first pattern that `re.search` finds in a
-leaf's path decides. Names: "replicated" (whole on every device), "split" (the largest axis that divides evenly, over `fsdp`),
-"columns" and "rows" (a layer's outputs or inputs over `tensor`, and another axis over `fsdp`). Arrays of fewer than `smallest`
-numbers stay whole over `fsdp`: gathering them costs more than keeping them.
+leaf's path decides, of the run's own rules, then of those that the network states. Names: "replicated" (whole on every device),
+"split" (the largest axis that divides evenly, over `fsdp`), "columns" and "rows" (a layer's outputs or inputs over `tensor`, and
+another axis over `fsdp`). Arrays of fewer than `smallest` numbers stay whole over `fsdp`: gathering them costs more than keeping
+them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from diffux.errors import UserError, unknown
+from diffux.types import is_learned, is_net, nets
 
 Rules = Sequence[tuple[str, str]]
 AXES = ("data", "fsdp", "tensor")
 BATCH = ("data", "fsdp")
 TENSOR_AXIS = {"columns": -1, "rows": -2}
 NAMES = ("replicated", "split", *TENSOR_AXIS)
-RULES: Rules = (
-    ("/process/", "replicated"),
-    # The gradient of a table of labels is a scatter, for which the labels of the whole batch would travel.
-    ("/label$", "replicated"),
-    # Between a residual block's convolutions, and between an attention's projections, channels stay split: the first splits its
-    # outputs, the second its inputs, and only the second ends in a sum over devices (Shoeybi et al., 2019, sec. 3).
-    (r"(conv_0|embedding|query|key|value)/(kernel|bias)$", "columns"),
-    (r"norm_1/(scale|bias)$", "columns"),
-    (r"(conv_1|out)/kernel$", "rows"),
-    ("^(params|opt_state|ema)/", "split"),
-    ("", "replicated"),
-)
 
 
-def make_mesh(section: Mapping[str, Any] | None = None, devices=None) -> Mesh:
-    """All devices as a (data, fsdp, tensor) mesh, as a config's `sharding` section wants it; -1 takes what is left.
+def check_rules(rules: Any) -> Rules:
+    """The rules as tuples, once each is a pattern and a name; UserError where one is not."""
+    if not isinstance(rules, list | tuple):
+        raise UserError(f"sharding.rules is a sequence of (pattern, rule) pairs, got {rules!r}")
+    for rule in rules:
+        if not (isinstance(rule, list | tuple) and len(rule) == 2 and all(isinstance(word, str) for word in rule)):
+            raise UserError(f"a sharding rule is a pair of a pattern and a name, got {rule!r}")
+        if rule[1] not in NAMES:
+            raise unknown("sharding rule", rule[1], NAMES)
+        try:
+            re.compile(rule[0])
+        except re.error as error:
+            raise UserError(f"the pattern {rule[0]!r} of a sharding rule is no regular expression: {error}") from error
+    return tuple((pattern, name) for pattern, name in rules)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sharding:
+    """How a run is spread over devices.
+
+    - data, fsdp, tensor: the sizes of the mesh's axes, of which one may be -1, what is left.
+    - rules: (pattern, name) pairs that come before those of the networks; smallest: see above.
+    - optimizer: "sharded" splits what the optimizer keeps, and the averages, over `data` as well, whatever the parameters are
+      (Rajbhandari et al., 2020, stage 1). gradients: the type in which they cross devices.
+
+    Raises UserError for a rule that does not exist, and for a pattern that is no regular expression.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+    rules: Any = ()
+    smallest: int = 0
+    optimizer: str = "with_parameters"
+    gradients: str = "float32"
+
+    def __post_init__(self):
+        object.__setattr__(self, "rules", check_rules(self.rules))
+
+
+def make_mesh(sharding: Sharding = Sharding(), devices=None) -> Mesh:
+    """All devices as a (data, fsdp, tensor) mesh; -1 takes what is left.
 
     Raises UserError where the axes do not multiply to the number of devices, and where `tensor` would span processes.
     """
     devices = jax.devices() if devices is None else list(devices)
-    wanted = [(section or {}).get(axis, -1 if axis == "data" else 1) for axis in AXES]
+    wanted = [getattr(sharding, axis) for axis in AXES]
     said = ", ".join(f"{axis}={size}" for axis, size in zip(AXES, wanted, strict=True))
     known = math.prod(size for size in wanted if size != -1)
     if wanted.count(-1) > 1 or any(size < 1 and size != -1 for size in wanted):
@@ -63,13 +93,13 @@ def make_mesh(section: Mapping[str, Any] | None = None, devices=None) -> Mesh:
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
 
-def local_mesh(section: Mapping[str, Any] | None = None) -> Mesh:
-    """The mesh of this process's devices that is nearest to what `section` says of those of a training run."""
-    left, fitting = len(jax.local_devices()), {"data": -1}
+def local_mesh(sharding: Sharding = Sharding()) -> Mesh:
+    """The mesh of this process's devices that is nearest to what `sharding` says of those of a training run."""
+    left, fitting = len(jax.local_devices()), {}
     for axis in ("tensor", "fsdp"):
-        fitting[axis] = math.gcd(left, max((section or {}).get(axis, 1), 1))
+        fitting[axis] = math.gcd(left, max(getattr(sharding, axis), 1))
         left //= fitting[axis]
-    return make_mesh(fitting, jax.local_devices())
+    return make_mesh(Sharding(**fitting), jax.local_devices())
 
 
 def batch_devices(mesh: Mesh) -> int:
@@ -103,45 +133,45 @@ def _spec(rule: str, shape: Sequence[int], mesh: Mesh | AbstractMesh, over: tupl
     return PartitionSpec(*placed)
 
 
-def resolve(tree, mesh: Mesh | AbstractMesh, section: Mapping[str, Any] | None = None, root: str = ""):
-    """The sharding of every leaf of `tree` (arrays or their shapes) by a config's `sharding` section.
+def resolve(tree, mesh: Mesh | AbstractMesh, sharding: Sharding = Sharding(), root: str = "", splits: Mapping[str, Rules] = {}):
+    """The place of every leaf of `tree` (arrays or their shapes); `root` stands before the paths.
 
-    The section's `rules` come before `RULES`. With `optimizer="sharded"` what the optimizer keeps, and the averages, are split
-    over `data` as well, whatever the parameters are (Rajbhandari et al., 2020, stage 1). `root` stands before the paths.
-    Raises UserError for a rule that does not exist, and for a pattern that is no regular expression.
+    splits: of the nets by name, what they state of their leaves, whose paths follow "/name/".
 
     Example:
         >>> mesh = jax.sharding.AbstractMesh((1, 4, 1), AXES)
         >>> tuple(resolve({"params": {"kernel": jax.ShapeDtypeStruct((3, 8), "float32")}}, mesh)["params"]["kernel"].spec)
         (None, 'fsdp')
     """
-    section = section or {}
-    rules = [*check_rules(section.get("rules", ())), *RULES]
-    everywhere = section.get("optimizer") == "sharded"
 
     def leaf(path, value):
-        name = root + "/".join(str(getattr(part, "key", getattr(part, "name", getattr(part, "idx", part)))) for part in path)
-        rule = next(rule for pattern, rule in rules if re.search(pattern, name))
-        over = BATCH if everywhere and re.match("opt_state|ema", name) else ("fsdp",)
-        return NamedSharding(mesh, _spec(rule, np.shape(value), mesh, over, section.get("smallest", 0)))
+        name = root + jax.tree_util.keystr(path, simple=True, separator="/")
+        rule = _rule(name, sharding.rules, splits)
+        over = BATCH if sharding.optimizer == "sharded" and re.match("opt_state|ema", name) else ("fsdp",)
+        return NamedSharding(mesh, _spec(rule, np.shape(value), mesh, over, sharding.smallest))
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def check_rules(rules: Any) -> Rules:
-    """The rules of a config, once each is a pattern and a name; UserError where one is not."""
-    if not isinstance(rules, list | tuple):
-        raise UserError(f"sharding.rules is a sequence of (pattern, rule) pairs, got {rules!r}")
-    for rule in rules:
-        if not (isinstance(rule, list | tuple) and len(rule) == 2 and all(isinstance(word, str) for word in rule)):
-            raise UserError(f"a sharding rule is a pair of a pattern and a name, got {rule!r}")
-        if rule[1] not in NAMES:
-            raise unknown("sharding rule", rule[1], NAMES)
-        try:
-            re.compile(rule[0])
-        except re.error as error:
-            raise UserError(f"the pattern {rule[0]!r} of a sharding rule is no regular expression: {error}") from error
-    return [(pattern, name) for pattern, name in rules]
+def _rule(path: str, rules: Rules, splits: Mapping[str, Rules]) -> str:
+    for pattern, rule in rules:
+        if re.search(pattern, path):
+            return rule
+    for name, stated in splits.items():
+        _, inside, rest = path.partition(f"/{name}/")
+        for pattern, rule in stated:
+            if inside and re.search(pattern, f"/{rest}"):
+                return rule
+    return "split" if re.match("(params|opt_state|ema|frozen)/", path) and "/process/" not in path else "replicated"
+
+
+def splits_of(system) -> dict[str, Rules]:
+    """What the trained nets of a system state of how their leaves are split, by name."""
+    return {net.weights.name: _stated(net) for net in nets(system) if is_learned(net.weights)}
+
+
+def _stated(net) -> Rules:
+    return getattr(net.module, "splits", ())
 
 
 # --- parameters that are split between their uses ---------------------------------------------------------------------
@@ -183,30 +213,39 @@ def _along_lines(place: NamedSharding) -> NamedSharding | None:
 _whole.defvjp(_whole_forward, _whole_backward)
 
 
-class Gathered(nn.Module):
-    """A network whose parameters are split over `fsdp` and whole while it is applied, so that activations stay split by sample:
-    without this the partitioner gathers whole batches instead (Zhao et al., 2023, FSDP)."""
+@dataclasses.dataclass(frozen=True)
+class Gather:
+    """Makes whole the weights of a net that are split over `fsdp`, while it is applied, so that activations stay split by sample:
+    without this the partitioner gathers whole batches instead (Zhao et al., 2023, FSDP). `places` are those of its leaves."""
 
-    network: nn.Module
     places: tuple[NamedSharding, ...]
 
-    @property
-    def classes(self):
-        return getattr(self.network, "classes", None)
-
-    @nn.nowrap
-    def apply(self, variables, *args, **kwargs):
-        leaves, structure = jax.tree.flatten(variables["params"])
+    def __call__(self, weights):
+        leaves, structure = jax.tree.flatten(weights)
         leaves = [_whole(leaf, _without_fsdp(place), place) for leaf, place in zip(leaves, self.places, strict=True)]
-        return self.network.apply({"params": jax.tree.unflatten(structure, leaves)}, *args, **kwargs)
+        return jax.tree.unflatten(structure, leaves)
 
 
-def gathered(system, places):
-    """`system` with its network's parameters gathered where they are used; `places` is the tree of their shardings."""
+def gathered(system, places, mesh: Mesh, sharding: Sharding):
+    """(the system, with what is split of its nets gathered where it is used; the places of its leaves).
+
+    places: of the parameters {name: tree}. Frozen weights lie as parameters do, all other leaves are whole on every device.
+    """
+
+    def where(node):
+        if is_net(node) and not is_learned(node.weights):
+            own = resolve(node.weights, mesh, sharding, "frozen/net/", {"net": _stated(node)})
+            return node.replace(weights=own, gather=_gather(own))
+        node = node.replace(gather=_gather(places[node.weights.name])) if is_net(node) else node
+        return jax.tree.map(lambda _: replicated(mesh), node)
+
+    found = jax.tree.map(where, system, is_leaf=is_net)
+    return jax.tree.unflatten(jax.tree.structure(found), jax.tree.leaves(system)), found
+
+
+def _gather(places) -> Gather | None:
     leaves = tuple(jax.tree.leaves(places))
-    if all(_without_fsdp(place) == place for place in leaves):
-        return system
-    return system.replace(network=Gathered(system.network, leaves))
+    return None if all(_without_fsdp(place) == place for place in leaves) else Gather(leaves)
 
 
 def _without_fsdp(place: NamedSharding) -> NamedSharding:
@@ -249,11 +288,12 @@ def place(tree, places):
     return jax.tree.map(leaf, tree, places)
 
 
-def everywhere(tree, mesh: Mesh):
-    """The arrays of `tree` on every device, as several processes need them; other leaves, and one process's, stay."""
-    if jax.process_count() == 1:
+def everywhere(tree, mesh: Mesh, places=None):
+    """The arrays of `tree` on every device, or at `places`, a tree of shardings; other leaves stay, and all do on one device."""
+    if mesh.size == 1:
         return tree
-    return jax.tree.map(lambda x: place(x, replicated(mesh)) if isinstance(x, jax.Array) else x, tree)
+    places = jax.tree.map(lambda _: replicated(mesh), tree) if places is None else places
+    return jax.tree.map(lambda x, where: place(x, where) if isinstance(x, jax.Array) else x, tree, places)
 
 
 def on_this_process(tree, mesh: Mesh):

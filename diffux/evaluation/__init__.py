@@ -1,5 +1,7 @@
 """Evaluation: what samples are worth, beside held-out real data and data that are surely wrong.
 
+One file per evaluation, with `evaluate(sets, real)` that yields `Figure`s; a field or a data set names those that suit it.
+
 Example:
     >>> from diffux import evaluation
     >>> result = evaluation.evaluate(images, "digits")   # doctest: +SKIP
@@ -7,23 +9,15 @@ Example:
 """
 
 from diffux.errors import EvaluationError
+from diffux.evaluation import likelihood
+from diffux.evaluation._evaluate import Result, evaluate, evaluations, table
+from diffux.evaluation.figure import Figure, Real, share
 from diffux.evaluation.frechet import Moments, feature_distance, frechet_distance, moments
 from diffux.evaluation.judges import Judge, judge
-from diffux.evaluation.kinds import evaluate
 from diffux.evaluation.neighbours import nearest_distances
 from diffux.evaluation.points import sliced_wasserstein
-from diffux.evaluation.tables import table
 
 __all__ = [
-    "EvaluationError",
-    "Judge",
-    "Moments",
-    "evaluate",
-    "feature_distance",
-    "frechet_distance",
-    "judge",
-    "moments",
-    "nearest_distances",
-    "sliced_wasserstein",
-    "table",
-]
+    "EvaluationError", "Figure", "Judge", "Moments", "Real", "Result", "evaluate", "evaluations", "feature_distance",
+    "frechet_distance", "judge", "likelihood", "moments", "nearest_distances", "share", "sliced_wasserstein", "table",
+]  # fmt: skip

@@ -21,7 +21,6 @@ from flax import traverse_util
 
 from diffux import data
 from diffux.errors import EvaluationError
-from diffux.evaluation.recipes import RECIPES, Recipe, canonical
 from diffux.networks.classifier import Classifier
 from diffux.networks.initialize import initialize
 
@@ -30,8 +29,32 @@ CHUNK = 500  # images a call of the network
 
 
 @dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A judge's network and training. Any change of a number makes another judge; `version` marks changes of code.
+
+    `shift` pixels each way, `noise` (largest standard deviation, in [0, 1] pixels) and `flip` (left to right) vary the
+    training images, and `smoothing` of the labels keeps the judge from being sure of what it has not seen.
+    """
+
+    widths: tuple[int, ...]
+    features: int = 128
+    dropout: float = 0.3
+    steps: int = 500
+    batch: int = 64
+    learning_rate: float = 4e-3
+    warmup: int = 50
+    weight_decay: float = 1e-3
+    smoothing: float = 0.01
+    shift: int = 1
+    noise: float = 0.2
+    flip: bool = False
+    seed: int = 0
+    version: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Judge:
-    """A trained classifier with the number that its features are divided by: see `judge`."""
+    """A trained classifier with the number that its features are divided by, and the field that it knows: see `judge`."""
 
     dataset: str
     identity: str
@@ -39,12 +62,13 @@ class Judge:
     params: Any
     scale: float
     shape: tuple[int, ...]
+    version: int
+    label: str
 
     @property
     def name(self) -> str:
         """What a figure made with it must be told with, as "digits classifier v1 (6c1e03a2), 64 features"."""
-        version = RECIPES[self.dataset].version
-        return f"{self.dataset} classifier v{version} ({self.identity}), {self.network.features} features"
+        return f"{self.dataset} classifier v{self.version} ({self.identity}), {self.network.features} features"
 
     def __call__(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (N, classes) and features (N, D) of images in [0, 1], shape (N, H, W, C)."""
@@ -58,8 +82,9 @@ class Judge:
         return probabilities, features / self.scale
 
 
-def judge(dataset: str, say: Callable[[str], None] = lambda message: None) -> Judge:
-    """The judge of a data set, from the cache, or trained on the train split (seconds) and put there.
+def judge(source: data.Source, say: Callable[[str], None] = lambda message: None) -> Judge:
+    """The judge of a training split, whose first field is images and another one their classes, from the cache, or trained on it
+    (seconds) and put there.
 
     Features are the penultimate activations divided by one number, so that the variances of the train split's features
     average to 1: a Frechet distance then does not grow with a network's confidence. The cache's file is named after the
@@ -67,23 +92,31 @@ def judge(dataset: str, say: Callable[[str], None] = lambda message: None) -> Ju
     train at once. `say` is told when training begins.
 
     Raises:
-        EvaluationError: the data set has no judge, or the cache cannot be written.
+        EvaluationError: the source has no recipe for a judge or no labels, or the cache cannot be written.
     """
-    dataset = canonical(dataset)
-    recipe, source = RECIPES[dataset], data.load(dataset, split="train")
-    examples = data.arrays(source)
-    identity = _identity(dataset, recipe, examples)
-    path = data.cache_dir() / "judges" / f"{dataset.replace('/', '-')}-{identity}.npz"
-    network = Classifier(source.classes, recipe.widths, recipe.features, recipe.dropout)
-    saved = _read(path, network, source.shape)
+    recipe, label = recipe_of(source)
+    image, examples = next(iter(source.fields)), data.arrays(source)
+    identity, shape = _identity(source.name, recipe, examples), tuple(source.first.shape)
+    path = data.cache_dir() / "judges" / f"{source.name.replace('/', '-')}-{identity}.npz"
+    network = Classifier(source.fields[label].categories, recipe.widths, recipe.features, recipe.dropout)
+    saved = _read(path, network, shape)
     if saved is None:
-        say(f"training the {dataset} classifier, once, on {len(source)} real images")
-        params = train(network, recipe, examples["image"], examples["label"])
-        unscaled = Judge(dataset, identity, network, params, 1.0, source.shape)
-        features = unscaled(examples["image"] / np.float32(255))[1]
+        say(f"training the {source.name} classifier, once, on {len(source)} real images")
+        params = train(network, recipe, examples[image], examples[label])
+        unscaled = Judge(source.name, identity, network, params, 1.0, shape, recipe.version, label)
+        features = unscaled(examples[image] / np.float32(255))[1]
         saved = params, float(np.sqrt(features.astype(np.float64).var(0).mean()))
         _write(path, *saved)
-    return Judge(dataset, identity, network, *saved, source.shape)
+    return Judge(source.name, identity, network, *saved, shape, recipe.version, label)
+
+
+def recipe_of(source: data.Source) -> tuple[Recipe, str]:
+    """(how a judge of a data set is trained, the name of its labels); EvaluationError where it has no recipe or no labels."""
+    label = next((name for name, field in source.fields.items() if field.categories), None)
+    if source.recipe is None or label is None:
+        raise EvaluationError(f"{source.name} has no judge: its data set gives no recipe for a classifier of its labels, as digits "
+                              "and patches do")  # fmt: skip
+    return Recipe(**source.recipe), label
 
 
 def train(network: Classifier, recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> Any:

@@ -6,28 +6,28 @@ import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from rich.table import Table
 
 from diffux import data, likelihood
 from diffux.codecs._pixels import Pixels
-from diffux.config import parts
 from diffux.console import Progress
 from diffux.devices import mesh as sharding
 from diffux.errors import EvaluationError, explained
+from diffux.evaluation.runs import sources
 from diffux.keys import fold_in, sample_keys
 from diffux.naming import pick
 from diffux.noise_level import NoiseLevel
 from diffux.parameterizations import Descending, ForwardStep, Integer
-from diffux.processes import Gaussian
-from diffux.systems.system import denoiser, resolved
-from diffux.training import Run, load
+from diffux.processes import is_gaussian
+from diffux.runs.restore import load
+from diffux.runs.run import Run
+from diffux.systems.system import denoiser
 
 EXAMPLES, FITTED = 512, 10_000
 """How many held-out images are taken by default, and how many of the train split a Gaussian is fitted to at most."""
@@ -87,11 +87,17 @@ def held_out(
     Raises EvaluationError for data that are no pixels, a process that is not Gaussian, a network that knows a list of
     levels and nothing between, and a run without a held-out split.
     """
-    system = resolved(run.system, run.variables)
-    source, test = _sources(run)
+    if not hasattr(run.system, "generate"):
+        raise EvaluationError(f"a {type(run.system).__name__} is no model of data, and has no likelihood")
+    system, name = run.frozen, run.system.data
+    with explained():
+        source, test = sources(run.plan)
+    levels = getattr(source.fields[name], "levels", None)
+    if not source.fields[name].dequantizes or levels is None:
+        raise EvaluationError(f"bits a dimension are those of images of a number of levels, and {source.name} has none")
     if not isinstance(system.codec, Pixels):
         raise EvaluationError(f"bits a dimension are those of pixels, and this system's codec is {type(system.codec).__name__}")
-    if not isinstance(system.process, Gaussian):
+    if not is_gaussian(system.process):
         raise EvaluationError(f"the flow's likelihood needs a Gaussian process, got {type(system.process).__name__}; what fits is "
                               "the bound, objectives.elbo")  # fmt: skip
     divergence = pick("trace", trace, TRACES)(probes)
@@ -100,21 +106,23 @@ def held_out(
     if start is None:
         start = 1e-5 if steps is None else 1 / steps
     end = 1.0 if float(system.process.schedule(1.0).alpha) > 0 else 0.999
-    levels = source.levels
-    centred = not run.config["data"]["dequantize"]
+    centred = not run.plan.data.dequantize
     low, high = _edges(float(system.codec.low), float(system.codec.high), levels, centred)
 
     count = min(EXAMPLES if n is None else n, len(test))
     chosen = np.random.default_rng(0).permutation(len(test))[:count]
     examples = test.take(chosen)
-    images, labels = examples[test.field], examples.get("label")
-    conditional = parts.classes(system) is not None
+    images, conditional = examples[name], bool(system.given.gives)
+
+    def conditions(keys, fields):
+        return system.conditions(keys, system.given.asked(fields), len(fields[name]))
+
     batch = sharding.shared(min(batch, BATCH, count), run.mesh)
     dequantizer = likelihood.uniform(levels)
     if dequantizer_steps:
         batches = data.loader(source, batch_size=min(FIT_BATCH, len(source)), seed=seed)
         fields = (next(batches) for _ in range(dequantizer_steps))
-        pairs = ((b[source.field], {"label": jnp.asarray(b["label"])} if conditional else {}) for b in fields)
+        pairs = ((b[name], conditions(jax.random.key(seed), b)) for b in fields)
         dequantizer, _ = likelihood.fit_dequantizer(
             jax.random.key(seed), model, system.process, pairs, start=start, end=end, levels=levels, low=low, high=high,
             progress=None if progress is None else lambda step, loss: progress("dequantizer", step, dequantizer_steps),
@@ -125,8 +133,8 @@ def held_out(
         for begun in range(0, count, batch):
             # the last batch is filled up with its last image, so that one program serves all
             places = np.minimum(np.arange(begun, begun + batch), count - 1)
-            cond = {"label": jnp.asarray(labels[places])} if conditional else {}
-            mine = fold_in(sample_keys(seed, begun, batch), draw), images[places], cond
+            keys = fold_in(sample_keys(seed, begun, batch), draw)
+            mine = keys, images[places], conditions(fold_in(keys, 2), {key: values[places] for key, values in examples.items()})
             keys, shown, cond = sharding.spread(mine, run.mesh)
             found = likelihood.bits_per_dim(
                 keys, model, system.process, shown, cond, start=start, end=end, low=low, high=high, rtol=rtol, atol=atol,
@@ -138,7 +146,7 @@ def held_out(
             if progress is not None:
                 progress("likelihood", draw * -(-count // batch) + begun // batch + 1, total)
 
-    control = gaussian_bits(_level_numbers(source, min(len(source), FITTED)), _as_levels(images, levels), seed, draws)
+    control = gaussian_bits(_level_numbers(source, name, min(len(source), FITTED)), _as_levels(images, levels), seed, draws)
     return {
         "dataset": source.name,
         "split": test.split,
@@ -190,15 +198,21 @@ def gaussian_bits(train: np.ndarray, test: np.ndarray, seed: int = 0, draws: int
     return found
 
 
-def evaluate(
-    directory: Any, *, step: int | str = "last", average: str | float | None = None, raw: bool = False, **options
+def of_run(
+    directory: Any,
+    *,
+    step: int | str = "last",
+    average: str | float | None = None,
+    raw: bool = False,
+    nets: Mapping[str, str] = {},
+    **options,
 ) -> dict[str, Any]:
     """`held_out` of the run in `directory`, with a bar; the result is left there as likelihood.json.
 
     step, average, raw: which weights, as `training.load` takes them.
     """
     folder = pathlib.Path(directory).expanduser().absolute()
-    run = load(folder, step=step, average=average, raw=raw)
+    run = load(folder, step=step, average=average, raw=raw, nets=nets)
     with contextlib.ExitStack() as stack, explained():
         bar, showing, begun = None, None, time.perf_counter()
 
@@ -244,18 +258,6 @@ def caption(result: dict[str, Any]) -> str:
     )
 
 
-def _sources(run: Run):
-    """The training source and the held-out one."""
-    section = run.config["data"]
-    split = section.get("held_out") or "test"
-    with explained():
-        form = {key: section.get(key) for key in ("size", "channels")}
-        source, test = (data.load(section["name"], split=which, **form) for which in (section.get("split", "train"), split))
-    if getattr(source, "field", "image") != "image" or source.levels is None:
-        raise EvaluationError(f"bits a dimension are those of images of a number of levels, and {source.name} has none")
-    return source, test
-
-
 def _edges(low: float, high: float, levels: int, centred: bool) -> tuple[float, float]:
     """The outer edges of the bins: where the codec puts 0 and 1, or half a bin beyond values that are bins' centres."""
     half = 0.5 * (high - low) / (levels - 1) if centred else 0.0
@@ -285,9 +287,9 @@ def _as_levels(images, levels: int):
     return np.round(images.astype(np.float64) * ((levels - 1) / 255))
 
 
-def _level_numbers(source, count: int):
+def _level_numbers(source, name: str, count: int):
     chosen = np.sort(np.random.default_rng(1).permutation(len(source))[:count])
-    return _as_levels(source.take(chosen)[source.field], source.levels)
+    return _as_levels(source.take(chosen)[name], source.fields[name].levels)
 
 
 def _row(bits) -> dict[str, float]:

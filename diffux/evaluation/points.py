@@ -1,17 +1,17 @@
-"""The figures of points in a plane: the sliced Wasserstein distance to held-out ones, and whether it could be chance."""
+"""Points in a plane: the sliced Wasserstein distance to held-out ones, and whether it could be chance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from diffux import data
-from diffux.errors import EvaluationError
+from diffux.evaluation.figure import Figure, Real
 
 SAMPLES = 5000  # by default: of fewer points the distance is mostly chance
 DIRECTIONS, PERMUTATIONS = 256, 199
+ROWS = {"real": "real training data", "gaussian": "Gaussian of the same moments"}
 TESTED = 64  # directions of the permutation test, which is run so many times over
 
 
@@ -67,55 +67,27 @@ def gaussian(points, n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).multivariate_normal(points.mean(0), np.cov(points.T), n)
 
 
-def check(points, dataset: str) -> np.ndarray:
-    """The points as float32 (N, 2), or an EvaluationError that says what came and what would fit."""
-    points, wanted = np.asarray(points), f"{dataset} is evaluated on points (N, 2) of floats"
-    if points.ndim != 2 or points.shape[1] != 2 or not np.issubdtype(points.dtype, np.floating):
-        raise EvaluationError(f"{wanted}, got {points.dtype} of the shape {points.shape}")
-    if len(points) < 2:
-        raise EvaluationError(f"an evaluation needs at least 2 points, got {len(points)}")
-    if not np.isfinite(points).all():
-        raise EvaluationError(f"{wanted}, got some that are infinite or not a number")
-    return points.astype(np.float32)
+def sets(samples: np.ndarray, real: Real, controls: bool, seed: int) -> dict[str, np.ndarray]:
+    """The samples, as many of the training split, which cannot be beaten, and a Gaussian of its mean and covariance: no more than
+    there are held-out points, since the distance falls as the count grows."""
+    train, n = real.values("train"), min(len(samples), len(real.test))
+    return {"generated": samples[:n], "real": train[:n]} | ({"gaussian": gaussian(train, n, seed)} if controls else {})
 
 
-def evaluate(
-    samples,
-    dataset: str = "swiss_roll",
-    *,
-    controls: bool = True,
-    seed: int = 0,
-    say: Callable[[str], None] = lambda message: None,
-    through: Callable[[np.ndarray], np.ndarray] | None = None,
-) -> dict[str, Any]:
-    """The figures of `samples` (N, 2) as points of `dataset`, ready for JSON.
-
-    `rows` are "generated", "real" (of the train split: what cannot be beaten) and with `controls` "gaussian" (of the train
-    split's mean and covariance). Each has `sliced_wasserstein` to the same held-out points, `chance`, and their count,
-    as many as there are samples, and no more than held-out points: the distance falls as the count grows.
-
-    Raises:
-        EvaluationError: points of another shape, fewer than two, or not finite.
-    """
-    samples = check(samples, dataset)
-    train, held_out = (real(dataset, split, through) for split in ("train", "test"))
-    n = min(len(samples), len(held_out))
-    sets = {"generated": samples[:n], "real": train[:n]} | ({"gaussian": gaussian(train, n, seed)} if controls else {})
-    rows = {
-        name: {"count": n, "sliced_wasserstein": sliced_wasserstein(values, held_out[:n]), "chance": chance(values, held_out[:n])}
-        for name, values in sets.items()
-    }
-    return {
-        "dataset": dataset,
-        "held_out_split": "test",
-        "samples_given": len(samples),
-        "directions": DIRECTIONS,
-        "permutations": PERMUTATIONS,
-        "rows": rows,
-    }
-
-
-def real(dataset: str, split: str, through: Callable[[np.ndarray], np.ndarray] | None = None) -> np.ndarray:
-    """The points of a split (N, 2), as a codec keeps them where `through` is given; they are independent draws."""
-    points = data.arrays(data.load(dataset, split=split))["point"]
-    return points if through is None else through(points)
+def evaluate(sets: Mapping[str, np.ndarray], real: Real) -> Iterator[Figure]:
+    """The sliced Wasserstein distance of points (N, 2) to as many held-out ones, and the share of random splits as far apart."""
+    held_out = data.arrays(real.test)[real.name]
+    held_out = held_out if real.through is None else real.through(held_out)
+    apart = {row: sliced_wasserstein(points, held_out[: len(points)]) for row, points in sets.items()}
+    for row, points in sets.items():
+        by_chance = chance(points, held_out[: len(points)])
+        yield Figure(row, "sliced_wasserstein", apart[row], f"{apart[row]:.4f}")
+        yield Figure(row, "chance", by_chance, f"{by_chance:.3f}")
+    count = len(sets["generated"])
+    yield Figure("", "directions", DIRECTIONS, f"Sliced Wasserstein: W2 to {count:,} held-out points, root mean square over "
+                 f"{DIRECTIONS} directions; it falls as the count grows, which is one for all rows.")  # fmt: skip
+    yield Figure("", "permutations", PERMUTATIONS, f"Chance: the share of {PERMUTATIONS} random splits of a row's and the held-out "
+                 "points that are at least as far apart.")  # fmt: skip
+    if "gaussian" in sets:
+        ratio = apart["gaussian"] / apart["generated"]
+        yield Figure("", "gaussian_ratio", ratio, f"The Gaussian is {ratio:.1f} times as far away as the samples.")

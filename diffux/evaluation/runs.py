@@ -11,69 +11,107 @@ from typing import Any
 import jax
 import numpy as np
 
-from diffux.config import parts
+from diffux import data
+from diffux.config.plan import Plan
 from diffux.console import Progress
-from diffux.errors import UserError
-from diffux.evaluation.kinds import kind
-from diffux.sampling import files as sampling
-from diffux.sampling import pictures
-from diffux.training import Run
+from diffux.devices.compilation_cache import use_compilation_cache
+from diffux.errors import UserError, explained
+from diffux.evaluation._evaluate import Result, evaluate, evaluations
+from diffux.evaluation.figure import Real
+from diffux.fields import Field
+from diffux.fields import drawing as pictures
+from diffux.runs import folder as run_folder
+from diffux.runs import restore
+from diffux.runs.run import Run
+from diffux.sampling import draw as sampling
+from diffux.sampling import files
+from diffux.types import nets
 
-PICTURED, POINTS = 64, 2000
+
+def sources(plan: Plan) -> tuple[data.Source, data.Source]:
+    """The training source of a run and its held-out one, by default the split "test"."""
+    source, test = plan.data.source(), plan.data.test()
+    if test is None:
+        test = data.load(source.name, split="test", **plan.data.options)
+    return source, test
 
 
-def draw(run: Run, n: int, section: Mapping[str, Any], *, seed: int = 0, batch: int = 256) -> tuple[np.ndarray, dict[str, Any]]:
-    """`n` samples (n, *d) of a run by the walk that a config's `sample` section stands for, and how they were drawn.
+def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n: int | None = None, walk: Mapping[str, Any] = {},
+           weights: Mapping[str, Any] = {}, drawing: Mapping[str, Any] = {},
+           say: Callable[[str], None] = print) -> tuple[Result, list[pathlib.Path]]:  # fmt: skip
+    """(the figures of samples of the run in `directory`, the files that were written there: evaluation.json and .png).
 
-    Raises UserError for a walk that does not fit the run, and for a run that cannot be sampled.
+    - models: the folders of the runs that draw, {"model": directory} or what a task wants; samples: a .npz file instead.
+    - n: how many, by default what the evaluations of the data set take. walk, weights: see `sampling.files.models`; drawing: the
+      task, what is given, the seed and the batch, see `sampling.draw.draw`.
+
+    Raises UserError where there is no run, nothing evaluates its data, or the samples are of another form.
     """
-    walk = sampling.walk_of(run, section)
-    steps = section["steps"] or run.system.steps
-    with Progress("sampling", -(-n // min(batch, n)) * steps) as progress:
-        drawn = sampling.draw(run, n, seed=seed, batch=batch, walk=walk, progress=sampling.Report(progress))
-        samples = np.concatenate([batch for batch, _ in drawn])
-    how = {"solver": section["solver"] or type(run.system.solver).__name__.lower(), "steps": steps}
-    how |= {key: section[key] for key in ("eta", "grid", "options")}
-    return samples, how | {"seed": seed, "checkpoint": run.step, "weights": run.weights}
+    folder = pathlib.Path(directory).expanduser().absolute()
+    config = run_folder.saved_config(folder)
+    if config is None:
+        raise UserError(f"{folder} holds no run" if folder.is_dir() else f"there is no folder {folder}")
+    use_compilation_cache()
+    plan, _ = restore.planned(config, run_folder.parts(folder), folder, walk.get("nets", {}), say)
+    source, test = sources(plan)
+    usual = [getattr(module, "SAMPLES", 512) for module in evaluations(source)]  # refused before anything is drawn
+    run_folder.create(folder)
+    if samples is None:
+        values, how = _draw(files.models(models, **walk, **weights), max(usual) if n is None else n, drawing)
+        how |= {key: walk[key] for key in ("eta", "grid", "options", "guidance") if walk.get(key)}
+    else:
+        values, how = read(samples, source.fields[plan.system.data])
+    through, name = through_codec(plan.system), plan.system.data
+    with explained():
+        values = Real(source, test, name).check(values)
+        result = evaluate(values, source, test, field=name, say=say, through=through)
+        drawn = picture(folder / "evaluation.png", values, test, name, through)
+    return result, [write(folder, result, samples=how), drawn]
 
 
-def read(path: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """The samples that `sampling.sample` wrote to a .npz file, and where they are from; UserError where it has none."""
+def _draw(runs: Mapping[str, Run], n: int, drawing: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """`n` samples (n, *d) of a task of runs, and how they were drawn."""
+    with Progress("sampling", 100) as progress:
+        drawn = list(sampling.draw(runs, n, progress=files.Report(progress), **drawing))
+    name, _ = sampling.outcome(runs, drawn[0])
+    run = next(iter(runs.values()))
+    how = {"solver": type(run.walk.get("solver", run.system.solver)).__name__.lower(), "steps": run.steps}
+    how |= {"checkpoint": run.step, "weights": run.weights, "seed": drawing.get("seed", 0)}
+    return np.concatenate([part[name] for part in drawn]), how
+
+
+def read(path: Any, field: Field) -> tuple[np.ndarray, dict[str, Any]]:
+    """The samples that `sampling.files.sample` wrote to a .npz file, and where they are from; UserError where it has none."""
     try:
         with np.load(path) as file:
-            samples = file["images" if "images" in file.files else "samples"]
+            samples = file[field.array if field.array in file else "samples"]
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a .npz file with an array named images or samples") from error
+        raise UserError(f"{path} is not a .npz file with an array named {field.array} or samples") from error
     return samples, {"file": str(path)}
 
 
-def through_codec(config: Mapping[str, Any], frozen: Mapping[str, Any] = {}) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Real data (N, *d) -> what remains of them when the system of a config has encoded and decoded them: black and
-    white digits where it is trained on such. None where networks of its own do that, whose errors are to count.
-    """
-    if "system" not in config or frozen:
-        return None
-    codec = parts.system(config["system"]).codec
-
-    def through(values):
-        z = codec.encode(jax.random.key(0), frozen, values, {})
-        return np.asarray(codec.decode(frozen, z, {}), np.float32)
-
-    return through
+def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """Real data (N, *d) -> what remains of them when a system has encoded and decoded them: black and white digits where it is
+    trained on such. Where networks do that, their errors are to count, and the data stay as they are."""
+    codec = system.codec
+    if nets(codec):
+        return lambda values: values / np.float32(255) if values.dtype == np.uint8 else values
+    return lambda values: np.asarray(codec.decode(codec.encode(jax.random.key(0), values, {}), {}), np.float32)
 
 
-def picture(path: pathlib.Path, samples: np.ndarray, dataset: str, through=None) -> pathlib.Path:
+def picture(path: pathlib.Path, samples: np.ndarray, test: data.Source, name: str, through) -> pathlib.Path:
     """Write the first samples and, to their right, as many held-out examples."""
-    real = kind(dataset).real(dataset, "test", through)
-    some = min(len(samples), len(real), POINTS if samples.shape[1:] == (2,) else PICTURED)
-    extent = pictures.reach(real)
-    return pictures.save(path, pictures.beside([pictures.sheet(part[:some], extent=extent) for part in (samples, real)]))
+    field = test.fields[name]
+    some = min(len(samples), len(test), field.shown)
+    order = np.random.default_rng(0).permutation(len(test))[:some]
+    real = through(test.take(order)[name])
+    return pictures.save(path, pictures.beside(field.film([samples[:some], real])))
 
 
-def write(folder: pathlib.Path, result: Mapping[str, Any]) -> pathlib.Path:
+def write(folder: pathlib.Path, result: Result, **more: Any) -> pathlib.Path:
     """Write evaluation.json; a reader never sees half of one."""
     part = folder / ".evaluation.json.part"
-    part.write_text(json.dumps(result, indent=2) + "\n")
+    part.write_text(json.dumps(result.as_json() | more, indent=2) + "\n")
     return part.replace(folder / "evaluation.json")

@@ -1,51 +1,76 @@
-"""Sheets: whole pictures as uint8 (rows, columns, 1 or 3), of images, points and sequences."""
+"""Sheets: whole pictures as uint8 (rows, columns, 1 or 3), of images, points, rows of numbers and strings."""
 
 from __future__ import annotations
 
 import math
 import pathlib
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 
 # Images smaller than this are enlarged, pixel by pixel, so that an 8x8 digit can be seen.
 _VISIBLE = 48
-
-
-_BIN = 6  # side of an element of a sequence
-
-
+_BIN = 6  # side of an element of a row
 _SIDE = 360  # of a scatter
+_LINE = 12  # height of a line of text
+_GREY = 96
 
 
-def _bytes(images) -> np.ndarray:
-    """uint8, one (grey) or three (colour) channels: two channels show the first, more than three the first three."""
-    images = np.asarray(images, np.float32)
-    channels = 3 if images.shape[-1] >= 3 else 1
-    return np.round(np.clip(np.nan_to_num(images[..., :channels]), 0, 1) * 255).astype(np.uint8)
+def to_bytes(images) -> np.ndarray:
+    """Images (n, H, W, C), floats in [0, 1] or uint8, as uint8 with one (grey) or three (colour) channels: two channels show the
+    first, more than three the first three."""
+    images = np.asarray(images)
+    images = images[..., : 3 if images.shape[-1] >= 3 else 1]
+    if images.dtype == np.uint8:
+        return images
+    return np.round(np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1) * 255).astype(np.uint8)
 
 
-def tile(images, columns: int | None = None, gap: int = 1) -> np.ndarray:
-    """Images (n, H, W, C) side by side, row by row, on a grey ground: uint8 (rows, columns, 1 or 3)."""
-    images = _bytes(images)
+def tile(images, columns: int | None = None, gap: int = 1, captions: Sequence[str] | None = None) -> np.ndarray:
+    """Images (n, H, W, C) row by row on a grey ground, each with its caption below: uint8 (rows, columns, 1 or 3)."""
+    images = to_bytes(images)
     n, height, width, channels = images.shape
     scale = max(1, math.ceil(_VISIBLE / max(height, width)))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width, gap = height * scale, width * scale, gap * max(2, scale // 2)
     columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    sheet = np.full((rows * (height + gap) + gap, columns * (width + gap) + gap, channels), 96, np.uint8)
+    rows, below = math.ceil(n / columns), 0 if captions is None else _LINE
+    sheet = np.full((rows * (height + below + gap) + gap, columns * (width + gap) + gap, channels), _GREY, np.uint8)
     for i, image in enumerate(images):
-        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        top, left = gap + i // columns * (height + below + gap), gap + i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
+        if captions is not None and i < len(captions):
+            sheet[top + height : top + height + below, left : left + width] = lines([captions[i][: width // 6]], width, channels)
     return sheet
 
 
-def raster(sequences) -> np.ndarray:
-    """Sequences (n, L) in [0, 1] as the rows of one sheet, ones white."""
-    values = _bytes(np.asarray(sequences)[..., None]).repeat(_BIN, axis=0).repeat(_BIN, axis=1)
-    values[::_BIN] = 96  # a line between the rows
-    return np.pad(values, ((0, 1), (1, 1), (0, 0)), constant_values=96)
+def raster(rows) -> np.ndarray:
+    """Rows of numbers in [0, 1], (n, L), one below the other, ones white."""
+    values = to_bytes(np.asarray(rows)[..., None]).repeat(_BIN, axis=0).repeat(_BIN, axis=1)
+    values[::_BIN] = _GREY  # a line between the rows
+    return np.pad(values, ((0, 1), (1, 1), (0, 0)), constant_values=_GREY)
+
+
+def lines(strings: Sequence[str], width: int, channels: int = 1) -> np.ndarray:
+    """Strings in white on grey, one below the other: uint8 (12 a string, width, channels)."""
+    from PIL import Image, ImageDraw
+
+    page = Image.new("L", (width, _LINE * max(len(strings), 1)), _GREY)
+    draw = ImageDraw.Draw(page)
+    for i, string in enumerate(strings):
+        draw.text((1, i * _LINE), string.encode("latin-1", "replace").decode("latin-1"), fill=255)
+    return np.repeat(np.asarray(page)[..., None], channels, axis=-1)
+
+
+def page(strings: Sequence[str], width: int = 100) -> np.ndarray:
+    """Strings of any length as numbered paragraphs on one sheet."""
+    wrapped = []
+    for i, string in enumerate(strings):
+        first = f"{i:3} "
+        printed = "".join(letter if letter.isprintable() else " " for letter in string)
+        wrapped += textwrap.wrap(printed, width, initial_indent=first, subsequent_indent="    ", drop_whitespace=False) or [first]
+    return lines(wrapped, 6 * (width + 4))
 
 
 def scatter(points, real=None, extent: float | None = None) -> np.ndarray:
@@ -81,13 +106,27 @@ def beside(sheets: Sequence[np.ndarray], gap: int = 24) -> np.ndarray:
 
 def save(path: pathlib.Path, sheet: np.ndarray) -> pathlib.Path:
     """Write a uint8 sheet as an image file; a reader never sees half of one."""
-    from PIL import Image
-
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part{path.suffix}")
-    Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet).save(part)
+    _image(sheet).save(part)
     return part.replace(path)
+
+
+def animate(path: pathlib.Path, sheets: Sequence[np.ndarray], milliseconds: int = 80, rest: int = 1500) -> pathlib.Path:
+    """Write sheets of one size as a GIF that rests on the last; a reader never sees half of one."""
+    path, pages = pathlib.Path(path), [_image(sheet) for sheet in sheets]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part{path.suffix}")
+    durations = [milliseconds] * (len(pages) - 1) + [rest]
+    pages[0].save(part, save_all=True, append_images=pages[1:], duration=durations, loop=0)
+    return part.replace(path)
+
+
+def _image(sheet: np.ndarray):
+    from PIL import Image
+
+    return Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet)
 
 
 def new_figure(**options):

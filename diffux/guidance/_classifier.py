@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,20 +10,19 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux.denoisers import as_denoiser
-from diffux.types import Denoiser, as_part
+from diffux.types import Denoiser, Net, Parameterization, as_part
 
 
 @struct.dataclass
 class Classifier:
     """x0 + scale sigma^2 / alpha grad_x log p(y | x)."""
 
-    log_prob: Any
+    log_prob: Callable
     scale: Any
 
     @property
-    def classes(self) -> int | None:
-        """How many labels the classifier tells apart, where it says so."""
-        return getattr(self.log_prob, "classes", None)
+    def reads(self) -> Mapping[str, int | None]:
+        return getattr(self.log_prob, "reads", {"label": None})
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
         def guided(x, level, cond):
@@ -75,18 +74,17 @@ def classifier(log_prob: Callable, scale: float = 1.0) -> Classifier:
 class NoisyClassifier:
     """log p(label | x_t) of a network's logits, with its weights as leaves: another classifier does not compile again."""
 
-    network: Any = struct.field(pytree_node=False)
-    parameterization: Any
-    params: Any
+    network: Net
+    parameterization: Parameterization
+    classes: int | None = struct.field(pytree_node=False, default=None)
 
     @property
-    def classes(self) -> int | None:
-        return getattr(self.network, "classes", None)
+    def reads(self) -> dict[str, int | None]:
+        return {"label": self.classes}
 
     def logits(self, x, level, cond=None):
         """(B, *d) -> (B, classes)."""
-        apply = lambda x, noise, cond: self.network.apply({"params": self.params}, x, noise, cond)  # noqa: E731
-        return as_denoiser(apply, self.parameterization)(x, level, cond or {}).x0
+        return as_denoiser(self.network, self.parameterization)(x, level, cond or {}).x0
 
     def __call__(self, x, level, cond):
         if "label" not in cond:
@@ -97,10 +95,10 @@ class NoisyClassifier:
         return jnp.take_along_axis(scores, cond["label"][:, None], 1)[:, 0]
 
 
-def noisy_classifier(network, parameterization, params) -> NoisyClassifier:
-    """log p(cond["label"] | x_t), shape (B,), by a network (x, noise, cond) -> logits (B, classes) and its params.
+def noisy_classifier(network: Net, parameterization: Parameterization, classes: int | None = None) -> NoisyClassifier:
+    """log p(cond["label"] | x_t), shape (B,), by a `Net` (x, noise, cond) -> logits (B, classes), without dropout.
 
     `parameterization` is the classifier's own, `conditioned(direct, ...)`, which says what number the network is told; of a
-    trained system these are `system.network`, `system.parameterization` and `variables.params["network"]`. Without dropout.
+    trained run `systems.resolved(run.system, run.variables)` has both. `classes`, where they are known, bound the labels.
     """
-    return NoisyClassifier(network, parameterization, params)
+    return NoisyClassifier(network, parameterization, classes)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux.networks.embeddings import null_of
 from diffux.noise_level import NoiseLevel
 from diffux.types import Denoiser, Prediction
 
 
 @struct.dataclass
 class ClassifierFree:
-    """x0(null) + scale (x0(cond) - x0(null))."""
+    """x0(other) + scale (x0(cond) - x0(other)), with the null condition for the other."""
 
     scale: Any
+    drop: tuple[str, ...] | None = struct.field(pytree_node=False)
+    against: Mapping[str, Any] | None
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
         def guided(x, level, cond):
             batch = x.shape[0]
-            given = jnp.asarray(cond.get("null", jnp.zeros(batch, bool)))
-            twice = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), {k: c for k, c in cond.items() if k != "null"})
-            twice["null"] = jnp.concatenate([given, jnp.ones(batch, bool)])
-            doubled = NoiseLevel(*(jnp.concatenate([f, f]) if jnp.ndim(f) else f for f in level))
-            both = denoise(jnp.concatenate([x, x]), doubled, twice)
+            mine, other = self._pair(cond, batch)
+            doubled = NoiseLevel(*(_twice(field, field) for field in level))
+            both = denoise(jnp.concatenate([x, x]), doubled, jax.tree.map(_twice, mine, other))
             conditional, null = both.x0[:batch], both.x0[batch:]
             # the variance, where there is one, is the conditional branch's
             variance = None if both.variance is None else both.variance[:batch]
@@ -33,10 +35,45 @@ class ClassifierFree:
 
         return guided
 
+    def _pair(self, cond, batch: int):
+        """The condition as it is and the other one, of one structure."""
+        nothing, everything = jnp.zeros(batch, bool), jnp.ones(batch, bool)
+        flags, against = cond.get("null", nothing), self.against or {}
+        if self.drop is None and not against and not isinstance(flags, Mapping):
+            return {**cond, "null": flags}, {**cond, "null": everything}
+        names = [name for name in cond if name != "null"]
+        flags = {name: null_of({"null": flags}, name, batch) for name in names}
+        dropped = names if self.drop is None else self.drop
+        null = {name: everything if name in dropped else flags[name] for name in names} | dict.fromkeys(against, nothing)
+        instead = {name: jnp.broadcast_to(jnp.asarray(value), jnp.shape(cond[name])) for name, value in against.items()}
+        return {**cond, "null": flags}, {**cond, **instead, "null": null}
 
-def classifier_free(scale: float) -> ClassifierFree:
+    def fits(self, system) -> None:
+        """Raise ValueError where the network could not tell the two conditions apart."""
+        reads = getattr(system.network.module, "reads", None)
+        if reads is None:
+            return
+        can = tuple(getattr(system.network.module, "nulls", reads))
+        named = [*(self.drop or ()), *(self.against or ())]
+        missing = [name for name in named if name not in (reads if name in (self.against or {}) else can)]
+        if missing or not (named or can):
+            has = ", ".join(can) or "none: this model is unconditional"
+            what = f"classifier_free of {missing[0]}" if missing else "classifier_free"
+            raise ValueError(f"{what} would change nothing: the conditions that the network has a null for are {has}")
+
+
+def _twice(a, b):
+    return jnp.concatenate([a, b]) if jnp.ndim(a) else a
+
+
+def classifier_free(scale: float, drop: Sequence[str] | None = None, against: Mapping[str, Any] | None = None) -> ClassifierFree:
     """x0(null) + scale (x0(cond) - x0(null)): 1 is conditional, 0 unconditional (Ho and Salimans, 2022, eq. 6; s = 1 + w).
 
-    One evaluation of a doubled batch. x0 is affine in epsilon, score and v at fixed x_t, so guiding any is the same.
+    - drop: the entries that are null in x0(null); by default all. Two scales are a chain: classifier_free(3, drop=("text",)) and
+      then classifier_free(1.5, drop=("image",)).
+    - against: {entry: value} to stand in the place of the null, such as an embedded negative prompt, of the entry's shape.
+
+    One evaluation of a doubled batch. x0 is affine in epsilon, score and v at fixed x_t, so guiding any is the same. Entries of
+    shape () are left as they are.
     """
-    return ClassifierFree(scale)
+    return ClassifierFree(scale, None if drop is None else tuple(drop), against)

@@ -25,6 +25,11 @@ class StaticThreshold:
         return clipped
 
 
-def static_threshold(low: float = -1.0, high: float = 1.0) -> StaticThreshold:
-    """Clip the predicted x0 to the data's range, as DDPM's code does when sampling (Ho et al., 2020, code)."""
+def static_threshold(high: float = 1.0, low: float | None = None) -> StaticThreshold:
+    """Clip the predicted x0 to the data's range [`low`, `high`], by default from -high to high, as DDPM's code does when sampling
+    (Ho et al., 2020, code). Raises ValueError for a range that holds nothing.
+    """
+    low = -high if low is None else low
+    if isinstance(low, int | float) and isinstance(high, int | float) and not low < high:
+        raise ValueError(f"a threshold clips to a range from a smaller to a larger number, got {low} to {high}")
     return StaticThreshold(low, high)

@@ -20,9 +20,10 @@ class Attention(nn.Module):
     """x + out(softmax(q k / sqrt(width)) v), with q, k, v of the normalised x (Ho et al., 2020, appendix B), or with
     k and v of `context`.
 
-    x (B, *d, C), context (B, L, D) -> (B, *d, C); `mask` (B, L) is true where the context may be looked at. The
-    softmax is float32 at least, and `out` begins at zero, so that the block begins as the identity. `scale` is the variance
-    of the initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do.
+    x (B, *d, C), context (B, L, D) -> (B, *d, C). `mask` and `bias` as in `attend`, for the positions of x as queries. The softmax
+    is float32 at least, and `out` begins at zero, so that the block begins as the identity. `scale` is the variance of the
+    initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do. `look` is a method of its own, so
+    that `flax.linen.intercept_methods` can read, change or replace what is looked at.
 
     Raises:
         ValueError: if `heads` does not divide the channels.
@@ -35,7 +36,7 @@ class Attention(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None) -> Array:
+    def __call__(self, x: Array, context: Array | None = None, mask: Array | None = None, bias: Array | None = None) -> Array:
         batch, channels = x.shape[0], x.shape[-1]
         if channels % self.heads:
             fitting = [n for n in range(1, channels + 1) if channels % n == 0]
@@ -48,27 +49,51 @@ class Attention(nn.Module):
             values = Dense(channels, kernel_init=fan_average(self.scale), **types, name=name)(values)
             return values.reshape(batch, values.shape[1], self.heads, -1)
 
-        h = attend(heads("query", h), heads("key", seen), heads("value", seen), mask)
+        h = self.look(heads("query", h), heads("key", seen), heads("value", seen), mask, bias)
         h = Dense(channels, kernel_init=fan_average(0.0), **types, name="out")(h.reshape(batch, -1, channels))
         h = x + h.reshape(x.shape)
         return h / math.sqrt(2) if self.rescale else h
 
+    def look(self, query: Array, key: Array, value: Array, mask: Array | None = None, bias: Array | None = None) -> Array:
+        """As `attend`."""
+        return attend(query, key, value, mask, bias)
 
-def attend(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
-    """softmax(q k / sqrt(width)) v by `jax.nn.dot_product_attention`, in cuDNN's fused kernel where that is legal.
 
-    query (B, T, heads, width), key and value (B, S, heads, width) -> (B, T, heads, width); mask (B, S) or None.
+def attend(query: Array, key: Array, value: Array, mask: Array | None = None, bias: Array | None = None) -> Array:
+    """softmax(q k / sqrt(width) + bias) v by `jax.nn.dot_product_attention`, in cuDNN's fused kernel where that is legal.
+
+    query (B, T, heads, width), key and value (B, S, heads, width) -> (B, T, heads, width); mask (B, S), (B or 1, T, S) or
+    (B or 1, heads or 1, T, S), true where a key may be looked at; bias broadcasts to (B, heads, T, S).
 
     Example:
         >>> attend(jnp.ones((1, 4, 2, 8)), jnp.ones((1, 3, 2, 8)), jnp.ones((1, 3, 2, 8))).shape
         (1, 4, 2, 8)
     """
-    mask = None if mask is None else mask[:, None, None, :]
+    mask = _four_axes(mask)
     if query.dtype == jnp.float64:  # jax.nn's softmax is float32 whatever comes
-        logits = jnp.einsum("btnh,bsnh->bnts", query, key) * query.shape[-1] ** -0.5
-        logits = logits if mask is None else jnp.where(mask, logits, jnp.finfo(logits.dtype).min)
-        return jnp.einsum("bnts,bsnh->btnh", jax.nn.softmax(logits), value)
-    return jax.nn.dot_product_attention(query, key, value, mask=mask, implementation=_implementation(query, key, mask))
+        return jnp.einsum("bnts,bsnh->btnh", attention_weights(query, key, mask, bias), value)
+    how = _implementation(query, key, mask if bias is None else bias)
+    return jax.nn.dot_product_attention(query, key, value, bias, mask, implementation=how)
+
+
+def attention_weights(query: Array, key: Array, mask: Array | None = None, bias: Array | None = None) -> Array:
+    """The softmax of `attend` by itself, (B, heads, T, S): what an attention looks at, rows of sum 1, float32 at least.
+
+    Example:
+        >>> attention_weights(jnp.ones((1, 1, 1, 8)), jnp.ones((1, 4, 1, 8))).tolist()
+        [[[[0.25, 0.25, 0.25, 0.25]]]]
+    """
+    mask, dtype = _four_axes(mask), jnp.promote_types(query.dtype, jnp.float32)
+    logits = jnp.einsum("btnh,bsnh->bnts", query, key, preferred_element_type=dtype) * query.shape[-1] ** -0.5
+    logits = logits if bias is None else logits + bias
+    logits = logits if mask is None else jnp.where(mask, logits, jnp.finfo(dtype).min)
+    return jax.nn.softmax(logits)
+
+
+def _four_axes(mask: Array | None) -> Array | None:
+    if mask is None or mask.ndim == 4:
+        return mask
+    return mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
 
 
 def _implementation(query: Array, key: Array, mask: Array | None) -> str:

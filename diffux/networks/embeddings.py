@@ -71,12 +71,26 @@ class Condition(NamedTuple):
     mask: Any = None
 
 
+def null_of(cond: Mapping[str, Any], name: str, batch: int) -> Array:
+    """Bool[B]: where the entry `name` of a condition is to be replaced by the learned null.
+
+    cond["null"] is Bool[B] or Bool[] for every entry, or a mapping {entry: Bool[B]}; without it nothing is null.
+
+    Example:
+        >>> null_of({"null": {"text": jnp.ones(2, bool)}}, "label", 2).tolist()
+        [False, False]
+    """
+    null = cond.get("null", False)
+    null = null.get(name, False) if isinstance(null, Mapping) else null
+    return jnp.broadcast_to(jnp.asarray(null, bool), (batch,))
+
+
 class ConditionEmbedding(nn.Module):
     """A mapping `cond` -> `Condition`, and the one place where the null condition is honoured.
 
     `cond["label"]` Int[B] if the network has `classes`; `cond["text"]` Float[B, L, text_width] with an optional
-    `cond["text_mask"]` Bool[B, L] if it has `text_width`; other entries are not looked at. Where `cond["null"]` Bool[B]
-    is true, and where an expected entry is missing, the learned null condition stands instead of the given one: the
+    `cond["text_mask"]` Bool[B, L] if it has `text_width`; other entries are not looked at. Where `null_of` an
+    entry is true, and where an expected entry is missing, the learned null condition stands instead of the given one: the
     label table's last row, and a learned token at every position of the text. A label out of range gives NaN, since
     nothing can be raised within a compiled function.
 
@@ -90,15 +104,19 @@ class ConditionEmbedding(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
+    @staticmethod
+    def entries(classes: int | None = None, text_width: int | None = None) -> dict[str, int | None]:
+        """The `reads` of a network with such an embedding."""
+        label = {} if classes is None else {"label": classes}
+        return label | ({} if text_width is None else {"text": text_width, "text_mask": None})
+
     @nn.compact
     def __call__(self, cond: Mapping[str, Array] | None, batch: int) -> Condition:
-        cond = dict(cond or {})
-        null = jnp.broadcast_to(jnp.asarray(cond.get("null", False), bool), (batch,))
-        embedding, text, mask = None, None, None
+        cond, embedding, text, mask = dict(cond or {}), None, None, None
         if self.classes is not None:
-            embedding = self.label(cond.get("label"), null)
+            embedding = self.label(cond.get("label"), null_of(cond, "label", batch))
         if self.text_width is not None:
-            text, mask = self.text(cond.get("text"), cond.get("text_mask"), null)
+            text, mask = self.text(cond.get("text"), cond.get("text_mask"), null_of(cond, "text", batch))
             weight = mask[..., None].astype(text.dtype)
             mean = (text * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
             types = {"dtype": self.dtype, "param_dtype": self.param_dtype}

@@ -149,10 +149,18 @@ def initialize(key: Array, module: nn.Module, *args: Any, **kwargs: Any) -> dict
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return module.init(key, *args, **kwargs)["params"]
 
-    shapes, rules = _trace(module, key, args, kwargs)
+    return drawn(key, module, args, kwargs, *_trace(module, key, args, kwargs))
+
+
+def drawn(key: Array, module: nn.Module, args: tuple, kwargs: dict, shapes: Any, rules: list[Rule | None]) -> dict:
+    """The parameters of `shapes`, each by the rule that made it or else by the module's own `init`; see `called`."""
+    if isinstance(key, jax.core.Tracer):
+        zeros = lambda x: jnp.zeros(x.shape, x.dtype) if hasattr(x, "dtype") else x  # noqa: E731
+        args, kwargs = jax.tree.map(zeros, (args, kwargs))
+        return module.init({"params": key, "dropout": key}, *args, **kwargs).get("params", {})
     paths, structure = jax.tree_util.tree_flatten_with_path(shapes)
     foreign = [place for place, rule in enumerate(rules) if rule is None]
-    seed = np.asarray(data).tobytes()
+    seed = np.asarray(jax.random.key_data(key)).tobytes()
     params = [
         None if rule is None else rule.draw(_stream(seed, path), leaf.shape).astype(leaf.dtype)
         for (path, leaf), rule in zip(paths, rules, strict=True)
@@ -162,19 +170,25 @@ def initialize(key: Array, module: nn.Module, *args: Any, **kwargs: Any) -> dict
     return jax.tree.unflatten(structure, jax.device_put(params))
 
 
+def called(module: nn.Module, rngs: dict, args: tuple, kwargs: dict) -> tuple[Any, dict, list[Rule | None]]:
+    """(what the module gives, parameters that stand for its own, for each leaf the rule that made it), within a trace."""
+    recorded: list[tuple[Array, Rule]] = []
+    token = _recorder.set(recorded)
+    try:
+        out, variables = module.init_with_output(rngs, *args, **kwargs)
+    finally:
+        _recorder.reset(token)
+    params, made = variables.get("params", {}), {id(value): rule for value, rule in recorded}
+    return out, params, [made.get(id(leaf)) for leaf in jax.tree.leaves(params)]
+
+
 def _trace(module, key, args, kwargs) -> tuple[dict, list[Rule | None]]:
     """The parameters' shapes, and for each leaf in order the rule that made it (None: some other initialiser)."""
     rules: list[Rule | None] = []
 
     def init(key, args, kwargs):
-        recorded: list[tuple[Array, Rule]] = []
-        token = _recorder.set(recorded)
-        try:
-            params = module.init(key, *args, **kwargs)["params"]
-        finally:
-            _recorder.reset(token)
-        made = {id(value): rule for value, rule in recorded}
-        rules.extend(made.get(id(leaf)) for leaf in jax.tree.leaves(params))
+        _, params, found = called(module, {"params": key, "dropout": key}, args, kwargs)
+        rules.extend(found)
         return params
 
     dynamic, static = _split((args, kwargs))
@@ -190,7 +204,7 @@ def _own_draws(module, key, args, kwargs, places: list[int]) -> list[Array]:
 
     def draw(key, dynamic):
         args, kwargs = _join(dynamic, static)
-        leaves = jax.tree.leaves(module.init(key, *args, **kwargs)["params"])
+        leaves = jax.tree.leaves(module.init({"params": key, "dropout": key}, *args, **kwargs)["params"])
         return [leaves[place] for place in places]
 
     zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in dynamic]

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from diffux.networks.embeddings import sinusoidal
 from diffux.networks.initialize import constant, normal
-from diffux.networks.layers import Dense, hashable
+from diffux.networks.layers import Dense
+from diffux.networks.network import Network, per_sample, precision
 
 Array = Any
 
@@ -42,7 +43,7 @@ def _outputs(out: Array, shape: tuple[int, ...], variance: bool, bits: bool):
     return (f, parts[1]) if variance else f
 
 
-class RBF(nn.Module):
+class RBF(Network):
     """A layer of radial units, and a readout for every step: (x (B, *d), noise) -> F of x's shape, or (F, variance).
 
     Unit k is exp(-|x - c_k|^2 / (2 w_k^2)) with learned centres, N(0, 1) at first, and widths, `width` at first;
@@ -68,7 +69,7 @@ class RBF(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False):
-        noise = jnp.broadcast_to(jnp.asarray(noise), x.shape[:1])
+        noise = per_sample(noise, x)
         flat = x.reshape(x.shape[0], -1)
         centres = self.param("centres", normal(1.0), (self.units, flat.shape[-1]), self.param_dtype)
         log_width = self.param("log_width", constant(math.log(self.width)), (self.units,), self.param_dtype)
@@ -79,7 +80,7 @@ class RBF(nn.Module):
         return _outputs(out, x.shape, self.variance, self.bits)
 
 
-class MLP(nn.Module):
+class MLP(Network):
     """Dense layers of tanh: (x (B, *d), noise) -> F of x's shape, or (F, variance).
 
     With `readout` "step" the layers see x alone, and every step has a readout of its own; with "shared" the layers are told
@@ -107,16 +108,12 @@ class MLP(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
-    def __post_init__(self):
-        self.widths = hashable(self.widths)
-        super().__post_init__()
-
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False):
         if self.readout not in ("step", "shared"):
             raise ValueError(f"the readout of an MLP is 'step' or 'shared', got {self.readout!r}.")
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        noise = jnp.broadcast_to(jnp.asarray(noise), x.shape[:1])
+        types, wide = precision(self, x)
+        noise = per_sample(noise, x)
         flat = x.reshape(x.shape[0], -1)
         h, size = flat, flat.shape[-1] * (1 + self.variance)
         if self.readout == "shared":
@@ -125,7 +122,6 @@ class MLP(nn.Module):
         for place, width in enumerate(self.widths):
             h = nn.tanh(Dense(width, **types, name=f"dense_{place}")(h))
         if self.readout == "shared":
-            wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, x.dtype, jnp.float32)}
             out = Dense(size, kernel_init=constant(0.0), **wide, name="readout")(h)
         else:
             out = StepReadout(size, self.steps, self.param_dtype, name="readout")(h, noise)

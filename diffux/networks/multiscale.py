@@ -11,7 +11,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffux.networks.initialize import constant
-from diffux.networks.layers import Conv, Dense, hashable
+from diffux.networks.layers import Conv, Dense
+from diffux.networks.network import Network, per_sample, precision
 
 Array = Any
 SLOPE = 0.05
@@ -60,7 +61,7 @@ class MultiScaleConv(nn.Module):
         return total
 
 
-class MultiScale(nn.Module):
+class MultiScale(Network):
     """Images (x (B, H, W, C), noise) -> F of x's shape, or (F, variance).
 
     Below, `convolutions` multi-scale layers of so many features and, beside them, `dense` layers of the whole image that
@@ -94,16 +95,12 @@ class MultiScale(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
-    def __post_init__(self):
-        self.convolutions, self.dense, self.upper = map(hashable, (self.convolutions, self.dense, self.upper))
-        super().__post_init__()
-
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False):
         self.check(x.shape)
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        types, wide = precision(self, x)
         batch, height, width, channels = x.shape
-        noise = jnp.broadcast_to(jnp.asarray(noise), x.shape[:1])
+        noise = per_sample(noise, x)
 
         local = x
         for place, features in enumerate(self.convolutions):
@@ -117,7 +114,6 @@ class MultiScale(nn.Module):
             h = leaky(Dense(features, **types, name=f"upper_{place}")(h))
 
         outputs = channels * (1 + self.variance)
-        wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, x.dtype, jnp.float32)}
         h = Dense(outputs * self.basis, kernel_init=constant(0.0), **wide, name="readout")(h)
         h = h.reshape(batch, height, width, outputs, self.basis)
         out = jnp.einsum("bhwoj,bj->bhwo", h, bumps(noise, self.steps, self.basis).astype(h.dtype)).astype(x.dtype)
@@ -126,7 +122,6 @@ class MultiScale(nn.Module):
         return (f, variance) if self.variance else f
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raises ValueError unless x of this shape fits."""
         factor = 2 ** (self.scales - 1)
         if len(shape) != 4 or any(side % factor or side == 0 for side in shape[1:3]):
             raise ValueError(f"MultiScale with {self.scales} scales got x of shape {tuple(shape)}, wanted (batch, height, width, "

@@ -15,7 +15,8 @@ from diffux.networks.convolution import biased
 from diffux.networks.embeddings import ConditionEmbedding, FourierFeatures, sinusoidal
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 from diffux.networks.initialize import constant, fan_average
-from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image, hashable
+from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
+from diffux.networks.network import Network, per_sample, precision
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
@@ -89,7 +90,7 @@ def resampling(fir: bool) -> dict:
     return {"up": upsample_2d, "down": downsample_2d} if fir else {"up": repeat, "down": average}
 
 
-class NCSNpp(nn.Module):
+class NCSNpp(Network):
     """(x, noise, cond) -> an array of x's shape; the defaults are DDPM++.
 
     As `UNet`, but for these: blocks are BigGAN's, and also resample; attention follows each block on the way down and only
@@ -136,27 +137,24 @@ class NCSNpp(nn.Module):
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
 
-    def __post_init__(self):
-        self.multipliers, self.attention = hashable(self.multipliers), hashable(self.attention)
-        super().__post_init__()
+    @property
+    def reads(self) -> dict[str, int | None]:
+        return ConditionEmbedding.entries(self.classes)
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False) -> Array:
         self.check(x.shape)
-        out_dtype, colours = x.dtype, x.shape[-1]
-        dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
-        types = {"dtype": dtype, "param_dtype": self.param_dtype}
-        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
+        colours, (types, wide) = x.shape[-1], precision(self, x)
         lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
         plain = resampling(self.fir)
 
-        noise = jnp.broadcast_to(jnp.asarray(noise), x.shape[:1])
+        noise = per_sample(noise, x)
         if self.embedding == "fourier":
             told = FourierFeatures(2 * self.channels, self.fourier_scale, self.param_dtype, name="frequencies")(noise)
         else:
             told = sinusoidal(noise, self.channels)
-        told = nn.swish(Dense(4 * self.channels, **types, name="noise_0")(told.astype(dtype)))
+        told = nn.swish(Dense(4 * self.channels, **types, name="noise_0")(told.astype(types["dtype"])))
         told = Dense(4 * self.channels, **types, name="noise_1")(told)
         given = ConditionEmbedding(4 * self.channels, self.classes, **types, name="condition")(cond, x.shape[0])
         told = nn.swish(told if given.embedding is None else told + given.embedding)
@@ -186,7 +184,7 @@ class NCSNpp(nn.Module):
             h = nn.swish(GroupNorm(**wide, name=f"{name}_norm")(h))
             return Conv(colours, kernel_init=zero, **wide, name=f"{name}_conv")(h)
 
-        pyramid = x.astype(dtype)
+        pyramid = x.astype(types["dtype"])
         h = Conv(self.channels, **types, name="conv_in")(pyramid)
         skips = [h]
         levels = list(enumerate(self.channels * multiplier for multiplier in self.multipliers))
@@ -224,10 +222,9 @@ class NCSNpp(nn.Module):
             if level > 0:
                 h = change(h, "up", f"up_{level}_double")
 
-        return (out if self.pyramid_out == "skip" else read(h, "out")).astype(out_dtype)
+        return (out if self.pyramid_out == "skip" else read(h, "out")).astype(x.dtype)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raises ValueError unless x of this shape fits, and the options are known."""
         check_image("NCSNpp", shape, halvings=len(self.multipliers) - 1)
         for name in ("pyramid_in", "pyramid_out"):
             if getattr(self, name) not in ("none", "skip", "residual"):

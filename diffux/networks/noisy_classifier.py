@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from diffux.networks.embeddings import sinusoidal
 from diffux.networks.layers import Conv, Dense, GroupNorm
+from diffux.networks.network import Network, per_sample, precision
 
 
 class WideBlock(nn.Module):
@@ -35,7 +36,7 @@ class WideBlock(nn.Module):
         return Conv(self.features, 3, use_bias=False, **types, name="conv_2")(y) + shortcut
 
 
-class NoisyClassifier(nn.Module):
+class NoisyClassifier(Network):
     """WRN-depth-width told the noise's number: x (B, *d, C), noise (B,) or () -> logits (B, classes) (Zagoruyko and Komodakis,
     2016; conditioned as in Song et al., 2021, app. I.1).
 
@@ -69,10 +70,8 @@ class NoisyClassifier(nn.Module):
         blocks, rest = divmod(self.depth - 4, 6)
         if rest or blocks < 1:
             raise ValueError(f"a wide residual network has a depth of 6 n + 4 (10, 16, 22, 28, 40), got {self.depth}.")
-        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        wide = {**types, "dtype": jnp.result_type(self.dtype or self.param_dtype, x.dtype, jnp.float32)}
-        told = 4 * self.base
-        noise = jnp.broadcast_to(noise, x.shape[:1])
+        types, wide = precision(self, x)
+        told, noise = 4 * self.base, per_sample(noise, x)
         embedding = nn.relu(Dense(told, **types, name="noise_1")(sinusoidal(noise, told)))
         embedding = nn.relu(Dense(told, **types, name="noise_2")(embedding))
         x = Conv(self.base, 3, use_bias=False, **types, name="conv")(x)

@@ -19,7 +19,8 @@ from diffux.networks.convolution import biased, convolution
 from diffux.networks.embeddings import ConditionEmbedding
 from diffux.networks.initialize import uniform
 from diffux.networks.instance_norm import InstanceNormPlus
-from diffux.networks.layers import Conv, Dense, check_image, hashable
+from diffux.networks.layers import Conv, Dense, check_image
+from diffux.networks.network import Network, precision
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
@@ -189,7 +190,7 @@ class Refinement(nn.Module):
         return residual(h, self.units, "out")
 
 
-class RefineNet(nn.Module):
+class RefineNet(Network):
     """The score networks of NCSN and NCSNv2: (x, noise, cond) -> an array of x's shape.
 
     Stage i of the encoder has channels * multipliers[i]. The last stages keep their sides and are dilated by `dilations`;
@@ -230,16 +231,14 @@ class RefineNet(nn.Module):
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
 
-    def __post_init__(self):
-        self.multipliers, self.dilations = hashable(self.multipliers), hashable(self.dilations)
-        super().__post_init__()
+    @property
+    def reads(self) -> dict[str, int | None]:
+        return ConditionEmbedding.entries(self.classes)
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False) -> Array:
         self.check(x.shape)
-        out_dtype = x.dtype
-        dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
-        types = {"dtype": dtype, "param_dtype": self.param_dtype}
+        types, wide = precision(self, x)
         lift = rematerialised(self.remat, self.is_initializing())
         Stage, Refine = lift(ResidualStage), lift(Refinement)
         told = {**types, "levels": self.levels}
@@ -249,7 +248,7 @@ class RefineNet(nn.Module):
 
         features = [self.channels * multiplier for multiplier in self.multipliers]
         plain = len(features) - len(self.dilations)
-        h = conv(x.astype(dtype), features[0], "conv_in", **types)
+        h = conv(x.astype(types["dtype"]), features[0], "conv_in", **types)
         label = ConditionEmbedding(4 * self.channels, self.classes, **types, name="condition")(cond, x.shape[0]).embedding
 
         stages = []
@@ -263,12 +262,10 @@ class RefineNet(nn.Module):
             h = Refine(width, 1 if i else 3, self.pooling, **told, name=f"refine_{i}")(inputs, index)
             inputs = (stages.pop(), h) if stages else ()
 
-        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
         h = nn.elu(InstanceNormPlus(self.levels, **wide, name="norm_out")(h, index))
-        return conv(h, x.shape[-1], "conv_out", **wide).astype(out_dtype)
+        return conv(h, x.shape[-1], "conv_out", **wide).astype(x.dtype)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raises ValueError unless x of this shape fits."""
         if self.pooling not in ("average", "max"):
             raise ValueError(f"RefineNet's pooling is 'average' or 'max', got {self.pooling!r}.")
         if len(self.multipliers) <= len(self.dilations):

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from diffux.networks.attention import Attention
 from diffux.networks.embeddings import ConditionEmbedding, sinusoidal
 from diffux.networks.initialize import fan_average
-from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image, hashable
+from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
+from diffux.networks.network import Network, per_sample, precision
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
@@ -44,7 +45,7 @@ class ResidualBlock(nn.Module):
         return x + h
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """DDPM's network: (x, noise, cond) -> an array of x's shape (with `out_channels`, if given).
 
     Going down, a level i has `blocks` residual blocks of channels * multipliers[i], each followed by self-attention
@@ -91,21 +92,18 @@ class UNet(nn.Module):
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
 
-    def __post_init__(self):
-        self.multipliers, self.attention = hashable(self.multipliers), hashable(self.attention)
-        super().__post_init__()
+    @property
+    def reads(self) -> dict[str, int | None]:
+        return ConditionEmbedding.entries(self.classes, self.text_width)
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False) -> Array:
         self.check(x.shape)
-        out_dtype = x.dtype
-        dtype = self.dtype or jnp.promote_types(x.dtype, self.param_dtype)
-        types = {"dtype": dtype, "param_dtype": self.param_dtype}
+        types, wide = precision(self, x)
         lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
 
-        noise = jnp.broadcast_to(jnp.asarray(noise), x.shape[:1])
-        told = sinusoidal(noise, self.channels, self.embedding).astype(dtype)
+        told = sinusoidal(per_sample(noise, x), self.channels, self.embedding).astype(types["dtype"])
         told = nn.swish(Dense(4 * self.channels, **types, name="noise_0")(told))
         told = Dense(4 * self.channels, **types, name="noise_1")(told)
         given = ConditionEmbedding(4 * self.channels, self.classes, self.text_width, **types, name="condition")(cond, x.shape[0])
@@ -123,7 +121,7 @@ class UNet(nn.Module):
         def attends(h):
             return max(h.shape[1:3]) in self.attention
 
-        h = Conv(self.channels, **types, name="conv_in")(x.astype(dtype))
+        h = Conv(self.channels, **types, name="conv_in")(x.astype(types["dtype"]))
         skips = [h]
         levels = list(enumerate(self.channels * multiplier for multiplier in self.multipliers))
         for level, channels in levels:
@@ -146,10 +144,8 @@ class UNet(nn.Module):
             if level > 0:
                 h = Upsample(channels, **types, name=f"up_{level}_double")(h)
 
-        wide = {**types, "dtype": jnp.result_type(dtype, out_dtype, jnp.float32)}
         h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
-        return Conv(self.out_channels or x.shape[-1], kernel_init=zero, **wide, name="conv_out")(h).astype(out_dtype)
+        return Conv(self.out_channels or x.shape[-1], kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raises ValueError unless x of this shape fits."""
         check_image("UNet", shape, halvings=len(self.multipliers) - 1)

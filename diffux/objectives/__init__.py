@@ -7,10 +7,12 @@ from diffux.objectives._classification import classification
 from diffux.objectives._denoising import absolute, denoising, squared
 from diffux.objectives._elbo import Bound, Decoder, discretized, edge, elbo, kernel
 from diffux.objectives._mix import mix
-from diffux.objectives.objective import Objective, mean_over_dims
+from diffux.objectives._shared import frozen_mean, shared
+from diffux.objectives.objective import Objective, Term, mean_over_dims, noised
 from diffux.objectives.score_matching import implicit_score_matching, sliced_score_matching
 
 __all__ = [
-    "Bound", "Decoder", "Objective", "absolute", "classification", "denoising", "discretized", "edge", "elbo",
-    "implicit_score_matching", "kernel", "mean_over_dims", "mix", "sliced_score_matching", "squared",
+    "Bound", "Decoder", "Objective", "Term", "absolute", "classification", "denoising", "discretized", "edge", "elbo",
+    "frozen_mean", "implicit_score_matching", "kernel", "mean_over_dims", "mix", "noised", "shared", "sliced_score_matching",
+    "squared",
 ]  # fmt: skip

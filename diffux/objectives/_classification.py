@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux import times as training_times
+from diffux.objectives.objective import mean_over_dims, noised
 from diffux.processes import Process
 from diffux.types import as_part
 
@@ -17,29 +18,33 @@ from diffux.types import as_part
 class Classification:
     """-log p(label | x_t) at random t."""
 
-    process: Any
+    process: Process
     times: Any
+    reads: ClassVar = {"label": None}
 
     def init(self):
-        return ()
+        return training_times.init(self.times)
 
     def apply(self, key, denoise, x, cond, state):
         if "label" not in cond:
-            raise ValueError(f'classification needs cond["label"], got {sorted(cond) or "no condition"}; a condition that fits: '
-                             "conditions.labelled(0.0)")  # fmt: skip
-        key_t, key_x = jax.random.split(key)
-        level = self.process.schedule(self.times(key_t, x.shape[0]).astype(x.dtype))
-        logits = denoise(self.process.marginal(x, level).sample(key_x), level, cond).x0
+            raise ValueError(f'classification needs cond["label"], got {sorted(cond) or "no condition"}; a system that gives it '
+                             'has given("label")')  # fmt: skip
+        xt, level, t, share = noised(self.process, self.times, key, x, state)
+        logits, label = denoise(xt, level, cond).x0, cond["label"]
+        labelled = label >= 0
         scores = jax.nn.log_softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
-        loss = -jnp.take_along_axis(scores, cond["label"][:, None], 1)[:, 0]
-        return loss, {"accuracy": jnp.mean(jnp.argmax(logits, -1) == cond["label"])}, state
+        each = -jnp.take_along_axis(scores, jnp.where(labelled, label, 0)[..., None], -1)[..., 0]
+        loss = mean_over_dims(each, labelled)
+        right = jnp.sum((jnp.argmax(logits, -1) == label) & labelled) / jnp.maximum(jnp.sum(labelled), 1)
+        return share * loss, {"accuracy": right}, training_times.learned(self.times, state, t, loss)
 
 
-def classification(process: Process, times: Callable) -> Classification:
+def classification(process: Process, times: Any) -> Classification:
     """E_t -log p(label | x_t), in nats, for a "denoiser" whose estimate is logits (B, classes) (Dhariwal and Nichol, 2021,
     sec. 4; Song et al., 2021, app. I.1). Its metric is the batch's accuracy, over all noise levels.
 
-    `parameterizations.direct` makes such a denoiser of a network. The labels (B,) are cond["label"].
+    `parameterizations.direct` makes such a denoiser of a network. The labels are cond["label"], (B,) or one a position (B, *p)
+    with logits (B, *p, classes); a negative one is not known and does not count.
 
     Example:
         >>> from diffux import Prediction, processes, schedules, times

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux import times as training_times
 from diffux.distributions import Bernoulli, DiscretizedNormal, Distribution, Normal
-from diffux.noise_level import NoiseLevel, clean
-from diffux.objectives.objective import mean_over_dims
-from diffux.processes import Gaussian, Process
-from diffux.types import Prediction
+from diffux.noise_level import NoiseLevel, clean, level_dtype
+from diffux.objectives.objective import mean_over_dims, noised
+from diffux.processes import Process, is_gaussian
+from diffux.types import Prediction, as_part
 
 
 class Bound(NamedTuple):
@@ -78,7 +79,7 @@ class Kernel:
     """The process's own reverse kernel."""
 
     def __call__(self, process, prediction, x, *, first, second):
-        return process.reverse(prediction, x, s=clean(x.dtype), t=first)
+        return process.reverse(prediction, x, s=clean(level_dtype(x)), t=first)
 
 
 def kernel() -> Kernel:
@@ -91,45 +92,57 @@ def kernel() -> Kernel:
 class ELBO:
     """The negative variational bound of a chain of `steps`, in bits a dimension."""
 
-    process: Any
-    decoder: Any
+    process: Process
+    decoder: Decoder
+    times: Any
     steps: int = struct.field(pytree_node=False)
 
     def init(self):
-        return ()
+        return training_times.init(self.times)
 
     def apply(self, key, denoise, x, cond, state):
         """An unbiased one-step estimate: prior + T times the term of a random step (Ho et al., 2020, eq. 5)."""
-        key_i, key_x = jax.random.split(key)
-        index = jax.random.randint(key_i, x.shape[:1], 1, self.steps + 1)
-        kl, nll = self._term(key_x, denoise, x, cond, index)
-        bound = Bound(self._prior(x), self.steps * kl, self.steps * nll)
+        xt, level, t, share = noised(self.process, self.times, key, x, state)
+        kl, nll = self._term(denoise(xt, level, cond), x, xt, self._index(t))
+        bound = Bound(self._prior(x), share * self.steps * kl, share * self.steps * nll)
+        state = training_times.learned(self.times, state, t, self.steps * (kl + nll))
         return bound.total, {name: jnp.mean(value) for name, value in bound._asdict().items()}, state
+
+    def at(self, prediction, x, xt, level, cond={}):  # noqa: B006 - never mutated
+        """The same estimate of a prediction at xt, drawn at the chain's levels (B,); with importance-sampled times, the prior is
+        shared out as the rest is."""
+        kl, nll = self._term(prediction, x, xt, self._index(level.t))
+        return self._prior(x) + self.steps * (kl + nll)
 
     def bound(self, key, denoise, x, cond={}) -> Bound:  # noqa: B006
         """Every term of the bound, one noise draw each, for x (B, *d)."""
 
         def body(total, index):
-            term = self._term(jax.random.fold_in(key, index), denoise, x, cond, jnp.full(x.shape[:1], index))
+            index = jnp.full(x.shape[:1], index)
+            level = self._level(index, x)
+            xt = self.process.marginal(x, level).sample(jax.random.fold_in(key, index[0]))
+            term = self._term(denoise(xt, level, cond), x, xt, index)
             return jax.tree.map(jnp.add, total, term), None
 
-        zero = jnp.zeros(x.shape[:1], x.dtype)
+        zero = jnp.zeros(x.shape[:1], level_dtype(x))
         (kl, nll), _ = jax.lax.scan(body, (zero, zero), jnp.arange(1, self.steps + 1))
         return Bound(self._prior(x), kl, nll)
 
+    def _index(self, t):
+        return jnp.round(t * self.steps).astype(int)
+
     def _level(self, index, x) -> NoiseLevel:
-        level = self.process.schedule((index / self.steps).astype(x.dtype))
-        return NoiseLevel(*(jnp.where(index == 0, end, field) for end, field in zip(clean(x.dtype), level, strict=True)))
+        dtype = level_dtype(x)
+        level = self.process.schedule((index / self.steps).astype(dtype))
+        return NoiseLevel(*(jnp.where(index == 0, end, field) for end, field in zip(clean(dtype), level, strict=True)))
 
     def _prior(self, x):
-        one = jnp.full(x.shape[:1], self.steps)
-        return _bits(self.process.marginal(x, self._level(one, x)).kl(self.process.prior(x.shape)))
+        last = self._level(jnp.full(x.shape[:1], self.steps), x)
+        return _bits(self.process.marginal(x, last).kl(self.process.prior(x.shape)))
 
-    def _term(self, key, denoise, x, cond, index):
+    def _term(self, prediction, x, xt, index):
         """(kl, nll) of step `index` (B,): one of the two is zero in every row."""
         process, is_first = self.process, index == 1
-        xt = process.marginal(x, self._level(index, x)).sample(key)
-        prediction = denoise(xt, self._level(index, x), cond)
         # the first step's posterior is a point, whose KL and gradient may be NaN even where they are not used: the KL of
         # the second stands in for it
         safe = jnp.maximum(index, 2)
@@ -140,20 +153,22 @@ class ELBO:
         return jnp.where(is_first, 0, kl), jnp.where(is_first, nll, 0)
 
 
-def elbo(process: Process, steps: int, decoder: Decoder | None = None) -> ELBO:
+def elbo(process: Process, steps: int, decoder: Decoder | None = None, times: Any = None) -> ELBO:
     """The negative variational bound L_T + sum L_t + L_0 of a chain of `steps` (Ho et al., 2020, eq. 5), bits a dimension.
 
-    The reverse variance is the process's own. `decoder` is the law of the first step: `discretized()` for values on a grid
-    (the default of Gaussian processes), `edge()` for continuous data, `kernel()` for data of the process's own kind, as
-    bits are (the default of other processes). `.bound(key, denoise, x, cond)` evaluates every term. For data of unit
-    second moment it is on average -K of Sohl-Dickstein et al., 2015, eq. 14, whose end terms are entropies. Raises
-    ValueError for fewer than 2 steps.
+    - decoder: the law of the first step: `discretized()` for values on a grid (the default of Gaussian processes), `edge()` for
+      continuous data, `kernel()` for data of the process's own kind, as bits are (the default of other processes).
+    - times: of `apply`, t = i / T; by default uniform, and `times.by_loss(steps)` samples the costly steps more often.
+
+    The reverse variance is the process's own. `.bound(key, denoise, x, cond)` evaluates every term, and `.at` is a term of
+    `shared`. For data of unit second moment it is on average -K of Sohl-Dickstein et al., 2015, eq. 14, whose end terms are
+    entropies. Raises ValueError for fewer than 2 steps.
     """
     if steps < 2:
         raise ValueError(f"a variational bound needs a chain of at least 2 steps, got {steps}")
     if decoder is None:
-        decoder = discretized() if isinstance(process, Gaussian) else kernel()
-    return ELBO(process, decoder, int(steps))
+        decoder = discretized() if is_gaussian(process) else kernel()
+    return ELBO(process, decoder, training_times.discrete(int(steps)) if times is None else as_part(times), int(steps))
 
 
 _APART = 1e-6

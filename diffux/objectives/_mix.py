@@ -18,6 +18,10 @@ class Mix:
     weights: tuple[Any, ...]
     objectives: tuple[Any, ...]
 
+    @property
+    def reads(self) -> dict[str, int | None]:
+        return {name: size for part in self.objectives for name, size in getattr(part, "reads", {}).items()}
+
     def init(self):
         return tuple(objective.init() for objective in self.objectives)
 
@@ -32,7 +36,8 @@ class Mix:
 
 
 def mix(*terms: tuple[float, Objective]) -> Mix:
-    """sum_i w_i objective_i from pairs (w_i, objective_i): improved DDPM's L_hybrid is mix((1, simple), (0.001, bound))."""
+    """sum_i w_i objective_i from pairs (w_i, objective_i), each with draws and evaluations of its own; terms that can share one
+    are `shared`. Raises ValueError without a pair."""
     if not terms:
         raise ValueError("mix needs at least one pair (weight, objective), got none")
     weights, objectives = zip(*terms, strict=True)

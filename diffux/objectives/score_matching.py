@@ -15,7 +15,7 @@ from flax import struct
 from diffux import sde
 from diffux.noise_level import NoiseLevel
 from diffux.objectives.objective import mean_over_dims
-from diffux.processes import Gaussian
+from diffux.processes import Process
 
 CLEAN_UNIT = NoiseLevel(0.0, 1.0, 1.0)
 """The level at which a model without noise levels is read: score = x0_hat - x."""
@@ -88,7 +88,7 @@ class Sliced:
         return weight * (trace + 0.5 * square), {"trace": jnp.mean(trace)}, state
 
 
-def implicit_score_matching(process: Gaussian | None = None, times: Any = None) -> Implicit:
+def implicit_score_matching(process: Process | None = None, times: Any = None) -> Implicit:
     """E[tr(ds/dx) + |s|^2 / 2] / D with the exact trace (Hyvärinen, 2005, eq. 4): as many backward passes as dimensions.
 
     Without a process the model is asked for the score of the data themselves: its denoiser is read at the level (0, 1, 1),
@@ -101,7 +101,7 @@ def implicit_score_matching(process: Gaussian | None = None, times: Any = None) 
 
 
 def sliced_score_matching(projections: int = 1, kind: str = "rademacher", reduced: bool = True,
-                          process: Gaussian | None = None, times: Any = None) -> Sliced:  # fmt: skip
+                          process: Process | None = None, times: Any = None) -> Sliced:  # fmt: skip
     """E[v (ds/dx) v + |s|^2 / 2] / D over random directions v (Song et al., 2019, eq. 8: SSM-VR), one backward pass each.
 
     `reduced=False` takes (v s)^2 / 2 for the second term (their eq. 7: SSM), of more variance. kind: "rademacher" or

@@ -20,7 +20,7 @@ from flax import struct
 
 from diffux.distributions import Bernoulli, Distribution, Normal
 from diffux.noise_level import NoiseLevel
-from diffux.processes.process import Process
+from diffux.processes.process import Process, is_gaussian
 from diffux.types import Prediction, as_part
 
 Factor = Callable[[Any, NoiseLevel], Any]
@@ -37,6 +37,10 @@ class Multiplied:
     @property
     def schedule(self):
         return self.process.schedule
+
+    @property
+    def gaussian(self) -> bool:
+        return is_gaussian(self.process)
 
     def prior(self, shape: tuple[int, ...]) -> Distribution:
         return self.process.prior(shape)

@@ -119,6 +119,10 @@ def analytic(times, gamma, most: float = 1.0) -> Analytic:
     return Analytic(jnp.asarray(times, dtype), jnp.asarray(gamma, dtype), most)
 
 
+VARIANCES = {"posterior": posterior, "upper": upper, "interpolated": interpolated, "perturbed": perturbed}
+"""Reverse variances by the names that configs use."""
+
+
 def noise_norms(key, denoise: Denoiser, process: Gaussian, x0, times, cond: Cond = {}):  # noqa: B006 - never mutated
     """Gamma(t) = E |eps_hat(x_t)|^2 / d at `times` (k,), by one draw of x_t for each of x0 (B, *d) (Bao et al., 2022, eq. 9).
 
@@ -146,8 +150,9 @@ class Gaussian:
         0.75
     """
 
-    schedule: Any
-    variance: Any = Posterior()
+    schedule: Schedule
+    variance: Variance = Posterior()
+    gaussian = True
 
     def prior(self, shape: tuple[int, ...]) -> Normal:
         """p(x_1) = N(0, I), or N(0, sigma_1^2 I) where the noise ends above 1 (variance exploding)."""

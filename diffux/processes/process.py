@@ -11,7 +11,10 @@ from diffux.types import Prediction, Schedule
 
 @runtime_checkable
 class Process(Protocol):
-    """A Markov chain from data to noise; x has shape (B, *d), a level's fields (), (B,) or any prefix of x's shape."""
+    """A Markov chain from data to noise; x has shape (B, *d), a level's fields (), (B,) or any prefix of x's shape.
+
+    A process of kernels N(alpha x_0, sigma^2 I) says so by a true attribute `gaussian`, for the solvers that walk no others.
+    """
 
     schedule: Schedule
 
@@ -29,3 +32,8 @@ class Process(Protocol):
 
     def reverse(self, prediction: Prediction, x: Any, *, s: NoiseLevel, t: NoiseLevel) -> Distribution:
         """p(x_s | x_t)."""
+
+
+def is_gaussian(process: Any) -> bool:
+    """Whether a process says that its marginals are N(alpha x_0, sigma^2 I)."""
+    return getattr(process, "gaussian", False)

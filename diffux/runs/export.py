@@ -2,25 +2,26 @@
 
 Names are the keys of the parameter tree joined by "/", "network/down_0/Conv_0/kernel"; arrays are laid out as Flax has them
 (a convolution's kernel is height, width, in, out). The metadata are `diffux` (the version), `step`, `weights` ("raw" or
-which average), `config` and `data` (JSON: the resolved config, and the shape and kind of an example), `format` and `sha256`.
+which average), `config`, `data` and `parts` (JSON: the whole config, the fields of an example, and what the run is built on),
+`format` and `sha256`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diffux import fields
 from diffux.errors import UserError, one_sentence, unknown
 from diffux.runs import tensors
+from diffux.runs.run import Run
 from diffux.version import __version__
-
-if TYPE_CHECKING:
-    from diffux.runs.run import Run
 
 PyTree = Any
 DTYPES = ("float32", "bfloat16", "float16")
@@ -51,16 +52,34 @@ def write(run: Run, file: Any, *, dtype: str = "float32") -> pathlib.Path:
     with np.errstate(over="ignore"):  # said better above
         params = jax.tree.map(narrowed, run.variables.params)
     about = {"format": "flax", "diffux": __version__, "step": str(run.step), "weights": run.weights}
+    about["data"] = json.dumps({"fields": {name: field.as_json() for name, field in run.fields.items()}})
+    about |= {"config": json.dumps(run.plan.config), "parts": json.dumps(run.parts)}
     try:
-        tensors.write(path, params, about | {"config": json.dumps(run.config), "data": json.dumps(run.data)})
+        tensors.write(path, params, about)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or one_sentence(error)}") from error
     return path
 
 
-def read(file: Any) -> tuple[PyTree, dict[str, str]]:
-    """(parameters as numpy arrays of the dtypes in the file, metadata); UserError for a file that is no whole export."""
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What an export says about itself: `config` as it was saved, `parts` as in `folder.parts`."""
+
+    step: int
+    weights: str
+    config: dict[str, Any]
+    fields: dict[str, fields.Field]
+    parts: dict[str, dict[str, Any]]
+
+
+def read(file: Any) -> tuple[PyTree, Said]:
+    """(parameters as numpy arrays of the dtypes in the file, what it says); UserError for a file that is no whole export."""
     params, metadata = tensors.read(pathlib.Path(file).expanduser().absolute())
     if not metadata.keys() >= {"step", "weights", "config", "data"}:
         raise UserError(f"{file} is no export of a run: its metadata are {', '.join(metadata)}")
-    return params, metadata
+    try:
+        parts = {"nets": {}, "use": {}} | json.loads(metadata.get("parts", "{}"))
+        known = fields.read(json.loads(metadata["data"]))
+        return params, Said(int(metadata["step"]), metadata["weights"], json.loads(metadata["config"]), known, parts)
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is no export of a run: {one_sentence(error)}") from error

@@ -1,4 +1,4 @@
-"""The folder of a run: the config it was started with, the versions it ran on, and what its data looks like."""
+"""The folder of a run: the config it was started with, the versions it ran on, what its data look like, and what it is built on."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import os
 import pathlib
 import platform
 import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
+from diffux import data, fields, listing
+from diffux.config.parts import filled
+from diffux.config.plan import Plan
 from diffux.config.schema import refuse_another_run
 from diffux.devices import together as distributed
 from diffux.errors import UserError, one_sentence
@@ -20,7 +24,7 @@ from diffux.runs import checkpoint
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
 _FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")
-_FILES = ("config.json", "data.json", "versions.json", "metrics.jsonl", "samples.png", "losses.png")
+_FILES = ("config.json", "data.json", "parts.json", "versions.json", "metrics.jsonl", "samples.png", "losses.png")
 
 
 def create(workdir: Any) -> pathlib.Path:
@@ -46,7 +50,7 @@ def create(workdir: Any) -> pathlib.Path:
 
 
 def saved_config(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """The config of the run in `workdir`, or None where there is none yet.
+    """The config of the run in `workdir` as it was saved, or None where there is none yet.
 
     Raises UserError where neither config.json nor a checkpoint can be read.
     """
@@ -73,16 +77,23 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def check_same_run(workdir: pathlib.Path, config: dict[str, Any]) -> None:
-    """Raise UserError where `workdir` holds a run that `config` does not continue."""
+def check_same_run(workdir: pathlib.Path, plan: Plan) -> None:
+    """Raise UserError where `workdir` holds a run that `plan` does not continue."""
     previous = saved_config(workdir)
     if previous is not None:
-        refuse_another_run(previous, config, workdir)
+        refuse_another_run(filled(previous), filled(plan.config), workdir)
 
 
-def check_shared(workdir: pathlib.Path, config: dict[str, Any], patience: float = 60) -> None:
+def check_same_data(workdir: pathlib.Path, source: data.Source) -> None:
+    """Raise UserError where the run in `workdir` was begun with other data than `source`."""
+    known = _data(workdir).get("fingerprint") if (workdir / "data.json").exists() else None
+    if known not in (None, source.fingerprint):
+        raise UserError(f"{source.name} holds other data than the run in {workdir} began with: use another --workdir")
+
+
+def check_shared(workdir: pathlib.Path, plan: Plan, patience: float = 60) -> None:
     """Raise UserError unless all processes have this config and see, within `patience` seconds, the lock of process 0 here."""
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(plan.config, sort_keys=True).encode()).hexdigest()[:12]
     distributed.agree("config", digest, "start every process with the same command")
     lock = workdir / ".lock"
     held = distributed.exchange("workdir", lock.read_text() if jax.process_index() == 0 else "")[0]
@@ -101,32 +112,63 @@ def _write(path: pathlib.Path, content: Any) -> None:
         part.replace(path)
 
 
-def describe(workdir: pathlib.Path, config: dict[str, Any], source) -> None:
-    """Write config.json, data.json (the data as the loader hands them out) and versions.json."""
+def describe(workdir: pathlib.Path, plan: Plan, source: data.Source, parts: Mapping[str, Any]) -> None:
+    """Write config.json, data.json (the data as the loader hands them out), versions.json, and `parts` as parts.json."""
     from diffux.version import __version__
 
-    _write(workdir / "config.json", config)
-    dtype = "float32" if config["data"]["dequantize"] else source.dtype.name
-    kind = {"field": source.field, "shape": list(source.shape), "dtype": dtype}
-    _write(workdir / "data.json", kind | {"classes": source.classes, "examples": len(source), "levels": source.levels})
+    _write(workdir / "config.json", plan.config)
+    handed = {name: field.as_json() for name, field in plan.data.fields(source).items()}
+    _write(workdir / "data.json", {"fields": handed, "examples": len(source), "fingerprint": source.fingerprint})
+    if any(parts.values()):
+        _write(workdir / "parts.json", parts)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     devices = {"platform": jax.default_backend(), "devices": [str(device) for device in jax.devices()]}
     machine = {"python": platform.python_version(), "system": platform.platform()}
     _write(workdir / "versions.json", {"diffux": __version__} | versions | machine | devices)
 
 
-def data(workdir: pathlib.Path) -> dict[str, Any]:
-    """What `describe` wrote about the data: {"field": "image", "shape": [H, W, C], "dtype", "classes", "examples", "levels"}."""
-    kinds = {"field": str, "dtype": str, "shape": list, "classes": int | None, "examples": int, "levels": int | None}
+def fields_of(workdir: pathlib.Path) -> dict[str, fields.Field]:
+    """The fields of the data that the run in `workdir` is trained on, as the loader hands them out."""
+    return fields.read(_data(workdir))
+
+
+def _data(workdir: pathlib.Path) -> dict[str, Any]:
     try:
-        # what a run of before other data than images did not say
-        said = {"field": "image", "dtype": "float32"} | _read(workdir / "data.json")
-        wrong = [key for key, kind in kinds.items() if not isinstance(said[key], kind)]
-        if wrong or not all(isinstance(length, int) and length > 0 for length in said["shape"]):
-            raise TypeError(f"{(wrong or ['shape'])[0]} is {said[(wrong or ['shape'])[0]]!r}")
+        said = _read(workdir / "data.json")
+        fields.read(said)
         return said
     except FileNotFoundError as error:
         raise UserError(f"{workdir} holds no run: {one_sentence(error)}") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        message = f"{workdir / 'data.json'} cannot be read ({one_sentence(error)}): train.py with the run's config writes it anew"
+        message = f"{workdir / 'data.json'} cannot be read ({one_sentence(error)}): training with the run's config writes it anew"
         raise UserError(message) from error
+
+
+def parts(workdir: Any) -> dict[str, dict[str, Any]]:
+    """What the run in `workdir` is built on: {"nets": {name: pin}, "use": {file: SHA-256}}; see `runs.nets` and `check_used`."""
+    path = pathlib.Path(workdir).expanduser() / "parts.json"
+    try:
+        said = _read(path)
+        return {key: dict(said.get(key, {})) for key in ("nets", "use")}
+    except (FileNotFoundError, NotADirectoryError):  # what stands in the way of a folder is refused where it is made
+        return {"nets": {}, "use": {}}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {one_sentence(error)}") from error
+
+
+def check_used(where: Any, use: Mapping[str, str], warn: Callable[[str], None]) -> None:
+    """Raise UserError where a run is made with a file of parts that is not in use now; a changed one is warned of.
+
+    Nothing is ever imported because a run's folder names it.
+    """
+    for file, digest in use.items():
+        used = listing.USED.get(file.removesuffix(".py"))
+        if used is None:
+            raise UserError(f"the run in {where} is made with parts of {file}: name that file again, --use {file}")
+        if used.sha256 != digest:
+            warn(f"{used.path} is not as it was when the run in {where} began")
+
+
+def use_of(used: Sequence[listing.Used]) -> dict[str, str]:
+    """{file: SHA-256} of files of parts, as `check_used` takes it."""
+    return {used.path.name: used.sha256 for used in used}

@@ -9,9 +9,10 @@ import operator
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from diffux.errors import UserError, one_sentence
+from diffux.fields import drawing
 from diffux.runs.checkpoint import writing
 
 _FILE = "metrics.jsonl"
@@ -111,3 +112,23 @@ def read(workdir: pathlib.Path) -> list[dict]:
             continue
         rows[number, "loss" in row] = row
     return [rows[key] for key in sorted(rows)]
+
+
+def plot(path: pathlib.Path, rows: Sequence[dict]) -> pathlib.Path | None:
+    """Write the training and held-out losses of metrics rows as a picture; None where there are fewer than two."""
+    training = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
+    held_out = [(row["step"], row["held_out_loss"]) for row in rows if row.get("held_out_loss") is not None]
+    if len(training) < 2:
+        return None
+    figure, axes = drawing.new_figure(figsize=(6, 3.5))
+    axes.plot(*zip(*training, strict=True), label="training")
+    if held_out:
+        axes.plot(*zip(*held_out, strict=True), "o-", label="held out (EMA)")
+    if min(loss for _, loss in training) > 0:
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    return path

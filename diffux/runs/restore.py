@@ -1,24 +1,24 @@
-"""A trained model from its working directory: what sampling and evaluation begin with."""
+"""A trained model from its working directory or from an export: what sampling and evaluation begin with."""
 
 from __future__ import annotations
 
-import json
+import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from diffux import averages as ema
-from diffux.config import parts
-from diffux.config.schema import complete
+from diffux.config.parts import filled
+from diffux.config.plan import Plan, named_nets, plan
+from diffux.config.schema import check
 from diffux.devices import mesh as sharding
 from diffux.devices.compilation_cache import use_compilation_cache
-from diffux.errors import UserError, one_sentence, unknown
-from diffux.runs import checkpoint, export, snapshots
-from diffux.runs import folder as workdir
+from diffux.errors import UserError, unknown
+from diffux.fields import Field
+from diffux.runs import checkpoint, export, folder, nets, snapshots
 from diffux.runs.run import Run
 from diffux.systems.shapes import shapes_of
 from diffux.systems.system import Variables
@@ -30,6 +30,7 @@ def load(
     raw: bool = False,
     average: str | float | None = None,
     step: int | str = "last",
+    nets: Mapping[str, str] = {},
     warn: Callable[[str], None] = print,
 ) -> Run:
     """The system and the weights of the run in `directory`: the averaged ones, or the `raw` ones of the last step.
@@ -37,71 +38,97 @@ def load(
     average: one that the run kept, "0.999" or "power_0.05"; or "power_X", or the number X, for the power-function average of
     any relative width X, made from the run's snapshots; by default the one that its own samples took.
     step: "last", "best" (by held-out loss), or a step that has a checkpoint (a snapshot for an average that is made from
-    them). Damaged checkpoints and snapshots are passed over with a warning, and nothing is written. `directory` may be a
-    file that `export.write` wrote, which holds one step and one kind of weights.
+    them). nets: where the frozen networks that it is built on lie now, {name: path}. Damaged checkpoints and snapshots are passed
+    over with a warning, and nothing is written. `directory` may be a file that `export.write` wrote, which holds one step and one
+    kind of weights.
     Raises UserError where there is no run, no such whole checkpoint or no such average.
 
     Example:
-        >>> run = load("runs/digits")                                                    # doctest: +SKIP
-        >>> generate(sample_keys(0, 0, 4), run.system, run.variables, (4, *run.shape)).x  # doctest: +SKIP
+        >>> run = load("runs/digits")                                     # doctest: +SKIP
+        >>> run.generate(sample_keys(0, 0, 4), {"label": [0, 1, 2, 3]}).x  # doctest: +SKIP
     """
     path = pathlib.Path(directory).expanduser().absolute()
     if raw and average is not None:
         raise UserError(f"raw weights and the average {average} exclude each other")
     if path.is_file():
-        return _exported(path, raw or average is not None or step != "last")
-    config = workdir.saved_config(path)
+        return _exported(path, raw or average is not None or step != "last", nets, warn)
+    config = folder.saved_config(path)
     if config is None:
         raise UserError(f"{path} holds no run" if path.is_dir() else f"there is no folder {path}")
     use_compilation_cache()
-    averages = ema.from_config(complete(config)["ema"])
-    name = averages.main if average is None else str(average)
+    made, parts = planned(config, folder.parts(path), path, nets, warn)
+    make = functools.partial(_Loaded, made, parts, folder.fields_of(path))
+    name = made.averages.main if average is None else str(average)
     width = average if isinstance(average, float) else ema.power_width(name)
     if raw:
-        field, name, weights = "params", None, "raw"
+        name, weights = None, "raw"
     else:
         name = name if width is None else ema.power_name(width)
         # Snapshots may be of steps whose checkpoint is gone.
-        saved = name in averages.names and (width is None or step in ("last", "best", *checkpoint.steps(path)))
+        saved = name in made.averages.names and (width is None or step in ("last", "best", *checkpoint.steps(path)))
         if not saved and width is not None:
-            return _reconstructed(path, config, averages, width, step, warn)
+            return _reconstructed(path, make, made.averages, width, step, warn)
         if not saved:
             others = ["power_X of any width X"] * bool(snapshots.steps(path))
-            raise unknown("average", name, [*averages.names, *others, "raw"])
-        field, weights = "ema", f"ema {name}"
-    step = _step(path, step, warn)
-    config, data = checkpoint.about(path, step)["config"], workdir.data(path)
-    template = _template(config, data)
-    shapes = template[1].params
-    restored = checkpoint.restore(path, step, {field: shapes if name is None else {name: shapes}})[field]
-    return _run(config, data, template, restored if name is None else restored[name], step, weights)
+            raise unknown("average", name, [*made.averages.names, *others, "raw"])
+        weights = f"ema {name}"
+    step, loaded = _step(path, step, warn), make()
+    shapes, leave = loaded.shapes, made.averages.leave
+    wanted = {"params": {key: tree for key, tree in shapes.items() if raw or key in leave}}
+    wanted |= {} if raw else {"ema": {name: {key: tree for key, tree in shapes.items() if key not in leave}}}
+    restored = checkpoint.restore(path, step, {key: tree for key, tree in wanted.items() if tree})
+    return loaded.run(restored.get("params", {}) | restored.get("ema", {}).get(name, {}), step, weights)
 
 
-def _template(config: dict[str, Any], data: dict[str, Any]) -> tuple[Any, Variables, Mesh]:
-    """The system of a config, its variables with placed shapes in the place of parameters, and the mesh they are placed on."""
-    system, section = parts.system(config["system"], config.get("compute")), config.get("sharding")
-    batch = {data["field"]: jax.ShapeDtypeStruct((1, *data["shape"]), data["dtype"])}
-    batch |= {} if data["classes"] is None else {"label": jax.ShapeDtypeStruct((1,), np.int32)}
-    variables, mesh = shapes_of(config["seed"], system, batch), sharding.local_mesh(section)
-    places = sharding.resolve(variables.params, mesh, section, "params/")
-    shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), variables.params, places)
-    return sharding.gathered(system, places["network"]), variables._replace(params=shapes), mesh
+def planned(config: Any, parts: Mapping[str, Any] | None = None, near: Any = ".", named: Mapping[str, str] = {},
+            warn: Callable[[str], None] = print, source: Any = None,
+            use: Mapping[str, str] = {}) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
+    """(the plan of a config with the frozen networks that it names, what it is built on).
+
+    parts: what a run was built on when it began, if it did, see `folder.parts`; near: where it is; named: other paths; use: the
+    files of parts that are in use for it. Raises UserError for what cannot work, and for networks and files of parts that are
+    missing or are not what they were.
+    """
+    near, parts = pathlib.Path(near).expanduser().absolute(), parts or {"nets": {}, "use": {}}
+    folder.check_used(near, parts["use"], warn)
+    config = check(filled(config))
+    loaded, pins = nets.frozen(load, named_nets(config), parts["nets"], near, warn, named)
+    return plan(config, nets=loaded, source=source), {"nets": pins, "use": {**parts["use"], **use}}
 
 
-def _run(config, data, template, params, step: int, weights: str) -> Run:
-    system, untrained, mesh = template
-    variables = Variables(params, untrained.frozen, None if weights == "raw" else params)
-    return Run(config, system, variables, tuple(data["shape"]), step, weights, data, mesh)
+class _Loaded:
+    """A system whose weights are known by their shapes and places alone."""
+
+    def __init__(self, made: Plan, parts: Mapping[str, Any], fields: Mapping[str, Field]):
+        batch = {name: jax.ShapeDtypeStruct((1, *field.shape), np.dtype(field.dtype)) for name, field in fields.items()}
+        variables, mesh = shapes_of(made.seed, made.system, batch), sharding.local_mesh(made.sharding)
+        splits = sharding.splits_of(made.system)
+        places = sharding.resolve(variables.params, mesh, made.sharding, "params/", splits)
+        self.shapes = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), variables.params, places)
+        system, where = sharding.gathered(made.system, places, mesh, made.sharding)
+        self._rest = {
+            "plan": made,
+            "system": sharding.everywhere(system, mesh, where),
+            "fields": fields,
+            "mesh": mesh,
+            "parts": parts,
+        }
+
+    def run(self, params: Mapping[str, Any], step: int, weights: str) -> Run:
+        return Run(variables=Variables(params, None if weights == "raw" else params), step=step, weights=weights, **self._rest)
+
+    def placed(self, arrays: Mapping[str, Any], source: str, leave: frozenset[str] = frozenset()) -> Any:
+        """Arrays from a file on the device and in the dtypes that they should have; UserError where they are not of that form.
+
+        leave: the nets that need not be there.
+        """
+        shapes = {name: tree for name, tree in self.shapes.items() if name in arrays or name not in leave}
+        if jax.tree.map(np.shape, arrays) != jax.tree.map(lambda x: x.shape, shapes):
+            raise UserError(f"{source} does not fit the system of its config: the parameters have other names or shapes")
+        return jax.tree.map(lambda x, like: jax.device_put(x.astype(like.dtype), like.sharding), arrays, shapes)
 
 
-def _placed(arrays, shapes, source: str):
-    """Arrays from a file on the device and in the dtypes that `shapes` have; UserError where they are not of that form."""
-    if jax.tree.map(np.shape, arrays) != jax.tree.map(lambda x: x.shape, shapes):
-        raise UserError(f"{source} does not fit the system of its config: the parameters have other names or shapes")
-    return jax.tree.map(lambda x, like: jax.device_put(x.astype(like.dtype), like.sharding), arrays, shapes)
-
-
-def _reconstructed(path: pathlib.Path, config, averages: ema.Averages, width: float, step: int | str, warn) -> Run:
+def _reconstructed(path: pathlib.Path, make, averages: ema.Averages, width: float, step: int | str, warn) -> Run:
     ema.exponent(width)
     found, name = snapshots.steps(path), ema.power_name(width)
     if not found:
@@ -114,23 +141,19 @@ def _reconstructed(path: pathlib.Path, config, averages: ema.Averages, width: fl
         at = found[-1] if step == "last" and found else at
     if at not in found:
         raise UserError(f"{path} has no whole snapshot of step {at} to make {name} from; there are: {found}")
-    data = workdir.data(path)
-    template = _template(config, data)
-    params = _placed(ema.reconstruct(whole, at, width), template[1].params, f"the snapshots in {path}")
-    return _run(config, data, template, params, at, f"ema {name}, reconstructed from {len(found)} snapshots")
+    loaded = make()
+    params = loaded.placed(ema.reconstruct(whole, at, width), f"the snapshots in {path}", averages.leave)
+    return loaded.run(params, at, f"ema {name}, reconstructed from {len(found)} snapshots")
 
 
-def _exported(path: pathlib.Path, chosen: bool) -> Run:
-    arrays, metadata = export.read(path)
+def _exported(path: pathlib.Path, chosen: bool, named: Mapping[str, str], warn) -> Run:
+    arrays, said = export.read(path)
     if chosen:
-        raise UserError(f"{path} holds one kind of weights, {metadata['weights']} of step {metadata['step']}, and no others")
+        raise UserError(f"{path} holds one kind of weights, {said.weights} of step {said.step}, and no others")
     use_compilation_cache()
-    try:
-        config, data, step = json.loads(metadata["config"]), json.loads(metadata["data"]), int(metadata["step"])
-    except ValueError as error:
-        raise UserError(f"{path} is no export of a run: {one_sentence(error)}") from error
-    template = _template(config, data)
-    return _run(config, data, template, _placed(arrays, template[1].params, str(path)), step, metadata["weights"])
+    made, parts = planned(said.config, said.parts, path, named, warn)
+    loaded = _Loaded(made, parts, said.fields)
+    return loaded.run(loaded.placed(arrays, str(path)), said.step, said.weights)
 
 
 def _step(path: pathlib.Path, step: int | str, warn) -> int:

@@ -3,24 +3,86 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax.sharding import Mesh
 
-from diffux.systems.system import Variables
+from diffux.conditions import Given
+from diffux.config.plan import Plan
+from diffux.errors import UserError, explained
+from diffux.fields import Field, Label
+from diffux.solvers import Sampled
+from diffux.systems.system import Variables, generate, resolved
+from diffux.types import reads
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run as it was saved: `shape` is that of an example, (H, W, C) of an image; `variables.ema` is None where raw
-    weights were wanted. `weights` says which they are, "raw" or "ema 0.999", and `data` what `workdir.data` says. Samples are
-    split over the devices of `mesh`."""
+    """A run as it was saved.
 
-    config: dict[str, Any]
+    - system, variables: as `systems.generate` takes them; `variables.ema` is None where raw weights were wanted.
+    - fields: of the data, as the loader hands them out. step, weights: which these are, "raw" or "ema 0.999".
+    - mesh: the devices that samples are split over. parts: what it is built on, see `runs.folder.parts`.
+    - walk: how `generate` draws, arguments of `systems.generate`; by default as the system does.
+    """
+
+    plan: Plan
     system: Any
     variables: Variables
-    shape: tuple[int, ...]
+    fields: Mapping[str, Field]
     step: int
     weights: str = "raw"
-    data: dict[str, Any] = dataclasses.field(default_factory=dict)
     mesh: Mesh | None = None
+    parts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    walk: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def field(self) -> Field:
+        """The field that is diffused."""
+        return self.fields[self.system.data]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an example, (H, W, C) of an image."""
+        return tuple(self.field.shape)
+
+    @property
+    def asks(self) -> dict[str, Field | None]:
+        """What a request for samples may hold, {name: its field where that is known}: for the conditions, and for the guidance."""
+        given = getattr(self.system, "given", Given())  # what can be trained need not be given anything
+        known = given.fields(self.fields)
+        spare = getattr(self.system, "only_trained", ())
+        asked = {name: known.get(name) for name in given.asks if name not in spare}
+        for part in self.walk.get("guidance") or getattr(self.system, "guidance", ()):
+            for name, size in (reads(part) or {}).items():
+                if name not in given.gives and name not in asked:
+                    asked[name] = self.fields.get(name) or (None if size is None else Label(size))
+        return asked
+
+    def share(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What is for this model of fields that are given to several."""
+        asked = self.asks
+        return {name: value for name, value in given.items() if name in asked or name.removesuffix("_level") in asked}
+
+    @property
+    def frozen(self) -> Any:
+        """The system with these weights, frozen: its parts may become parts of another."""
+        return resolved(self.system, self.variables)
+
+    @property
+    def steps(self) -> int:
+        """The steps of `generate`'s walk."""
+        return self.walk.get("steps") or self.system.steps
+
+    def generate(self, keys: Any, given: Mapping[str, Any] = {}, *, save: int | None = None,
+                 progress: Callable[[int, int], None] | None = None) -> Sampled:  # fmt: skip
+        """A sample for each of `keys` (B,), of fields (B, ...) that are `given`; see `systems.generate`.
+
+        Raises UserError for a run that is not sampled, and for fields that are missing or that nothing reads.
+        """
+        if not hasattr(self.system, "generate"):
+            raise UserError(f"this run is a {type(self.system).__name__} ({self.plan.name}), which is not sampled")
+        with explained():
+            shape = (len(keys), *self.shape)
+            return generate(keys, self.system, self.variables, shape, given, save=save, progress=progress, **self.walk)

@@ -70,6 +70,11 @@ def read(path: pathlib.Path, under: str = "") -> tuple[PyTree, dict[str, str]]:
     return tree[under] if under else tree, metadata
 
 
+def digest(tree: PyTree) -> str:
+    """The SHA-256 of arrays and their names."""
+    return _digest(traverse_util.flatten_dict(jax.tree.map(lambda x: np.asarray(x, order="C"), tree), sep="/"), {})
+
+
 def _digest(flat: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
     found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, value in sorted(flat.items()):

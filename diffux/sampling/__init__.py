@@ -1,1 +1,5 @@
 """Samples of trained runs, as arrays, pictures and files."""
+
+from diffux.sampling.draw import samples
+
+__all__ = ["samples"]

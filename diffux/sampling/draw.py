@@ -1,109 +1,157 @@
-"""Samples of a trained run, drawn in batches."""
+"""Samples of trained runs, drawn in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from diffux import guidance as guidance_parts
-from diffux import systems
+from diffux import data, tasks
 from diffux.config import parts
 from diffux.devices import mesh as sharding
-from diffux.errors import UserError, explained
+from diffux.errors import REFUSALS, DataError, UserError, explained, one_sentence
+from diffux.fields import Field
 from diffux.keys import sample_keys
 from diffux.runs.run import Run
-from diffux.systems.system import generate
+
+Models = Run | Mapping[str, Run]
+
+
+def named(models: Models) -> dict[str, Run]:
+    """{"model": run} of a run alone."""
+    return {"model": models} if isinstance(models, Run) else dict(models)
+
+
+def samples(run: Run, n: int, *, seed: int = 0, batch: int = 256, given: Mapping[str, Any] | None = None,
+            **walk: Any) -> np.ndarray:  # fmt: skip
+    """Samples 0 .. n-1 of a seed (n, *d), floats in [0, 1] of images.
+
+    given: {"label": "3,8"} or {"label": [3, 8]}, see `request`. walk: solver, steps, eta, grid, guidance, options, by names or as
+    parts, see `config.parts.walk`.
+
+    Example:
+        >>> samples(training.load("runs/digits"), 16, given={"label": 3}, guidance=2, steps=50).shape  # doctest: +SKIP
+        (16, 8, 8, 1)
+    """
+    run = dataclasses.replace(run, walk=parts.walk(run.system, **walk)) if walk else run
+    return np.concatenate([drawn[run.system.data] for drawn in draw(run, n, seed=seed, batch=batch, given=given)])
 
 
 def draw(
-    run: Run,
+    models: Models,
     n: int,
     *,
+    task: str = "once",
     seed: int = 0,
     batch: int = 256,
-    labels: Sequence[int] | None = None,
-    walk: dict[str, Any] | None = None,
+    given: Mapping[str, Any] | None = None,
     save: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Samples 0 .. n-1 of a seed in batches: pairs of samples (b, *d), images in [0, 1], and frames (save, b, *d) or None.
+) -> Iterator[dict[str, np.ndarray]]:
+    """Samples 0 .. n-1 of a seed in batches {field: (b, *d)}, images in [0, 1]; with `save` "trajectory" (save, b, *d) as well.
 
-    `labels` are given to the samples in turn. A batch is split over the devices of the run's mesh. A last one that is not full,
-    or that they do not divide, is drawn as a full one and cut, so that one program serves all; sample i does not depend on the
-    batch it was drawn in.
+    models: a run, or {name: run} as the `task` wants them. given: fields as `request` makes them, or words and values that it
+    takes. A batch is split over the devices of the first run's mesh. A last one that is not full, or that they do not divide, is
+    drawn as a full one and cut, so that one program serves all; sample i does not depend on the batch it was drawn in.
     """
-    batch = sharding.shared(min(batch, n), run.mesh)
-    every = conditions(run, n, labels)
+    models = named(models)
+    run, mesh = tasks.task(task, models), next(iter(models.values())).mesh
+    batch, every = sharding.shared(min(batch, n), mesh), request(models, n, given or {}, task=task)
     for start in range(0, n, batch):
         # Samples beyond n are drawn under some condition, and thrown away.
-        places = np.arange(start, start + batch)
-        cond = {key: value[np.minimum(places, n - 1)] for key, value in every.items()}
-        keys, cond = sharding.spread((sample_keys(seed, start, batch), cond), run.mesh)
+        places = np.minimum(np.arange(start, start + batch), n - 1)
+        mine = {name: value[places] for name, value in every.items()}
+        keys, mine = sharding.spread((sample_keys(seed, start, batch), mine), mesh)
 
         def report(done, steps, start=start):
             progress(start // batch * steps + done, -(-n // batch) * steps)
 
         with explained():
-            sampled = generate(
-                keys, run.system, run.variables, (batch, *run.shape), cond, save=save,
-                progress=report if progress else None, **(walk or {}),
-            )  # fmt: skip
+            drawn = run(keys, mine, **({} if save is None else {"save": save}), progress=report if progress else None)
         keep = min(batch, n - start)
-        frames = None if save is None else np.asarray(sampled.trajectory, np.float32)[:, :keep]
-        yield np.asarray(sampled.x, np.float32)[:keep], frames
+        states = {} if save is None else {"trajectory": _host(drawn.pop("trajectory"))[:, :keep]}
+        yield {name: _host(values)[:keep] for name, values in drawn.items()} | states
 
 
-def conditions(run: Run, n: int, labels: Sequence[int] | None = None) -> dict[str, np.ndarray]:
-    """The conditions of n samples: `labels`, or every class, in turn; nothing for an unconditional model.
+def _host(values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    return values.astype(np.float32) if np.issubdtype(values.dtype, np.floating) or values.dtype.kind == "V" else values
 
-    Raises UserError for labels that the model does not have.
+
+def request(models: Models, n: int, given: Mapping[str, Any] = {}, *, task: str = "once",
+            rows: data.Source | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+    """The fields (n, ...) of n samples: what is asked for in turn, and of what is not asked for every class, or held-out rows.
+
+    given: words that the fields read, such as "cat,dog" or photo.png, or values (k, ...). rows: the held-out examples, by default
+    those of the run's data set.
+    Raises UserError for a field that nothing reads, for what a field cannot read, and for one that is missing and of which there
+    are no held-out rows.
     """
-    told = (run.system.network, *run.system.guidance)  # a classifier in the guidance may be the only one with classes
-    classes = next((part.classes for part in told if getattr(part, "classes", None) is not None), None)
-    if classes is None:
-        if labels is not None:
-            raise UserError(f"label {_listed(labels)} was asked of an unconditional model: it was trained without classes")
-        return {}
-    wrong = [label for label in labels or () if not 0 <= label < classes]
-    if wrong:
-        raise UserError(f"label {_listed(wrong)} is not among the classes 0 to {classes - 1} of this model")
-    return {"label": np.resize(np.asarray(range(classes) if labels is None else labels, np.int32), n)}
+    wanted, out = tasks.task(task, named(models)).asks, {}
+    for name, value in given.items():
+        if name in wanted:
+            out[name] = _in_turn(_values(name, value, wanted[name][0]), n)
+        elif name.removesuffix("_level") in wanted and name.endswith("_level"):
+            out[name] = _in_turn(_numbers(name, value), n)
+        else:
+            raise UserError(f"{name} was given, and nothing reads it: {_asked(wanted)}")
+    for name, (field, run) in wanted.items():
+        if name not in out:
+            classes = None if field is None else field.turn(n)
+            shown = _held_out(name, run, n, rows) if classes is None else classes
+            out |= {} if shown is None else {name: shown}
+    return out
 
 
-def _listed(labels) -> str:
-    return ", ".join(map(str, labels))
+def _asked(wanted: Mapping[str, Any]) -> str:
+    return f"this model is given {', '.join(wanted)}" if wanted else "this model is unconditional"
 
 
-def walk_of(run: Run, section: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `generate` that a `sample` section stands for; UserError for a run that cannot be sampled."""
-    walk = parts.walk(section, run.system)
-    if walk is None:
-        raise UserError(f"this run is a classifier ({run.config['system']['name']}, without a solver): there is nothing to sample")
-    return walk
+def _in_turn(values: np.ndarray, n: int) -> np.ndarray:
+    return values[np.arange(n) % len(values)]
 
 
-def classifier_of(run: Run, other: Run) -> Any:
-    """log p(label | x_t) by the classifier trained in the run `other`, for guiding `run`.
+def _values(name: str, value: Any, field: Field | None) -> np.ndarray:
+    if field is None and isinstance(value, str):
+        raise UserError(f"{name} cannot be read from a word, since no data of this model hold it: give it as an array in Python")
+    try:
+        values = field.read(value) if isinstance(value, str) else np.asarray(value)
+        if field is None:
+            return np.atleast_1d(values)
+        values = values[None] if values.ndim == len(field.shape) else values
+        return field.check(values)
+    except REFUSALS as error:
+        raise UserError(f"{name}: {one_sentence(error)}") from error
 
-    Raises UserError where `other` is no classifier, and where the two runs' noise levels, data or classes differ.
-    """
-    system, judge = run.system, other.system
-    if parts.samples(judge) or parts.classes(judge) is None:
-        raise UserError(f"--classifier names a run of {other.config['system']['name']}, which is no classifier of noisy images")
-    if parts.classes(system) not in (None, parts.classes(judge)):
-        raise UserError(f"the model has {parts.classes(system)} classes and the classifier {parts.classes(judge)}")
-    if run.shape != other.shape or jax.tree.structure(system.codec) != jax.tree.structure(judge.codec) \
-            or jax.tree.leaves(system.codec) != jax.tree.leaves(judge.codec):  # fmt: skip
-        raise UserError(f"the model is of images {run.shape} and the classifier of {other.shape}, or their pixels' ranges differ")
-    t = np.linspace(0.01, 1, 100)
-    levels = [np.asarray(s.process.schedule(t)[1:]) for s in (systems.resolved(system, run.variables), judge)]
-    apart = np.abs(levels[0] - levels[1]).max()
-    if not apart <= 1e-3 * max(1.0, np.abs(levels[0]).max()):
-        names = [type(s.process.schedule).__name__ for s in (system, judge)]
-        raise UserError(f"the model's noise levels ({names[0]}) and the classifier's ({names[1]}) differ, by up to {apart:.3g} in "
-                        "alpha or sigma: train the classifier with the model's schedule and steps")  # fmt: skip
-    weights = other.variables.params if other.variables.ema is None else other.variables.ema
-    return guidance_parts.noisy_classifier(judge.network, judge.parameterization, weights["network"])
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        return np.atleast_1d(np.array(value.split(",") if isinstance(value, str) else value, np.float32))
+    except ValueError as error:
+        raise UserError(f"{name} is a number, or several with commas between, got {value!r}") from error
+
+
+def _held_out(name: str, run: Run, n: int, rows: data.Source | None) -> np.ndarray | None:
+    """The field `name` of held-out examples in turn; None where there are none and the model can do without."""
+    try:
+        source = rows or run.plan.data.test() or run.plan.data.source()
+        examples = run.system.given.asked(data.arrays(source, min(n, len(source))))
+    except (DataError, UserError):
+        examples = {}
+    if name in examples:
+        return _in_turn(np.asarray(examples[name]), n)
+    if name in getattr(run.system, "optional", ()):
+        return None
+    raise UserError(f"this model is given {name}, and there is no held-out example to take it from: --given {name}=... says what")
+
+
+def outcome(models: Models, drawn: Mapping[str, Any]) -> tuple[str, Field]:
+    """(name, field) of what a task has drawn: the field that the values fit, of the last model that has one."""
+    name, values = next(iter(drawn.items()))
+    for run in reversed(named(models).values()):
+        field = run.fields.get(name)
+        if field is not None and tuple(field.shape) == np.shape(values)[1:]:
+            return name, field
+    raise UserError(f"what was drawn as {name}, {np.shape(values)}, is no field of the models")

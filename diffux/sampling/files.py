@@ -1,4 +1,4 @@
-"""Samples of a trained run, to files: what `diffux sample` does, for any program."""
+"""Samples of trained runs, to files: what `diffux sample` does, for any program."""
 
 from __future__ import annotations
 
@@ -11,98 +11,141 @@ from typing import Any
 
 import numpy as np
 
-from diffux import guidance as guidance_parts
+from diffux import tasks
+from diffux.config import parts
 from diffux.console import Progress
 from diffux.errors import UserError
+from diffux.fields import Field, drawing
+from diffux.naming import parse
+from diffux.runs import nets as frozen_nets
 from diffux.runs.restore import load
-from diffux.sampling import pictures
-from diffux.sampling.draw import classifier_of, conditions, draw, walk_of
+from diffux.runs.run import Run
+from diffux.sampling.draw import draw, outcome, request
+from diffux.sampling.pictures import captions
 
-_IMAGES, _TABLES, _WALKS = (".png",), (".npz",), (".png", ".gif")
+_WALKS = (".png", ".gif")
 
 
-def sample(
-    directory: Any,
-    out: Sequence[pathlib.Path],
+def models(
+    directories: Mapping[str, Any],
     *,
-    n: int = 64,
     solver: str | None = None,
     steps: int | None = None,
     eta: float | None = None,
     grid: str | None = None,
+    guidance: Any = None,
     options: Mapping[str, Any] | None = None,
-    classifier: Any = None,
-    classifier_scale: float = 1.0,
-    seed: int = 0,
-    labels: Sequence[int] | None = None,
-    guidance: float | None = None,
-    batch: int = 256,
-    checkpoint: int | str = "last",
+    nets: Mapping[str, str] = {},
+    step: int | str = "last",
     average: str | float | None = None,
     raw: bool = False,
+    warn=print,
+) -> dict[str, Run]:
+    """The runs in `directories` {name: folder or export}, as a task takes them, with one walk for all that can be sampled.
+
+    solver, steps, eta, grid, guidance, options: see `config.parts.walk`. nets: {name: path} of networks that the guidance names,
+    and of those that a run is built on and that lie elsewhere now. step, average, raw: which weights, see `runs.restore.load`.
+    Raises UserError for what does not fit the runs, and for a net that nothing takes.
+    """
+    chosen = {"step": step, "average": average, "raw": raw, "warn": warn}
+    runs = {name: load(directory, nets=nets, **chosen) for name, directory in directories.items()}
+    built_on = {name for run in runs.values() for name in run.parts.get("nets", {})}
+    guiding = {name: path for name, path in nets.items() if name not in built_on}
+    asked = [parse("guidance", spec)[0] for spec in (guidance if isinstance(guidance, list | tuple) else [guidance])
+             if isinstance(spec, str)]  # fmt: skip
+    for name in guiding:
+        if name not in asked:
+            raise UserError(f"--net {name} was given, and neither the guidance ({', '.join(asked) or 'none'}) nor a model names it")
+    loaded, _ = frozen_nets.frozen(load, guiding, warn=warn)
+    walk = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options, "nets": loaded}
+    return {name: dataclasses.replace(run, walk=parts.walk(run.system, **walk)) if hasattr(run.system, "generate") else run
+            for name, run in runs.items()}  # fmt: skip
+
+
+def check(n: int, batch: int, frames: int = 1) -> None:
+    """Raise UserError unless all of these are at least 1."""
+    for name, value in {"n": n, "batch": batch, "frames": frames}.items():
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+
+
+def sample(
+    runs: Mapping[str, Run],
+    out: Sequence[pathlib.Path],
+    *,
+    n: int = 64,
+    task: str = "once",
+    given: Mapping[str, Any] = {},
+    seed: int = 0,
+    batch: int = 256,
     trajectory: pathlib.Path | None = None,
     frames: int = 10,
+    about: Mapping[str, Any] = {},
 ) -> np.ndarray:
-    """Draw n samples of the run in `directory`, write them to the files `out`, and return them (n, *d), images in [0, 1].
+    """Draw n samples of a task of `runs`, write them to the files `out`, and return them (n, *d), images in [0, 1].
 
-    directory: or a file that `export.write` wrote. checkpoint, average, raw: which weights, as `load` takes them.
-    out: .png for one picture of all, .npz for arrays, named `images`, or `samples` where they are none.
-    trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all. options: of the solver.
-    classifier: the directory of a classifier of noisy images, which guides towards `labels` with `classifier_scale`.
+    runs: {"model": run}, or what the task wants, see `models`. given: see `draw.request`.
+    out: .png for one picture of all, .npz for arrays (with `about`, what was asked and how they were drawn), and what else the
+    kind of data has, such as .gif or .txt.
+    trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all.
     Raises UserError, before anything is compiled, for what does not fit the model or cannot be written.
     """
-    for name, value in {"n": n, "batch": batch, "steps": steps, "frames": frames}.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
-    for path, known in [(path, _IMAGES + _TABLES) for path in out] + [(trajectory, _WALKS)] * (trajectory is not None):
+    check(n, batch, frames)
+    first, last = next(iter(runs.values())), list(runs.values())[-1]
+    tasks.task(task, runs)
+    field = _field(runs, last)
+    for path, known in [(path, field.suffixes) for path in out] + [(trajectory, _WALKS)] * (trajectory is not None):
         if path.suffix.lower() not in known:
             raise UserError(f"{path} must end in {' or '.join(known)}")
-        _writable(path)
-    progress = Progress("sampling", 1)
-    run = load(directory, step=checkpoint, average=average, raw=raw, warn=progress.say)
-    section = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options or {}}
-    walk = walk_of(run, section)
-    if classifier is not None:
-        judge = classifier_of(run, load(classifier, raw=raw, warn=progress.say))
-        walk["guidance"] = (guidance_parts.classifier(judge, classifier_scale), *walk.get("guidance", run.system.guidance))
-        run = dataclasses.replace(run, system=run.system.replace(guidance=walk["guidance"]))
-    conditions(run, n, labels)
-    total = steps or run.system.steps
-    if trajectory is not None and frames > total:
-        raise UserError(f"a walk of {total} steps has no {frames} frames")
-
-    shown = 1000 if run.shape == (2,) else 64  # samples in the trajectory's pictures
-    samples, walks = [], []
-    with Progress("sampling", -(-n // min(batch, n)) * total) as progress:
+        writable(path)
+    asked = request(runs, n, given, task=task)
+    if trajectory is not None and task != "once":
+        raise UserError(f"a trajectory is of one walk, and the task {task} takes several")
+    if trajectory is not None and frames > first.steps:
+        raise UserError(f"a walk of {first.steps} steps has no {frames} frames")
+    drawn, walks = [], []
+    with Progress("sampling", 100) as progress:
         save = frames if trajectory is not None else None
-        report = Report(progress)
-        for drawn, states in draw(run, n, seed=seed, batch=batch, labels=labels, walk=walk, save=save, progress=report):
-            samples.append(drawn)
-            if states is not None and sum(part.shape[1] for part in walks) < shown:
-                walks.append(states)
-    samples = np.concatenate(samples)
+        for batch_drawn in draw(runs, n, task=task, seed=seed, batch=batch, given=asked, save=save, progress=Report(progress)):
+            if save and sum(part.shape[1] for part in walks) < 1000:
+                walks.append(batch_drawn["trajectory"])
+            drawn.append(batch_drawn)
+    name, field = outcome(runs, drawn[0])
+    samples = np.concatenate([part[name] for part in drawn])
+    words = captions(runs, asked, task)
+    said = _about(runs, field, asked, {"seed": seed, "task": None if task == "once" else task, **about})
     for path in out:
-        if path.suffix.lower() == ".npz":
-            how = {"seed": seed, "steps": total, "weights": run.weights, "checkpoint": run.step, "eta": eta, "guidance": guidance}
-            how |= {"solver": solver or type(run.system.solver).__name__, "labels": conditions(run, n, labels).get("label")}
-            if classifier is not None:
-                how |= {"classifier": str(classifier), "classifier_scale": classifier_scale}
-            how |= {"grid": grid, "options": json.dumps(options) if options else None}
-            np.savez(path, **{array_name(samples): samples}, **{key: value for key, value in how.items() if value is not None})
-        else:
-            pictures.draw(path, samples)
+        field.save(path, samples, words, **(said if path.suffix.lower() == ".npz" else {}))
     if trajectory is not None:
-        states = np.concatenate(walks, axis=1)[:, :shown]
-        write = pictures.strip if trajectory.suffix.lower() == ".png" else pictures.animation
-        write(trajectory, states)
+        states = np.concatenate(walks, axis=1)[:, : field.shown]
+        if trajectory.suffix.lower() == ".png":
+            drawing.save(trajectory, field.strip(states))
+        else:
+            drawing.animate(trajectory, field.film(states))
     written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
-    progress.say(f"{n} samples of step {run.step} (weights: {run.weights}) in {written}")
+    progress.say(f"{n} samples of step {last.step} (weights: {last.weights}) in {written}")
     return samples
 
 
-def array_name(samples) -> str:
-    """The name of samples in a .npz file: `images` where they are (n, H, W, C), else `samples`."""
-    return "images" if np.ndim(samples) == 4 else "samples"
+def _field(runs: Mapping[str, Run], last: Run) -> Field:
+    sampled = [run for run in runs.values() if hasattr(run.system, "generate")]
+    if not sampled:
+        raise UserError(f"this run is a {type(last.system).__name__} ({last.plan.name}), which is not sampled")
+    return sampled[-1].field
+
+
+def _about(runs: Mapping[str, Run], field: Field, asked: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside the samples in a .npz file: which weights, what was asked, and how they were drawn."""
+    run = next(iter(runs.values()))
+    about = {"steps": run.steps, "weights": run.weights, "checkpoint": run.step}
+    said = {key: value for key, value in said.items() if value not in (None, {}, [])}
+    about |= {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in said.items()}
+    about.setdefault("solver", type(run.system.solver).__name__)
+    for name, values in asked.items():
+        known = run.asks.get(name)
+        key = known.array if known is not None and known.array != field.array else f"given_{name}"
+        about[key] = values
+    return about
 
 
 class Report:
@@ -112,13 +155,15 @@ class Report:
         self._progress, self._tenth, self._begun = progress, 0, time.perf_counter()
 
     def __call__(self, done: int, total: int) -> None:
+        self._progress.total(total)
         self._progress.update(done)
         if done * 10 // total > self._tenth:
             self._tenth = done * 10 // total
             self._progress.line(done, "", done / (time.perf_counter() - self._begun))
 
 
-def _writable(path: pathlib.Path) -> None:
+def writable(path: pathlib.Path) -> None:
+    """Raise UserError where a file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{path.name}.probe")

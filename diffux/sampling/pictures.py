@@ -1,88 +1,33 @@
-"""Pictures of samples and of losses.
-
-Samples are floats: images in [0, 1] of shape (n, H, W, C), points (n, 2), sequences in [0, 1] of shape (n, L).
-"""
+"""Pictures of samples, with captions, where people look for them."""
 
 from __future__ import annotations
 
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from diffux.fields.drawing import beside, new_figure, raster, reach, save, scatter, tile
+from diffux import data, tasks
+from diffux.fields import drawing
+from diffux.runs.run import Run
+from diffux.sampling.draw import Models, draw, named
 
 
-def sheet(samples, real=None, extent: float | None = None) -> np.ndarray:
-    """The picture of samples by their shape: images (n, H, W, C), points (n, 2) before `real` ones, sequences (n, L).
-
-    Raises ValueError for samples of another shape.
-    """
-    shape = np.shape(samples)[1:]
-    if len(shape) == 3:
-        return tile(samples)
-    if shape == (2,):
-        return scatter(samples, real, extent)
-    if len(shape) == 1:
-        return raster(samples)
-    raise ValueError(f"pictures are drawn of images (n, H, W, C), points (n, 2) and sequences (n, L), got {np.shape(samples)}")
+def captions(models: Models, given: Mapping[str, np.ndarray], task: str = "once") -> list[str] | None:
+    """What each sample was asked for, in words; None where nothing that is given has words."""
+    wanted = tasks.task(task, named(models)).asks
+    said = [wanted[name][0].words(values) for name, values in given.items() if name in wanted and wanted[name][0]]
+    said = [words for words in said if words]
+    return [", ".join(words) for words in zip(*said, strict=True)] if said else None
 
 
-def grid(path: pathlib.Path, images, columns: int | None = None) -> pathlib.Path:
-    """Write images (n, H, W, C) as one picture."""
-    return save(path, tile(images, columns))
-
-
-def draw(path: pathlib.Path, samples, real=None) -> pathlib.Path:
-    """Write samples as one picture, see `sheet`."""
-    return save(path, sheet(samples, real))
-
-
-def strip(path: pathlib.Path, frames, rows: int = 8) -> pathlib.Path:
-    """Write frames (f, n, ...) as one picture, time from left to right: of images a row for each of the first `rows`
-    samples, else one sheet a frame."""
-    frames = np.asarray(frames)
-    if frames.ndim != 5:
-        extent = reach(frames)
-        return save(path, beside([sheet(frame, extent=extent) for frame in frames], gap=6))
-    frames = frames[:, :rows]
-    samples = frames.swapaxes(0, 1)
-    return save(path, tile(samples.reshape(-1, *samples.shape[2:]), columns=len(frames)))
-
-
-def animation(path: pathlib.Path, frames, milliseconds: int = 80) -> pathlib.Path:
-    """Write frames (f, n, ...) as a GIF of the sheets of samples, resting on the last."""
-    from PIL import Image
-
-    extent = reach(frames)
-    sheets = [sheet(frame, extent=extent) for frame in np.asarray(frames)]
-    pages = [Image.fromarray(sheet.squeeze(-1) if sheet.shape[-1] == 1 else sheet) for sheet in sheets]
-    durations = [milliseconds] * (len(pages) - 1) + [1500]
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pages[0].save(path, save_all=True, append_images=pages[1:], duration=durations, loop=0)
-    return path
-
-
-def losses(path: pathlib.Path, rows: Sequence[dict]) -> pathlib.Path | None:
-    """Write the training and held-out losses of metrics rows as a picture; None where there are fewer than two."""
-    training = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
-    held_out = [(row["step"], row["held_out_loss"]) for row in rows if row.get("held_out_loss") is not None]
-    if len(training) < 2:
-        return None
-    figure, axes = new_figure(figsize=(6, 3.5))
-    axes.plot(*zip(*training, strict=True), label="training")
-    if held_out:
-        axes.plot(*zip(*held_out, strict=True), "o-", label="held out (EMA)")
-    if min(loss for _, loss in training) > 0:
-        axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-    return path
+def picture(path: pathlib.Path, run: Run, n: int, *, seed: int, given: Mapping[str, np.ndarray],
+            real: data.Source | None = None) -> pathlib.Path:  # fmt: skip
+    """Write n samples of a run as one picture, before as many `real` examples where its kind of data is drawn so."""
+    drawn = np.concatenate([batch[run.system.data] for batch in draw(run, n, seed=seed, batch=n, given=given)])
+    behind = None if real is None else data.arrays(real, min(n, len(real)))[run.system.data]
+    return drawing.save(path, run.field.sheet(drawn, captions(run, given), behind))
 
 
 def copy(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:

@@ -2,6 +2,7 @@
 
 from diffux.schedules.continuous import cosine, edm, geometric, linear, rectified, sigmoid, sub_vp
 from diffux.schedules.tables import (
+    BETAS,
     cosine_betas,
     from_betas,
     learned_betas,
@@ -21,7 +22,7 @@ from diffux.schedules.transforms import (
 )
 
 __all__ = [
-    "OTHER", "RECTIFIED", "VARIANCE_EXPLODING", "VARIANCE_PRESERVING", "cosine", "cosine_betas", "edm", "family", "from_betas",
-    "geometric", "learned_betas", "linear", "linear_betas", "quadratic_betas", "rectified", "scaled_linear_betas", "shifted",
-    "sigmoid", "sub_vp", "warmup_betas", "zero_terminal",
+    "BETAS", "OTHER", "RECTIFIED", "VARIANCE_EXPLODING", "VARIANCE_PRESERVING", "cosine", "cosine_betas", "edm", "family",
+    "from_betas", "geometric", "learned_betas", "linear", "linear_betas", "quadratic_betas", "rectified", "scaled_linear_betas",
+    "shifted", "sigmoid", "sub_vp", "warmup_betas", "zero_terminal",
 ]  # fmt: skip

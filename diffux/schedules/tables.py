@@ -133,3 +133,8 @@ def warmup_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.
 def _count(steps: int) -> int:
     need(steps >= 1, f"a table of betas needs at least 1 step, got {steps}")
     return steps
+
+
+BETAS = {"linear": linear_betas, "scaled_linear": scaled_linear_betas, "cosine": cosine_betas, "quadratic": quadratic_betas,
+         "warmup": warmup_betas}  # fmt: skip
+"""The tables by the names that configs use."""

@@ -9,6 +9,7 @@ from diffux.solvers._heun import heun
 from diffux.solvers._langevin import annealed_langevin, langevin, snr_langevin
 from diffux.solvers._pndm import plms, pndm
 from diffux.solvers._probability_flow import probability_flow
+from diffux.solvers._repaint import repaint
 from diffux.solvers._replace import colorize, inpaint, replace
 from diffux.solvers._sa_solver import sa_solver
 from diffux.solvers._sample import sample
@@ -29,6 +30,6 @@ __all__ = [
     "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "colorize", "compose", "ddim", "ddim_inversion", "deis", "dpm2",
     "dpm2_ancestral", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s", "dpm_solver_pp_3m", "edm_heun", "euler",
     "euler_ancestral", "euler_maruyama", "heun", "inpaint", "ipndm", "langevin", "lms", "plms", "pndm", "predictor_corrector",
-    "probability_flow", "renoise", "replace", "reverse_diffusion", "sa_solver", "sample", "sde_dpm_solver_pp_2m",
+    "probability_flow", "renoise", "repaint", "replace", "reverse_diffusion", "sa_solver", "sample", "sde_dpm_solver_pp_2m",
     "sde_dpm_solver_pp_3m", "snr_langevin", "start", "unipc",
 ]  # fmt: skip

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import struct
 
 from diffux.noise_level import append_axes
 from diffux.processes import Process
-from diffux.solvers.needs import need_process
+from diffux.solvers.needs import need_one_of, need_process
 from diffux.solvers.solver import Solver
 
 
 @struct.dataclass
 class Ancestral(Solver):
-    """x_s ~ p(x_s | x_t); at the clean end its mode, without noise."""
+    """x_s ~ p(x_s | x_t); at the clean end its mode, or a draw."""
 
-    process: Any
+    process: Process
+    last: str = struct.field(pytree_node=False)
     gaussian = False
 
     def step(self, keys, denoise, x, state, *, t, s):
         reverse = self.process.reverse(denoise(x, t), x, s=s, t=t)
-        last = append_axes(s.sigma == 0, x)
-        return jnp.where(last, reverse.mode(), reverse.sample(keys)), state
+        drawn = reverse.sample(keys)
+        if self.last == "draw":
+            return drawn, state
+        return jnp.where(append_axes(s.sigma == 0, x), reverse.mode(), drawn), state
 
 
-def ancestral(process: Process) -> Ancestral:
+def ancestral(process: Process, last: str = "mode") -> Ancestral:
     """x_s ~ p(x_s | x_t), with the reverse variance that `process` carries; stochastic, one evaluation a step.
 
     On a sub-sequence of a chain it is DDPM with the adapted betas (Ho et al., 2020, alg. 2; Nichol and Dhariwal, 2021,
     sec. 4); with the variance `processes.analytic` it is Analytic-DPM. The last step, to sigma = 0, returns the mean (DDPM's
-    "z = 0 at t = 1"). Raises ValueError for what is not a process.
+    "z = 0 at t = 1"), which for tokens and bits is the most likely value and is biased; last="draw" draws there as well.
+    Raises ValueError for what is not a process, and for another `last`.
     """
     need_process("ancestral", process)
-    return Ancestral(process)
+    need_one_of("ancestral", "the last steps", last, ("mode", "draw"))
+    return Ancestral(process, last)

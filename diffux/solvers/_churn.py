@@ -62,9 +62,7 @@ def churn(
     return Churn(solver, schedule, amount, low, high, noise)
 
 
-def edm_heun(
-    schedule: Schedule, amount: float = 40.0, low: float = 0.05, high: float = 50.0, noise: float = 1.003
-) -> Churn:
+def edm_heun(schedule: Schedule, amount: float = 40.0, low: float = 0.05, high: float = 50.0, noise: float = 1.003) -> Churn:
     """EDM's stochastic sampler, `churn` around `heun`, with its ImageNet-64 numbers (Karras et al., 2022, alg. 2, table 5)."""
     return churn(heun(), schedule, amount, low, high, noise)
 
@@ -111,6 +109,6 @@ def dpm2_ancestral(schedule: Schedule, eta: float = 1.0) -> Renoise:
 
 
 def _single(name: str, solver: Solver) -> None:
-    if solver.remembers != "nothing" or not solver.moves or solver.ascends:
+    if solver.remembers != "nothing" or not solver.moves or solver.path == "rises":
         raise ValueError(f"{name} goes around single-step solvers, got {type(solver).__name__}, which is none; solvers that fit: "
                          "ddim, heun, dpm_solver, dpm2, dpm_solver_pp_2s")  # fmt: skip

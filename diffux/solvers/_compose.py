@@ -57,7 +57,7 @@ def compose(*solvers: Solver) -> Composed:
             raise ValueError(f"compose cannot move x beside {type(solver).__name__}, which remembers it; "
                              "predictors that fit: ddim, heun, ancestral, dpm_solver, dpm_solver_pp_2m, "
                              "unipc(corrector=False)")  # fmt: skip
-        if solver.ascends:
+        if solver.path == "rises":
             raise ValueError(f"compose walks from noise to data, and {type(solver).__name__} walks the other way")
     return Composed(tuple(solvers))
 

@@ -70,7 +70,7 @@ class DDIMInversion(Solver):
 
     iterations: int = struct.field(pytree_node=False)
     order = 1
-    ascends = True
+    path = "rises"
 
     def step(self, keys, denoise, x, state, *, t, s):
         # x without noise tells nothing of eps: the first step reads it off x at the next level

@@ -59,7 +59,7 @@ def replace(solver: Solver, process: Process, known: Any, mask: Any, basis: Any 
     before every Langevin step (Song and Ermon, 2019, app. B.3); with more inner steps it is set once a level.
     Raises ValueError for a solver that remembers x, for one that does not walk, and for a mask that is not boolean.
     """
-    if solver.remembers == "x" or not solver.moves or solver.ascends:
+    if solver.remembers == "x" or not solver.moves or solver.path == "rises":
         why = "remembers x" if solver.remembers == "x" else "does not walk from noise to data"
         raise ValueError(f"replace cannot change x beside {type(solver).__name__}, which {why}; solvers that fit: ddim, heun, "
                          "ancestral, dpm_solver, dpm_solver_pp_2m, lms, unipc(corrector=False)")  # fmt: skip

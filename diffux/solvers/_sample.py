@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key, Shaped
 
 from diffux import grids
 from diffux import keys as rng
 from diffux.denoisers import bind
-from diffux.noise_level import NoiseLevel
+from diffux.noise_level import NoiseLevel, level_dtype
 from diffux.solvers.solver import Sampled, Solver
 from diffux.types import Cond, Denoiser, is_part
 
@@ -23,7 +23,7 @@ def sample(
     denoise: Denoiser,
     solver: Solver,
     levels: NoiseLevel,
-    x: Float[Array, "b *d"],
+    x: Shaped[Array, "b *d"],
     cond: Cond = {},  # noqa: B006 - never mutated
     save: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -35,7 +35,7 @@ def sample(
     progress: `progress(done, steps)` is called about ten times a second, between pieces of the walk; not under `jit`.
     A denoiser that is a pytree (a part, `jax.tree_util.Partial`, what `systems.denoiser` returns) is an argument of the
     program, which a second call does not compile again; a plain function is a closure, compiled at each call.
-    Raises ValueError for levels that do not decrease (do not rise, for a solver that ascends), and for a `save` outside
+    Raises ValueError for levels whose noise does not fall (or go as the solver's `path` says), and for a `save` outside
     1 .. n; under `jit` the levels are not looked at.
 
     Example:
@@ -49,11 +49,11 @@ def sample(
         raise ValueError(f"{type(solver).__name__} corrects at one level and does not walk: compose it with a predictor, "
                          "as in compose(ddim(), langevin())")  # fmt: skip
     if not any(isinstance(field, jax.core.Tracer) for field in levels):
-        grids.check(levels, ascending=solver.ascends)
+        grids.check(levels, solver.path)
     n = levels.t.shape[0] - 1
     if save is not None and not 1 <= save <= n:
         raise ValueError(f"save keeps between 1 and {n} states of a walk of {n} steps, got {save}")
-    levels = NoiseLevel(*(jnp.asarray(field, x.dtype) for field in levels))
+    levels = NoiseLevel(*(jnp.asarray(field, level_dtype(x)) for field in levels))
     state = solver.init(x, levels)
     frames = None if save is None else jnp.zeros((save, *x.shape), x.dtype)
     fixed, carry = (cond, keys, solver, levels), (x, frames, state)
@@ -83,7 +83,9 @@ def _advance(denoise, cond, keys, solver, levels, carry, index):
     """One step of the walk: (x, frames, state) at level `index` + 1 from `index`."""
     x, frames, state = carry
     t, s = (NoiseLevel(*(field[i] for field in levels)) for i in (index, index + 1))
-    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, cond), x, state, t=t, s=s)
+    # a transform that looks at the step's number finds it among the conditions
+    told = {**cond, "step": index} if getattr(denoise, "tells_step", False) else cond
+    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, told), x, state, t=t, s=s)
     if frames is not None:
         frames = _save(frames, x, index, levels.t.shape[0] - 1)
     return x, frames, state

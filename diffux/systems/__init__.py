@@ -1,29 +1,47 @@
-"""Systems: a file a paper, each a `build(...)` that combines parts into the one word that training knows."""
+"""Systems: one file per paper; `build(...)` assembles the parts into what training and sampling know."""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+import sys
+from types import ModuleType
 
-from diffux.errors import unknown
-from diffux.systems.system import System, Variables, denoiser, generate, init, loss, resolved
+from diffux import listing
+from diffux.naming import pick
+from diffux.systems.system import (
+    System,
+    Trainable,
+    Variables,
+    decode,
+    denoiser,
+    encode,
+    generate,
+    init,
+    loss,
+    resolved,
+)
 
 
 def names() -> list[str]:
-    """The systems that `build` knows."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("system", "shapes"))
+    """The systems that `build` knows: the files of this folder that define `build`, and those in use from elsewhere."""
+    return list(listing.modules(sys.modules[__name__], "build"))
 
 
-def build(name: str, **kwargs) -> System:
-    """The system `diffux.systems.<name>`, built; ValueError with the near matches for an unknown name.
+def module(name: str) -> ModuleType:
+    """The file of the system `name`; UserError with the near names for an unknown one."""
+    return pick("system", name, listing.modules(sys.modules[__name__], "build")).load()
+
+
+def build(name: str, **options) -> Trainable:
+    """The system `diffux.systems.<name>`, built.
 
     Example:
         >>> build("ddpm", channels=16, multipliers=(1,), attention=()).steps
         1000
     """
-    if name not in names():
-        raise unknown("system", name, names())
-    return importlib.import_module(f"diffux.systems.{name}").build(**kwargs)
+    return module(name).build(**options)
 
 
-__all__ = ["System", "Variables", "build", "denoiser", "generate", "init", "loss", "names", "resolved"]
+__all__ = [
+    "System", "Trainable", "Variables", "build", "decode", "denoiser", "encode", "generate", "init", "loss", "module", "names",
+    "resolved",
+]  # fmt: skip

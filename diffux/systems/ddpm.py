@@ -6,41 +6,44 @@ sampling with the predicted x_0 clipped to the data's range. DDIM is the same sy
 
 from __future__ import annotations
 
-from diffux import conditions, grids, objectives, parameterizations, processes, schedules, times, weightings
+from typing import Any
+
+from diffux import clocks, objectives, parameterizations, processes, schedules, weightings
+from diffux.conditions import dropped, given
 from diffux.guidance import static_threshold
-from diffux.naming import pick
+from diffux.naming import make, public
 from diffux.networks.unet import UNet
-from diffux.parameterizations import conditioned, integer
+from diffux.parameterizations import conditioned
 from diffux.processes import Gaussian
 from diffux.solvers import ancestral
 from diffux.systems.system import System
 
-BETAS = {"linear": schedules.linear_betas, "scaled_linear": schedules.scaled_linear_betas, "cosine": schedules.cosine_betas,
-         "quadratic": schedules.quadratic_betas, "warmup": schedules.warmup_betas}  # fmt: skip
-PARAMETERIZATIONS = {"epsilon": parameterizations.epsilon, "x_start": parameterizations.x_start, "v": parameterizations.v}
-WEIGHTINGS = {"snr": weightings.snr, "snr_plus_one": weightings.snr_plus_one, "min_snr": weightings.min_snr(),
-              "uniform": weightings.uniform}  # fmt: skip
-VARIANCES = {"posterior": processes.posterior(), "upper": processes.upper()}
 
-
-def build(steps: int = 1000, betas: str = "linear", parameterization: str = "epsilon", weighting: str = "snr",
-          variance: str = "posterior", clip: bool = True, classes: int | None = None, label_dropout: float = 0.1,
+def build(steps: int = 1000, betas: Any = "linear", parameterization: Any = "epsilon", weighting: Any = "snr",
+          variance: Any = "posterior", clip: bool = True, classes: int | None = None, label_dropout: float = 0.1,
           channels: int = 128, multipliers=(1, 2, 2, 2), blocks: int = 2, attention=(16,), dropout: float = 0.1,
           **network) -> System:  # fmt: skip
     """DDPM for images in [0, 1]; the defaults are the paper's CIFAR-10 model (Ho et al., 2020, sec. 4 and app. B).
 
-    `betas`: linear, scaled_linear, cosine, quadratic, warmup. `weighting` multiplies the x0 error: "snr" is L_simple.
-    `variance`: "posterior" or "upper". `clip`: clip the predicted x_0 to [-1, 1] when sampling, as the paper's code does.
-    `classes`: number of labels of a class-conditional model. Further keywords go to `UNet`.
+    - betas: a table of `schedules.BETAS` (linear, scaled_linear, cosine, quadratic, warmup), or a table (T,).
+    - parameterization, weighting: of the modules of these names; the weighting multiplies the x0 error, "snr" is L_simple.
+    - variance: of the reverse kernels, "posterior" or "upper".
+    - clip: clip the predicted x_0 to [-1, 1] when sampling, as the paper's code does.
+    - classes: the number of labels of a class-conditional model, whose label is null in training with probability `label_dropout`.
+
+    Further keywords go to `UNet`.
     """
-    process = Gaussian(schedules.from_betas(pick("beta table", betas, BETAS)(steps)), pick("variance", variance, VARIANCES))
+    clock, chain = clocks.chain(steps), schedules.from_betas(make("beta table", betas, schedules.BETAS, steps=steps))
+    process = Gaussian(chain, make("variance", variance, processes.VARIANCES, schedule=chain, steps=steps))
+    f = make("parameterization", parameterization, public(parameterizations))
+    weight = make("weighting", weighting, public(weightings), schedule=chain)
     return System(
-        network=UNet(channels=channels, multipliers=tuple(multipliers), blocks=blocks, attention=tuple(attention),
-                     dropout=dropout, classes=classes, **network),
+        network=UNet(channels=channels, multipliers=multipliers, blocks=blocks, attention=attention, dropout=dropout,
+                     classes=classes, **network),
         process=process,
-        parameterization=conditioned(pick("parameterization", parameterization, PARAMETERIZATIONS), integer(steps)),
-        objective=objectives.denoising(process, pick("weighting", weighting, WEIGHTINGS), times.discrete(steps)),
-        solver=ancestral(process), grid=grids.discrete(steps), steps=steps,
-        condition=conditions.unconditional if classes is None else conditions.labelled(label_dropout),
-        guidance=(static_threshold(-1.0, 1.0),) if clip else (),
+        parameterization=conditioned(f, clock.label),
+        objective=objectives.denoising(process, weight, clock.times),
+        solver=ancestral(process), grid=clock.grid, steps=clock.steps,
+        given=given("label", dropped(label_dropout)) if classes is not None else given(),
+        guidance=(static_threshold(),) if clip else (),
     )  # fmt: skip

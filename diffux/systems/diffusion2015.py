@@ -9,46 +9,39 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffux import codecs, conditions, grids, objectives, parameterizations, processes, schedules
-from diffux.naming import pick
-from diffux.networks.mlp import MLP, RBF
-from diffux.networks.multiscale import MultiScale
-from diffux.parameterizations import conditioned, integer
+from diffux import clocks, codecs, networks, objectives, parameterizations, processes, schedules
+from diffux.naming import make, pick, public
+from diffux.parameterizations import conditioned
 from diffux.processes import Binomial, Gaussian
 from diffux.solvers import ancestral
 from diffux.systems.system import System
 
-NETWORKS = {"rbf": RBF, "mlp": MLP, "multiscale": MultiScale}
-PUBLISHED = {"point": "rbf", "sequence": "mlp", "image": "multiscale"}
 
+def build(data: str = "image", kind: str = "gaussian", steps: int = 1000, first: float = 1e-3, learned: bool = True,
+          codec: Any = "pixels", network: str = "multiscale", **options) -> System:  # fmt: skip
+    """A diffusion model of the field `data`; the defaults are for images (Sohl-Dickstein et al., 2015, sec. 2 and app. B-D).
 
-def build(field: str = "image", kind: str = "gaussian", steps: int = 1000, first: float = 1e-3, learned: bool = True,
-          mean: Any = 0.0, std: Any = 1.0, threshold: float = 0.5, network: str | None = None, **options) -> System:  # fmt: skip
-    """A diffusion model of a batch's `field`: "image", "point" or "sequence" (Sohl-Dickstein et al., 2015, sec. 2 and app. B-D).
-
-    - kind: "gaussian", continuous data brought to mean 0 and variance 1 by `mean` and `std` (of images in [0, 1], or of the
-      points themselves); or "binomial", bits: sequences of 0 and 1, and images above `threshold`.
+    - kind: "gaussian", for continuous data that `codec` brings to mean 0 and variance 1: "pixels(low, high)" of images,
+      "standardized(mean, std)" of points; or "binomial", for bits: "bits", or "binarized" images.
     - first, learned: of the Gaussian chain, beta_1, and whether the other betas are trained. The binomial chain's are fixed,
       1 / (T - t + 1): no gradient passes a drawn bit.
-    - network: "rbf", "mlp" or "multiscale", by default the published one of the field; further keywords are its fields.
+    - network: "multiscale" for images, "rbf" for points, "mlp" for sequences; further keywords are its fields.
 
     The bound is in bits a dimension of the standardised data: log2(std) more is that of the data themselves.
     """
-    make = pick("network", network or pick("field", field, PUBLISHED), NETWORKS)
+    clock, net = clocks.chain(steps), networks.named(network)
     if pick("kind", kind, {"gaussian": False, "binomial": True}):
         process = Binomial(schedules.rectified())
-        parameterization = conditioned(parameterizations.direct, integer(steps))
+        parameterization = conditioned(parameterizations.direct, clock.label)
         objective = objectives.elbo(process, steps, objectives.kernel())
-        net = make(steps=steps, variance=False, bits=True, **options)
-        codec = codecs.binarized(threshold) if field == "image" else codecs.bits()
+        module = net(steps=steps, variance=False, bits=True, **options)
     else:
         schedule = schedules.learned_betas(steps, first)
         schedule = schedule if learned else schedules.from_betas(schedule.betas())
         process = Gaussian(schedule, processes.perturbed(steps))
         parameterization = parameterizations.forward_step(schedule, steps)
         objective = objectives.elbo(process, steps, objectives.edge())
-        net = make(steps=steps, **options)
-        codec = codecs.pixels(-mean / std, (1 - mean) / std) if field == "image" else codecs.standardized(mean, std)
-    return System(network=net, process=process, parameterization=parameterization, objective=objective,
-                  solver=ancestral(process), grid=grids.discrete(steps), steps=steps, codec=codec,
-                  condition=conditions.of(field))  # fmt: skip
+        module = net(steps=steps, **options)
+    return System(network=module, process=process, parameterization=parameterization, objective=objective,
+                  solver=ancestral(process), grid=clock.grid, steps=clock.steps, codec=make("codec", codec, public(codecs)),
+                  data=data)  # fmt: skip

@@ -6,10 +6,11 @@ and Langevin steps at each level from the largest to the smallest.
 
 from __future__ import annotations
 
-from diffux import conditions, grids, objectives, parameterizations, schedules, times, weightings
+from diffux import clocks, objectives, parameterizations, schedules, weightings
 from diffux.codecs import pixels
+from diffux.conditions import dropped, given
 from diffux.networks.refinenet import RefineNet
-from diffux.parameterizations import conditioned, descending, recentred
+from diffux.parameterizations import conditioned, recentred
 from diffux.processes import Gaussian
 from diffux.solvers import annealed_langevin
 from diffux.systems.system import System
@@ -30,16 +31,14 @@ def build(levels: int = 10, sigma_min: float = 0.01, sigma_max: float = 1.0, ste
     1 / sigma. The loss is the paper's times 2 / D (a mean over dimensions, without the half). Sampling begins with the
     prior N(0, max(sigma_max, 1)^2), the released code's with U[0, 1]; at the first level, the Langevin steps forget either.
     """
-    if levels < 2:
-        raise ValueError(f"ncsn needs at least 2 noise levels, got {levels}")
-    process = Gaussian(schedules.geometric(sigma_min, sigma_max))
+    process, clock = Gaussian(schedules.geometric(sigma_min, sigma_max)), clocks.levels(levels)
     return System(
-        network=RefineNet(channels=channels, multipliers=tuple(multipliers), dilations=tuple(dilations), levels=levels,
-                          pooling="average", classes=classes, **network),
+        network=RefineNet(channels=channels, multipliers=multipliers, dilations=dilations, levels=levels, pooling="average",
+                          classes=classes, **network),
         process=process,
-        parameterization=conditioned(recentred(parameterizations.raw_score), descending(levels)),
+        parameterization=conditioned(recentred(parameterizations.raw_score), clock.label),
         # lambda(sigma) = sigma^2 on the score error is the SNR on the x0 error (Song and Ermon, 2019, eq. 6)
-        objective=objectives.denoising(process, weightings.snr, times.discrete(levels - 1, first=0)),
-        solver=annealed_langevin(step, inner, denoise), grid=grids.uniform(end=0.0), steps=levels, codec=pixels(0.0, 1.0),
-        condition=conditions.unconditional if classes is None else conditions.labelled(label_dropout),
+        objective=objectives.denoising(process, weightings.snr, clock.times),
+        solver=annealed_langevin(step, inner, denoise), grid=clock.grid, steps=clock.steps, codec=pixels(0.0, 1.0),
+        given=given("label", dropped(label_dropout)) if classes is not None else given(),
     )  # fmt: skip

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from diffux import conditions, grids, objectives, parameterizations, schedules, times, weightings
+from diffux import clocks, objectives, parameterizations, schedules, weightings
 from diffux.codecs import pixels
+from diffux.conditions import dropped, given
 from diffux.networks.refinenet import RefineNet
 from diffux.parameterizations import recentred
 from diffux.processes import Gaussian
@@ -32,17 +33,14 @@ def build(levels: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0, s
     half). Sampling begins with the prior N(0, sigma_max^2), the marginal of the first level but for the data themselves,
     where the released code takes U[0, 1].
     """
-    if levels < 2:
-        raise ValueError(f"ncsnv2 needs at least 2 noise levels, got {levels}")
-    process = Gaussian(schedules.geometric(sigma_min, sigma_max))
+    process, clock = Gaussian(schedules.geometric(sigma_min, sigma_max)), clocks.levels(levels)
     return System(
-        network=RefineNet(channels=channels, multipliers=tuple(multipliers), dilations=tuple(dilations), classes=classes,
-                          **network),
+        network=RefineNet(channels=channels, multipliers=multipliers, dilations=dilations, classes=classes, **network),
         process=process,
         parameterization=recentred(parameterizations.score),  # technique 3
-        objective=objectives.denoising(process, weightings.snr, times.discrete(levels - 1, first=0)),
-        solver=annealed_langevin(step, inner, denoise), grid=grids.uniform(end=0.0), steps=levels, codec=pixels(0.0, 1.0),
-        condition=conditions.unconditional if classes is None else conditions.labelled(label_dropout),
+        objective=objectives.denoising(process, weightings.snr, clock.times),
+        solver=annealed_langevin(step, inner, denoise), grid=clock.grid, steps=clock.steps, codec=pixels(0.0, 1.0),
+        given=given("label", dropped(label_dropout)) if classes is not None else given(),
     )  # fmt: skip
 
 

@@ -1,26 +1,93 @@
 """A classifier of noisy images, for guiding a model (Dhariwal and Nichol, 2021, sec. 4; Song et al., 2021, app. I.1).
 
-It is trained as any other system, and cannot be sampled: `guidance.noisy_classifier` of its network, parameterization and
-weights is what `guidance.classifier` takes.
+It is trained like any other system, and guides another one: `diffux sample --guidance "classifier(3)" --net classifier=RUN`.
 """
 
 from __future__ import annotations
 
-from diffux import conditions, objectives, schedules, times
-from diffux.codecs import pixels
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from diffux import clocks, guidance, objectives, schedules
+from diffux.codecs import Codec, pixels
+from diffux.conditions import Given, given
 from diffux.naming import pick
-from diffux.networks.noisy_classifier import NoisyClassifier
-from diffux.parameterizations import conditioned, direct, integer, normalized, recentred, scaled
-from diffux.processes import Gaussian
-from diffux.systems.system import System
+from diffux.networks.noisy_classifier import NoisyClassifier as Network
+from diffux.objectives import Objective
+from diffux.parameterizations import conditioned, direct, normalized, recentred
+from diffux.processes import Gaussian, Process
+from diffux.systems.system import Model, inputs
+from diffux.types import Learned, Net, Parameterization
 
 CONTINUOUS = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
-BETAS = {"linear": schedules.linear_betas, "cosine": schedules.cosine_betas}
+
+
+@struct.dataclass
+class NoisyClassifier:
+    """A network that tells the classes of x_t apart, trained by cross-entropy at all noise levels."""
+
+    network: Net
+    process: Process
+    parameterization: Parameterization
+    objective: Objective
+    classes: int = struct.field(pytree_node=False)
+    codec: Codec = pixels()
+    data: str = struct.field(pytree_node=False, default="image")
+    given: Given = given("label")
+
+    def state(self):
+        return self.objective.init()
+
+    def check(self):
+        """Every such combination fits."""
+
+    @property
+    def reads(self):
+        return {"label": self.classes}
+
+    def loss(self, key, batch, state, train):
+        key_given, key_codec, key_objective, key_dropout = jax.random.split(key, 4)
+        x, cond = inputs(key_given, key_codec, self, batch, train)
+        denoise = Model(self.network, self.parameterization, dropout_key=key_dropout if train else None, train=train)
+        losses, metrics, state = self.objective.apply(key_objective, denoise, x, cond, state)
+        return jnp.mean(losses), (metrics, state)
+
+    def guides(self, system) -> guidance.NoisyClassifier:
+        """log p(label | x_t) for guiding `system`, both resolved; ValueError where noise levels, data, pixels' ranges or classes
+        differ."""
+        same = jax.tree.structure(system.codec) == jax.tree.structure(self.codec) and all(
+            np.array_equal(a, b) for a, b in zip(jax.tree.leaves(system.codec), jax.tree.leaves(self.codec), strict=True)
+        )
+        if system.data != self.data or not same:
+            raise ValueError("the model and the classifier are of other data, or their pixels' ranges differ")
+        classes = (system.reads or {}).get("label")
+        if classes not in (None, self.classes):
+            raise ValueError(f"the model has {classes} classes and the classifier {self.classes}")
+        t = np.linspace(0.01, 1, 100)
+        levels = [np.asarray(s.process.schedule(t)[1:]) for s in (system, self)]
+        apart = np.abs(levels[0] - levels[1]).max()
+        if not apart <= 1e-3 * max(1.0, np.abs(levels[0]).max()):
+            names = [type(s.process.schedule).__name__ for s in (system, self)]
+            differ = (
+                f"the model's noise levels ({names[0]}) and the classifier's ({names[1]}) differ, by up to {apart:.3g} in alpha or"
+            )
+            raise ValueError(f"{differ} sigma: train the classifier with the model's schedule and steps")
+        return guidance.noisy_classifier(self.network, self.parameterization, self.classes)
+
+    def score(self, fields: dict[str, Any]) -> Any:
+        """log p(label | data) (B,) of fields with the data and a label, at the cleanest level that was trained."""
+        x = self.codec.encode(jax.random.key(0), fields[self.data], {})
+        level = self.process.schedule(jnp.asarray(1e-3, x.dtype))
+        return guidance.noisy_classifier(self.network, self.parameterization)(x, level, {"label": jnp.asarray(fields["label"])})
 
 
 def build(schedule: str = "linear", steps: int | None = None, sigma_min: float = 0.01, sigma_max: float = 50.0,
           smallest: float = 1e-5, classes: int = 10, depth: int = 28, width: int = 10, dropout: float = 0.0,
-          **network) -> System:  # fmt: skip
+          **network) -> NoisyClassifier:  # fmt: skip
     """A WRN-28-10 for images in [0, 1] at every noise level, by cross-entropy; the schedule must be the guided model's.
 
     - schedule: "linear" (VP) or "cosine" with pixels in [-1, 1], "geometric" (VE, from `sigma_min` to `sigma_max`) with
@@ -29,19 +96,18 @@ def build(schedule: str = "linear", steps: int | None = None, sigma_min: float =
       in [`smallest`, 1], told as 999 t, for "geometric" a scaled log sigma.
     - depth, width, dropout: of the wide residual network; further keywords are its fields.
     """
+    exploding, clock = schedule == "geometric", clocks.continuous(999.0, smallest=smallest)
     if steps is None:
         make = pick("schedule", schedule, CONTINUOUS)
-        process = Gaussian(make(sigma_min, sigma_max) if schedule == "geometric" else make())
-        drawn, told = times.uniform(smallest, 1.0), scaled(999.0)
+        process = Gaussian(make(sigma_min, sigma_max) if exploding else make())
     else:
-        process = Gaussian(schedules.from_betas(pick("beta table of a chain", schedule, BETAS)(steps)))
-        drawn, told = times.discrete(steps), integer(steps)
-    exploding = schedule == "geometric"
-    return System(
-        network=NoisyClassifier(classes=classes, depth=depth, width=width, dropout=dropout, **network), process=process,
+        clock = clocks.chain(steps)
+        process = Gaussian(schedules.from_betas(pick("beta table of a chain", schedule, schedules.BETAS)(steps)))
+    return NoisyClassifier(
+        network=Net(Network(classes=classes, depth=depth, width=width, dropout=dropout, **network), Learned("network")),
+        process=process,
         # where variance explodes the network is shown 2 x - 1 at unit scale
-        parameterization=conditioned(recentred(normalized(direct)) if exploding else direct, told),
-        objective=objectives.classification(process, drawn),
-        solver=None, grid=None, steps=1, codec=pixels(0.0, 1.0) if exploding else pixels(-1.0, 1.0),
-        condition=conditions.labelled(0.0),
+        parameterization=conditioned(recentred(normalized(direct)) if exploding else direct, clock.label),
+        objective=objectives.classification(process, clock.times), classes=classes,
+        codec=pixels(0.0, 1.0) if exploding else pixels(-1.0, 1.0),
     )  # fmt: skip

@@ -7,17 +7,14 @@ Durkan, Murray and Ermon, 2021b).
 
 from __future__ import annotations
 
-from diffux import conditions, grids, objectives, parameterizations, schedules, times, weightings
+from diffux import clocks, networks, objectives, parameterizations, schedules, times, weightings
 from diffux.codecs import pixels
+from diffux.conditions import dropped, given
 from diffux.naming import pick
-from diffux.networks.ncsnpp import ddpmpp, ncsnpp
-from diffux.networks.unet import UNet
-from diffux.parameterizations import conditioned, descending, integer, recentred, scaled
+from diffux.parameterizations import conditioned, recentred
 from diffux.processes import Gaussian
 from diffux.solvers import euler_maruyama, predictor_corrector
 from diffux.systems.system import System
-
-NETWORKS = {"ddpmpp": ddpmpp, "ncsnpp": ncsnpp, "unet": UNet}
 
 
 def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_min: float = 0.01, sigma_max: float = 50.0,
@@ -34,10 +31,11 @@ def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_
     - normalize: show the network x at unit scale, for networks that do not bear sigma_max themselves (VE).
     - snr: of the corrector; None is the paper's choice, 0.16 for VE and no corrector for VP and sub-VP. `end`: the last t of
       the walk before x0_hat, by default 1e-3 (VP, sub-VP) or 1e-5 (VE).
-    - network: "ddpmpp" (VP and sub-VP's default), "ncsnpp" (VE's) or "unet"; further keywords are its fields.
+    - network: "ddpmpp" (VP and sub-VP's default), "ncsnpp" (VE's), "unet" or another of `networks.names()`; further keywords
+      are its fields.
     """
     exploding = pick("sde", sde, {"vp": False, "ve": True, "sub_vp": False})
-    make = pick("network", network or ("ncsnpp" if exploding else "ddpmpp"), NETWORKS)
+    make = networks.named(network or ("ncsnpp" if exploding else "ddpmpp"))
     if discrete is not None and (sde == "sub_vp" or likelihood_weighting or discrete < 2):
         raise ValueError("discrete levels, at least 2 of them, go with the sdes vp and ve and without likelihood_weighting, got "
                          f"discrete={discrete}, sde={sde}, likelihood_weighting={likelihood_weighting}")  # fmt: skip
@@ -46,34 +44,22 @@ def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_
     else:
         schedule = {"vp": lambda: schedules.linear(beta_min, beta_max), "sub_vp": lambda: schedules.sub_vp(beta_min, beta_max),
                     "ve": lambda: schedules.geometric(sigma_min, sigma_max)}[sde]()  # fmt: skip
-    process = Gaussian(schedule)
-
-    if exploding:
-        label = descending(discrete) if discrete else parameterizations.log_sigma
-        shown = parameterizations.normalized if normalize else recentred
-        parameterization = conditioned(shown(parameterizations.score), label)
-    else:
-        parameterization = conditioned(parameterizations.epsilon, integer(discrete) if discrete else scaled(999.0))
-
+    process, weighting = Gaussian(schedule), weightings.snr
     # lambda(t) = sigma^2 on the score error is the SNR on the x0 error (Song et al., 2021, eq. 7)
-    drawn, weighting = times.uniform(smallest, 1.0), weightings.snr
     if discrete:
-        drawn = times.discrete(discrete - exploding, first=0 if exploding else 1)
-    elif likelihood_weighting:
-        drawn = times.log_snr(schedule, smallest) if importance else drawn
-        weighting = weightings.importance(weightings.likelihood(schedule), drawn)
+        clock = clocks.levels(discrete) if exploding else clocks.chain(discrete)
+    else:
+        drawn = times.log_snr(schedule, smallest) if likelihood_weighting and importance else times.uniform(smallest, 1.0)
+        weighting = weightings.importance(weightings.likelihood(schedule), drawn) if likelihood_weighting else weighting
+        end = (1e-5 if exploding else 1e-3) if end is None else end
+        clock = clocks.continuous(parameterizations.log_sigma if exploding else 999.0, steps, end=end, times=drawn)
 
-    if snr is None and not exploding:
-        solver = euler_maruyama(schedule)
-    else:
-        solver = predictor_corrector(snr=0.16 if snr is None else snr)
-    if discrete:
-        grid = grids.uniform(end=0.0) if exploding else grids.discrete(discrete)
-    else:
-        grid = grids.uniform(end=(1e-5 if exploding else 1e-3) if end is None else end)
+    shown = parameterizations.normalized if normalize else recentred
+    f = shown(parameterizations.score) if exploding else parameterizations.epsilon
+    solver = predictor_corrector(snr=0.16 if snr is None else snr) if exploding or snr is not None else euler_maruyama(schedule)
     return System(
-        network=make(classes=classes, **options), process=process, parameterization=parameterization,
-        objective=objectives.denoising(process, weighting, drawn), solver=solver, grid=grid,
-        steps=discrete or steps, codec=pixels(0.0, 1.0) if exploding else pixels(-1.0, 1.0),
-        condition=conditions.unconditional if classes is None else conditions.labelled(label_dropout),
+        network=make(classes=classes, **options), process=process, parameterization=conditioned(f, clock.label),
+        objective=objectives.denoising(process, weighting, clock.times), solver=solver, grid=clock.grid, steps=clock.steps,
+        codec=pixels(0.0, 1.0) if exploding else pixels(-1.0, 1.0),
+        given=given("label", dropped(label_dropout)) if classes is not None else given(),
     )  # fmt: skip

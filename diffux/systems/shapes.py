@@ -11,13 +11,13 @@ import jax
 import numpy as np
 
 from diffux.errors import UserError, explained
-from diffux.systems.system import Variables, init, resolved, validate
+from diffux.systems.system import Variables, init, resolved
 
 
 def shapes_of(seed: int, system, batch: Mapping[str, Any]) -> Variables:
     """The shapes of `parameters`, of which none is drawn."""
     with explained():
-        validate(resolved(system))
+        resolved(system).check()
         # The system is an argument, so that within the trace nothing tries to look at its numbers.
         return jax.eval_shape(lambda system: parameters(seed, system, batch), system)
 

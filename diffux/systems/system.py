@@ -1,10 +1,11 @@
-"""System: the parts of a paper together, and the three things to do with one: init, loss, generate."""
+"""What can be trained, and the diffusion kind of it: the parts of a paper together."""
 
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -14,159 +15,187 @@ from flax import struct
 from jaxtyping import Array, Key
 
 from diffux import keys as rng
-from diffux import parameterizations, schedules
-from diffux.codecs import pixels
-from diffux.conditions import unconditional
+from diffux.codecs import Codec, pixels
+from diffux.conditions import Given
 from diffux.denoisers import as_denoiser, chain
-from diffux.networks.initialize import initialize
-from diffux.processes import Gaussian
+from diffux.networks.initialize import drawn
+from diffux.objectives import Objective
+from diffux.processes import Process
 from diffux.solvers import Sampled, Solver, sample
-from diffux.types import Cond, PyTree, is_learned
+from diffux.types import (
+    Cond,
+    Grid,
+    Learned,
+    Net,
+    Parameterization,
+    PyTree,
+    Recording,
+    Step,
+    Transform,
+    fits,
+    is_learned,
+    is_net,
+    nets,
+    reads,
+)
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What training knows of a system: a pytree with these three, whose nets and numbers are filled in by `resolved`.
+
+    The diffusion kind is `System`; a first stage, a classifier or a contrastive encoder are others. One that can be sampled has
+    a method `generate(keys, shape, given, ...)` as well.
+    """
+
+    def state(self) -> Any:
+        """What the loss carries from step to step, before the first; () where it carries nothing."""
+
+    def check(self) -> None:
+        """Raise ValueError for parts that do not fit each other, in one sentence."""
+
+    def loss(self, key, batch: Mapping[str, Any], state: Any, train: bool) -> tuple[Any, tuple[dict[str, Any], Any]]:
+        """(scalar loss, (metrics of scalars, the next state)) of a batch {field: (B, *d)}."""
 
 
 @struct.dataclass
 class System:
-    """A paper: numbers are leaves, structure is static, so a system is an argument of `jit`.
+    """A diffusion model: numbers are leaves, structure is static, so a system is an argument of `jit`.
 
-    network(x, noise, cond, train) -> array of x's shape; `condition(frozen, key, batch, train) -> (x, cond)` says what
-    of a batch is data; `guidance` is a tuple of denoiser transforms for sampling; `steps` is the default walk's length.
-    A system that is trained and not sampled, a classifier of noisy images, has neither solver nor grid.
+    - network: (x, noise, cond, train) -> an array of x's shape; a module becomes a `Net` that is trained as "network".
+    - data: the field of a batch that is diffused, in the space of `codec`; `given` makes the conditions of the other fields.
+    - solver, grid, steps, guidance: how samples are drawn, unless something else is asked for.
     """
 
-    network: nn.Module = struct.field(pytree_node=False)
-    process: Any
-    parameterization: Any
-    objective: Any
-    solver: Any
-    grid: Any
+    network: Net | nn.Module
+    process: Process
+    parameterization: Parameterization
+    objective: Objective
+    solver: Solver
+    grid: Grid
     steps: int = struct.field(pytree_node=False)
-    codec: Any = pixels()
-    condition: Any = unconditional
-    guidance: tuple[Any, ...] = ()
+    codec: Codec = pixels()
+    data: str = struct.field(pytree_node=False, default="image")
+    given: Given = Given()
+    guidance: tuple[Transform, ...] = ()
+
+    def __post_init__(self):
+        if isinstance(self.network, nn.Module):
+            object.__setattr__(self, "network", Net(self.network, Learned("network")))
+
+    def state(self):
+        return self.objective.init()
+
+    def check(self):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.process)):
+            return
+        parts = (self.network.module, self.parameterization, self.objective, self.solver, self.codec, *self.guidance)
+        with jax.ensure_compile_time_eval():  # a schedule without numbers of its own is no tracer, and is traced all the same
+            for part in parts:
+                fits(part, self)
+
+    @property
+    def reads(self) -> dict[str, int | None] | None:
+        """The conditions that its parts look at, see `types.reads`; None where nothing is known of the network."""
+        return None if reads(self.network) is None else _known(self.network, self.objective, self.codec, *self.guidance)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The conditions that samples may be drawn without: the network has a null for them, or the loss alone reads them."""
+        return (*getattr(self.network.module, "nulls", reads(self.network) or ()), *self.only_trained)
+
+    @property
+    def only_trained(self) -> tuple[str, ...]:
+        """The conditions that the objective reads and nothing that draws samples does, such as a mask of the loss."""
+        drawing = _known(self.network, self.codec, *self.guidance)
+        return tuple(name for name in reads(self.objective) or () if name not in drawing)
+
+    def loss(self, key, batch, state, train):
+        key_given, key_codec, key_objective, key_dropout = jax.random.split(key, 4)
+        x, cond = inputs(key_given, key_codec, self, batch, train)
+        check_cond(cond, self.network, self.objective, self.codec)
+        denoise = Model(self.network, self.parameterization, dropout_key=key_dropout if train else None, train=train)
+        losses, metrics, state = self.objective.apply(key_objective, denoise, x, cond, state)
+        return jnp.mean(losses), (metrics, state)
+
+    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
+        """As `systems.generate`, of a system whose nets have weights."""
+        shape = shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
+        cond = self.conditions(rng.fold_in(keys, 2), given, shape.shape[0])
+        levels = self.grid(self.process.schedule, self.steps if steps is None else steps)
+        latent = jax.eval_shape(_encode, self.codec, jax.random.key(0), shape, cond)
+        x = _prior(self.process, rng.fold_in(keys, 0), latent.shape)
+        model = Model(self.network, self.parameterization, self.guidance)
+        x, trajectory, state = sample(rng.fold_in(keys, 1), model, self.solver, levels, x, cond, save, progress)
+        trajectory = None if trajectory is None else _decode_all(self.codec, trajectory, cond)
+        return Sampled(_decode(self.codec, x, cond), trajectory, state)
+
+    def conditions(self, keys, given: Mapping[str, Any], batch: int) -> dict[str, Any]:
+        """The conditions of `batch` samples from the fields that are given, each (batch, ...).
+
+        Raises ValueError for a field that is missing or that nothing reads, for another number of rows, and for integers that are
+        no classes.
+        """
+        given = {name: value if isinstance(value, Mapping) else jnp.asarray(value) for name, value in given.items()}
+        known, network = _known(self.network, self.objective, self.codec, *self.guidance), reads(self.network)
+        others = [name for name in given if name not in (*self.given.asks, "null") and not name.endswith("_level")]
+        unread = [name for name in others if name not in known and network is not None]
+        if unread:
+            raise ValueError(f"{unread[0]} was given, and nothing in this model reads it: {_what(self.given.asks)}")
+        for name, value in given.items():
+            _check_rows(name, value, batch, known.get(name))
+        cond = _conditions(self.given, keys, given, optional=self.optional) if self.given.gives else {}
+        cond = cond | {name: given[name] for name in given if name in (*others, "null")}
+        check_cond(cond, self.network, self.objective, self.codec, *self.guidance)
+        return cond
 
 
 class Variables(NamedTuple):
-    """`params` are trained ({"network": ...}, and {"process": ...} where a part has `Learned` numbers), `frozen` are nets used
-    but not trained, `ema` an average of `params`."""
+    """`params` are trained: {"network": ...}, other nets by their names, and {"process": ...} where a part has `Learned` numbers.
+    `ema` is an average of them, and `step` the number of the training step, where these are known."""
 
     params: Mapping[str, PyTree]
-    frozen: Mapping[str, PyTree] = {}
     ema: Mapping[str, PyTree] | None = None
+    step: Any = None
 
 
-def init(key, system: System, batch, frozen: Mapping[str, PyTree] = {}) -> Variables:
-    """The variables of a system, from one batch {"image": (B, H, W, C), ...}; values do not matter, shapes do.
-
-    The network's own `init` is traced for shapes only and never compiled. Raises ValueError for parts that do not fit
-    each other and for images that do not fit the network.
-    """
-    learned, system = _learned(system), resolved(system)
-    validate(system)
-    batch = jax.tree.map(lambda leaf: jnp.asarray(leaf[:1]), batch)
-    x, cond = system.condition(frozen, key, batch, False)
-    x = system.codec.encode(key, frozen, x, cond)
-    params = {"network": initialize(key, system.network, x, jnp.zeros(x.shape[:1], x.dtype), cond)}
-    return Variables(params | ({"process": learned} if learned else {}), frozen)
+def inputs(key_given, key_codec, system, batch, train: bool) -> tuple[Any, dict[str, Any]]:
+    """(x in the space of the codec, conditions) of a batch: what a loss begins with."""
+    if system.data not in batch:
+        raise ValueError(f"the model is of {system.data}, and the batch holds {', '.join(map(str, sorted(batch)))}")
+    cond = system.given(key_given, batch, train)
+    return system.codec.encode(key_codec, batch[system.data], cond), cond
 
 
-def resolved(system: System, variables: Variables | None = None, train: bool = False) -> System:
-    """`system` with every `types.Learned` in its parts replaced by its trained value, the average's unless `train`; without
-    variables by its initial one. `loss`, `denoiser` and `generate` do so themselves."""
-    values = {} if variables is None else _weights(variables, train).get("process", {})
-    return jax.tree.map(lambda node: values.get(node.name, node.initial) if is_learned(node) else node, system, is_leaf=is_learned)
+def encode(key, system: System, variables: Variables, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """(x, conditions) of a batch in the space of the diffusion, for editing and for walks of one's own."""
+    key_given, key_codec = jax.random.split(key)
+    return inputs(key_given, key_codec, resolved(system, variables), batch, False)
 
 
-def _weights(variables: Variables, train: bool) -> Mapping[str, PyTree]:
-    return variables.params if train or variables.ema is None else variables.ema
+def decode(system: System, variables: Variables, x, cond: Cond = {}) -> Any:  # noqa: B006 - never mutated
+    """Data, as `generate` returns it, of x in the space of the diffusion."""
+    return _decode(resolved(system, variables).codec, x, dict(cond))
 
 
-def _learned(system: System) -> dict[str, Any]:
-    """The initial values of all `Learned` numbers, by name: copies, since what is trained may be donated and parts are not."""
-    values: dict[str, Any] = {}
-    for node in jax.tree.leaves(system, is_leaf=is_learned):
-        if not is_learned(node):
-            continue
-        if node.name in values and values[node.name].shape != jnp.shape(node.initial):
-            raise ValueError(f"two learned numbers of the system are called {node.name!r}, of shapes {values[node.name].shape} "
-                             f"and {jnp.shape(node.initial)}: give each a name of its own")  # fmt: skip
-        values[node.name] = jnp.array(node.initial, copy=True)
-    return values
+@functools.partial(jax.jit, static_argnames=("optional",))
+def _conditions(given, keys, fields, optional):
+    return given(keys, fields, False, optional)
 
 
-@struct.dataclass
-class Model:
-    """A network with its variables as a denoiser, and a pytree: weights are arguments of the compiled sampler."""
-
-    network: nn.Module = struct.field(pytree_node=False)
-    parameterization: Any
-    params: Mapping[str, PyTree]
-    guidance: tuple[Any, ...] = ()
-    dropout_key: Any = None
-    train: bool = struct.field(pytree_node=False, default=False)
-
-    def __call__(self, x, level, cond):
-        rngs = None if self.dropout_key is None else {"dropout": self.dropout_key}
-        apply = functools.partial(self.network.apply, {"params": self.params["network"]}, train=self.train, rngs=rngs)
-        return chain(as_denoiser(apply, self.parameterization), *self.guidance)(x, level, cond)
+@jax.jit
+def _encode(codec, key, x, cond):
+    return codec.encode(key, x, cond)
 
 
-def denoiser(system: System, variables: Variables, train: bool = False, dropout_key=None) -> Model:
-    """The system's denoiser with its variables bound; EMA weights, where there are any, unless `train`."""
-    system = resolved(system, variables, train)
-    return Model(system.network, system.parameterization, _weights(variables, train), dropout_key=dropout_key, train=train)
+@jax.jit
+def _decode(codec, z, cond):
+    return codec.decode(z, cond)
 
 
-def loss(key, system: System, variables: Variables, batch, state, train: bool = True):
-    """(scalar loss, (metrics, next objective state)) of a batch {"image": (B, H, W, C), ...}.
-
-    `train=False` turns off dropout, of units and of conditions, and uses the EMA weights where there are any.
-    """
-    system = resolved(system, variables, train)
-    key_condition, key_codec, key_objective, key_dropout = jax.random.split(key, 4)
-    x, cond = system.condition(variables.frozen, key_condition, batch, train)
-    x = system.codec.encode(key_codec, variables.frozen, x, cond)
-    denoise = denoiser(system, variables, train, key_dropout if train else None)
-    losses, metrics, state = system.objective.apply(key_objective, denoise, x, cond, state)
-    return jnp.mean(losses), (metrics, state)
-
-
-def generate(
-    keys: Key[Array, ""] | Key[Array, " b"],
-    system: System,
-    variables: Variables,
-    shape: tuple[int, ...],
-    cond: Cond = {},  # noqa: B006
-    *,
-    steps: int | None = None,
-    solver: Solver | None = None,
-    grid=None,
-    guidance: tuple | None = None,
-    save: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Sampled:
-    """Samples of `shape` (B, H, W, C), floats in the codec's data range ([0, 1] for pixels), with EMA weights if any.
-
-    keys: (B,) from `keys.sample_keys(seed, start, B)`, so that sample n of a seed does not depend on the batch; or one
-    key (). `save` keeps that many evenly spaced states as `.trajectory` (save, B, H, W, C), decoded as well.
-    `progress(done, steps)` is called between equal pieces of the walk. `guidance` replaces the system's transforms.
-    A second call with the same shapes and other numbers (seed, guidance scale, eta, labels) does not compile again.
-    Raises ValueError for a cond that the network cannot take, for steps below 1, and for levels that do not decrease.
-    """
-    system = system if solver is None else system.replace(solver=solver)
-    system = system if grid is None else system.replace(grid=grid)
-    system = system if guidance is None else system.replace(guidance=tuple(guidance))
-    if system.solver is None or system.grid is None:
-        raise ValueError("this system has no solver: it is trained, as a classifier of noisy images is, and not sampled")
-    system = resolved(system, variables)
-    validate(system)
-    shape, steps = tuple(shape), system.steps if steps is None else steps
-    cond = _check_cond(system, cond, shape[0])
-    levels = system.grid(system.process.schedule, steps)
-    model = denoiser(system, variables).replace(guidance=system.guidance)
-    x = _prior(system.process, rng.fold_in(keys, 0), shape)
-    x, trajectory, state = sample(rng.fold_in(keys, 1), model, system.solver, levels, x, cond, save, progress)
-    decode = functools.partial(system.codec.decode, variables.frozen, cond=cond)
-    return Sampled(decode(x), None if trajectory is None else jax.vmap(decode)(trajectory), state)
+@jax.jit
+def _decode_all(codec, frames, cond):
+    return jax.vmap(lambda z: codec.decode(z, cond))(frames)
 
 
 @functools.partial(jax.jit, static_argnames=("shape",))
@@ -174,35 +203,217 @@ def _prior(process, keys, shape):
     return process.prior(shape).sample(keys)
 
 
-def validate(system: System) -> None:
-    """Refuse parts that do not fit each other, in one sentence, before anything is compiled."""
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(system.process)):
+# --- what is trained ---------------------------------------------------------------------------------------------------
+
+
+def init(key, system: Trainable, batch: Mapping[str, Any]) -> Variables:
+    """The variables of a system, from one batch {"image": (B, H, W, C), ...} or its shapes; values do not matter.
+
+    The loss is traced by shapes, which says what every `Learned` net is called with; their parameters are then drawn on the
+    host. Raises ValueError for parts that do not fit each other, data that does not fit the network, and nets that the loss
+    does not use.
+
+    Example:
+        >>> from diffux import systems
+        >>> system = systems.build("ddpm", channels=16, multipliers=(1,), attention=())
+        >>> sorted(init(jax.random.key(0), system, {"image": np.zeros((1, 8, 8, 1))}).params)
+        ['network']
+    """
+    numbers, system = _numbers(system), resolved(system)
+    system.check()
+    found = {name: Recording(name) for name in _names(system)}
+    recorded = resolved(system, Variables(found), train=True)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype), dict(batch))
+    jax.eval_shape(lambda system, key, batch: system.loss(key, batch, system.state(), True), recorded, key, shapes)
+    params = {name: _drawn(key, recording) for name, recording in found.items()}
+    return Variables(params | ({"process": numbers} if numbers else {}))
+
+
+def _names(system) -> list[str]:
+    """The names of the nets that are trained; ValueError where one name is of two modules, or weights are Learned in part."""
+    modules: dict[str, Any] = {}
+    for net in nets(system):
+        if not is_learned(net.weights):
+            if any(map(is_learned, jax.tree.leaves(net.weights, is_leaf=is_learned))):
+                raise ValueError("weights are Learned as a whole or not at all: optimizer.groups says which parts of them learn")
+        elif modules.setdefault(net.weights.name, net.module) != net.module:
+            raise ValueError(f"two different nets of the system are called {net.weights.name!r}: give each a name of its own")
+    return sorted(modules)
+
+
+def not_averaged(system) -> set[str]:
+    """The names of the trained nets of which no average is kept, since nothing is sampled with them."""
+    return {net.weights.name for net in nets(system) if is_learned(net.weights) and not net.weights.averaged}
+
+
+def _drawn(key, net: Recording) -> PyTree:
+    """The parameters of a net, drawn for every distinct call: those of several methods together."""
+    if not net.calls:
+        raise ValueError(f"the net {net.name!r} is Learned, and the loss does not use it")
+    key = key if net.name == "network" else jax.random.fold_in(key, zlib.crc32(net.name.encode()))
+    params: dict[str, Any] = {}
+    for call in {repr(call): call for call in net.calls}.values():
+        params = _merged(net.name, params, drawn(key, *call))
+    return params
+
+
+def _merged(name, a, b):
+    if not (isinstance(a, Mapping) and isinstance(b, Mapping)):
+        if a.shape != b.shape:
+            raise ValueError(f"the net {name!r} is used with inputs for which its parameters differ: {a.shape} and {b.shape}")
+        return a
+    return {k: _merged(name, a[k], b[k]) if k in a and k in b else a.get(k, b.get(k)) for k in {**a, **b}}
+
+
+def _numbers(system) -> dict[str, Any]:
+    """The initial values of all `Learned` numbers, by name: copies, since what is trained may be donated and parts are not."""
+    values: dict[str, Any] = {}
+    for node in filter(is_learned, jax.tree.leaves(system, is_leaf=_is_filled)):
+        if node.name in values and values[node.name].shape != jnp.shape(node.initial):
+            raise ValueError(f"two learned numbers of the system are called {node.name!r}, of shapes {values[node.name].shape} "
+                             f"and {jnp.shape(node.initial)}: give each a name of its own")  # fmt: skip
+        values[node.name] = jnp.array(node.initial, copy=True)
+    return values
+
+
+def _is_filled(node) -> bool:
+    return isinstance(node, Net | Learned | Step)
+
+
+def resolved(system, variables: Variables | None = None, train: bool = False):
+    """`system` with values in the place of every `Learned` and `Step`: the average's unless `train`.
+
+    Without variables, numbers take their initial value and trained nets stay empty. Of another run, resolved(run.system,
+    run.variables) is that model with frozen weights, whose parts may become parts of another system: its encoder of a codec, its
+    denoiser of a teacher. `loss`, `denoiser` and `generate` resolve by themselves.
+    """
+    params, ema, step = ({}, None, None) if variables is None else variables
+    chosen = params if train or ema is None else {**params, **ema}
+
+    def value(node):
+        if is_net(node) and is_learned(node.weights):
+            name = node.weights.name
+            return node.replace(weights=chosen.get(name, node.weights), average=ema.get(name) if train and ema else None)
+        if isinstance(node, Step):
+            return jnp.zeros((), jnp.int32) if step is None else step
+        return chosen.get("process", {}).get(node.name, node.initial) if is_learned(node) else node
+
+    return jax.tree.map(value, system, is_leaf=_is_filled)
+
+
+@struct.dataclass
+class Model:
+    """A network as a denoiser, and a pytree: weights are arguments of the compiled sampler."""
+
+    network: Net
+    parameterization: Parameterization
+    guidance: tuple[Transform, ...] = ()
+    dropout_key: Any = None
+    train: bool = struct.field(pytree_node=False, default=False)
+
+    def __call__(self, x, level, cond):
+        options = {"train": self.train, "rngs": None if self.dropout_key is None else {"dropout": self.dropout_key}}
+
+        def apply(x, noise, cond):
+            return self.network(x, noise, {name: entry for name, entry in cond.items() if name != "step"}, **options)
+
+        return chain(as_denoiser(apply, self.parameterization), *self.guidance)(x, level, cond)
+
+    @property
+    def average(self) -> Model:
+        """The same denoiser with averaged weights, as a target that moves slowly; no gradient reaches them."""
+        return self.replace(network=self.network.averaged)
+
+    @property
+    def tells_step(self) -> bool:
+        """Whether a transform looks at cond["step"], the number () of the step of a walk."""
+        return any(getattr(transform, "tells_step", False) for transform in self.guidance)
+
+
+def denoiser(system: System, variables: Variables, train: bool = False, dropout_key=None) -> Model:
+    """The system's denoiser with its variables bound; EMA weights, where there are any, unless `train`."""
+    system = resolved(system, variables, train)
+    return Model(system.network, system.parameterization, dropout_key=dropout_key, train=train)
+
+
+def loss(key, system: Trainable, variables: Variables, batch: Mapping[str, Any], state: Any, train: bool = True):
+    """(scalar loss, (metrics, next state)) of a batch {"image": (B, H, W, C), ...}.
+
+    `train=False` turns off dropout, of units and of conditions, and uses the EMA weights where there are any.
+    """
+    return resolved(system, variables, train).loss(key, batch, state, train)
+
+
+def generate(
+    keys: Key[Array, ""] | Key[Array, " b"],
+    system: Trainable,
+    variables: Variables,
+    shape: tuple[int, ...] | jax.ShapeDtypeStruct,
+    given: Mapping[str, Any] = {},
+    *,
+    steps: int | None = None,
+    solver: Solver | None = None,
+    grid: Grid | None = None,
+    guidance: tuple[Transform, ...] | None = None,
+    save: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sampled:
+    """Samples of the data's `shape` (B, *d), floats in the codec's data range ([0, 1] for pixels), with EMA weights if any.
+
+    - keys: (B,) from `keys.sample_keys(seed, start, B)`, so that sample n of a seed does not depend on the batch; or one key ().
+    - given: the fields that the system's conditions ask for, as a batch has them: {"label": (B,)}, {"low": uint8 (B, h, w, C)}.
+      What the network has a null for may be left out.
+    - save: keeps that many evenly spaced states as `.trajectory` (save, B, *d), decoded as well.
+    - progress: `progress(done, steps)` is called between equal pieces of the walk.
+    - guidance: replaces the system's transforms.
+
+    A second call with the same shapes and other numbers (seed, guidance scale, eta, labels) does not compile again.
+    Raises ValueError for fields that are missing or that nothing reads, for steps below 1, and for levels that do not decrease.
+
+    Example:
+        >>> generate(sample_keys(0, 0, 4), run.system, run.variables, (4, 8, 8, 1), {"label": [0, 1, 2, 3]}).x  # doctest: +SKIP
+    """
+    if not hasattr(system, "generate"):
+        raise ValueError(f"this system, a {type(system).__name__}, is trained and not sampled")
+    changes = {"solver": solver, "grid": grid, "guidance": None if guidance is None else tuple(guidance)}
+    changes = {name: part for name, part in changes.items() if part is not None}
+    system = resolved(system.replace(**changes) if changes else system, variables)
+    system.check()
+    return system.generate(keys, shape, given, steps=steps, save=save, progress=progress)
+
+
+# --- conditions --------------------------------------------------------------------------------------------------------
+
+
+def _known(network, *parts) -> dict[str, int | None]:
+    """What the network and other parts read: name -> the smallest number of classes or width that any of them states."""
+    known: dict[str, int | None] = dict(reads(network) or {})
+    for part in parts:
+        for name, size in (reads(part) or {}).items():
+            stated = [value for value in (known.get(name), size) if value is not None]
+            known[name] = min(stated, default=None)
+    return known
+
+
+def check_cond(cond: Cond, network, *parts) -> None:
+    """Raise ValueError for an entry of a condition that neither the network nor another part reads."""
+    if reads(network) is None:
         return
-    if system.solver is not None and system.solver.gaussian and not isinstance(system.process, Gaussian):
-        raise ValueError(f"{type(system.solver).__name__} walks Gaussian processes, got {type(system.process).__name__}; "
-                         "solvers that fit: ancestral, replace(ancestral)")  # fmt: skip
-    schedule, form = system.process.schedule, parameterizations.kind(system.parameterization)
-    with jax.ensure_compile_time_eval():  # a schedule without numbers of its own is no tracer, and is traced all the same
-        name, kind, ends = type(schedule).__name__, schedules.family(schedule), schedule(1.0).alpha
-    if form == parameterizations.v and kind != schedules.VARIANCE_PRESERVING:
-        raise ValueError(f"the parameterization v needs a variance preserving schedule, got {name}, which is {kind}; "
-                         "parameterizations that fit: epsilon, x_start, velocity, score, edm")  # fmt: skip
-    if form in (parameterizations.epsilon, parameterizations.score, parameterizations.raw_score) and ends == 0:
-        raise ValueError(f"the parameterization {form} is undefined where alpha = 0, at the end of {name}; "
-                         "parameterizations that fit: v, x_start, velocity, edm")  # fmt: skip
+    known = _known(network, *parts)
+    unread = [name for name in cond if name not in known and name not in ("null", "step")]
+    if unread:
+        raise ValueError(f"the condition {unread[0]} is read by nothing in this model: {_what(known)}")
 
 
-def _check_cond(system: System, cond: Cond, batch: int) -> dict[str, Any]:
-    cond = {name: jax.tree.map(jnp.asarray, value) for name, value in cond.items()}
-    if "label" in cond:
-        # a classifier in the guidance may be the only one to look at labels
-        told = [getattr(part, "classes", None) for part in (system.network, *system.guidance)]
-        classes = min((count for count in told if count is not None), default=None)
-        label = np.asarray(cond["label"])
-        if classes is None:
-            raise ValueError("labels were given, but this model is unconditional: it was built with classes=None")
-        if label.shape != (batch,):
-            raise ValueError(f"labels need one entry a sample, shape ({batch},), got shape {label.shape}")
-        if label.size and not (0 <= label.min() and label.max() < classes):
-            raise ValueError(f"labels run from 0 to {classes - 1}, got {int(label.min())} to {int(label.max())}")
-    return cond
+def _what(names) -> str:
+    return f"it is given {', '.join(names)}" if names else "it is unconditional"
+
+
+def _check_rows(name: str, value, batch: int, size: int | None) -> None:
+    leaves = jax.tree.leaves(value)
+    if name != "null" and any(np.ndim(leaf) and leaf.shape[0] != batch for leaf in leaves):
+        raise ValueError(f"{name} needs one entry a sample, {batch} rows, got the shape {leaves[0].shape}")
+    for leaf in leaves:
+        integers = jnp.issubdtype(leaf.dtype, jnp.integer) and not isinstance(leaf, jax.core.Tracer)
+        if size is not None and integers and leaf.size and not (0 <= leaf.min() and leaf.max() < size):
+            raise ValueError(f"{name} runs from 0 to {size - 1}, got {int(leaf.min())} to {int(leaf.max())}")

@@ -1,4 +1,4 @@
-"""Training: one loop for every system, and what it keeps on disk.
+"""Training: one loop for every kind of system, and what it keeps on disk.
 
 Example:
     >>> from diffux import training

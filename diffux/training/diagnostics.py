@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import pathlib
@@ -14,7 +15,7 @@ import numpy as np
 
 from diffux.devices import mesh as sharding
 from diffux.devices import together as distributed
-from diffux.systems.system import Variables, loss
+from diffux.systems.system import loss
 from diffux.training.program import Program
 from diffux.training.state import TrainState
 
@@ -35,7 +36,8 @@ def write(workdir: pathlib.Path, step: int, metrics: Mapping[str, float], batch:
         return path
     number = jnp.asarray(step - 1, jnp.int32)
     placed = sharding.place_batch(batch, program.mesh)
-    norms = jax.device_get(jax.jit(_norms)(system, state, placed, sharding.everywhere(number, program.mesh)))
+    compute = jax.jit(functools.partial(_norms, program.plan.averages))
+    norms = jax.device_get(compute(system, state, placed, sharding.everywhere(number, program.mesh)))
     if jax.process_index():
         return path
     about = {"step": step, "metrics": metrics, "weights_of": int(state.step), "batch": {k: _range(v) for k, v in batch.items()}}
@@ -50,9 +52,10 @@ def write(workdir: pathlib.Path, step: int, metrics: Mapping[str, float], batch:
     return path
 
 
-def _norms(system, state: TrainState, batch, step):
+def _norms(averages, system, state: TrainState, batch, step):
     def scalar(params):
-        return loss(jax.random.fold_in(state.key, step), system, Variables(params, state.frozen), batch, state.objective_state)[0]
+        variables = state.replace(params=params).variables(averages)
+        return loss(jax.random.fold_in(state.key, step), system, variables, batch, state.objective_state)[0]
 
     norm = lambda tree: jax.tree.map(lambda x: jnp.sqrt(jnp.sum(jnp.square(x.astype(jnp.float32)))), tree)  # noqa: E731
     return {"parameter": norm(state.params), "gradient": norm(jax.grad(scalar)(state.params))}

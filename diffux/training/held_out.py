@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,15 +17,19 @@ from diffux.training.update import held_out_loss
 
 
 class HeldOut:
-    """`held_out(state) -> float` over the first `examples` of a source, in whole batches; lower is better."""
+    """`held_out(state) -> float` over the first `eval_examples` of a source, in whole batches; lower is better.
 
-    def __init__(self, key, program: Program, source, examples: int):
-        mesh, whole = program.mesh, sharding.batch_devices(program.mesh)
-        rows = min(program.config["data"]["batch_size"], len(source) // whole * whole, max(examples // whole, 1) * whole)
+    system: the program's, placed. Raises UserError for a source with fewer examples than devices share.
+    """
+
+    def __init__(self, key, program: Program, system: Any, source: data.Source):
+        plan, mesh, whole = program.plan, program.mesh, sharding.batch_devices(program.mesh)
+        examples = plan.training.eval_examples
+        rows = min(plan.data.batch_size, len(source) // whole * whole, max(examples // whole, 1) * whole)
         if not rows:
             raise UserError(f"the held-out split has {len(source)} examples, fewer than the {whole} devices that share a batch")
-        self._mesh, self._averages = mesh, program.averages
-        self._system, self._objective_state = sharding.everywhere((program.system, program.system.objective.init()), mesh)
+        self._mesh, self._averages, self._system = mesh, plan.averages, system
+        self._objective_state = sharding.everywhere(program.system.state(), mesh)
         count = max(1, min(examples, len(source)) // rows)
         arrays = data.arrays(source, count * rows)
         share = rows // jax.process_count()
@@ -34,10 +39,6 @@ class HeldOut:
         self._loss = jax.jit(held_out_loss)
 
     def __call__(self, state: TrainState) -> float:
-        place = functools.partial(sharding.place_batch, mesh=self._mesh)
-        params = self._averages.chosen(state.ema)
-        losses = [
-            self._loss(key, self._system, params, state.frozen, place(batch), self._objective_state)
-            for key, batch in self._batches
-        ]
+        place, variables = functools.partial(sharding.place_batch, mesh=self._mesh), state.averaged(self._averages)
+        losses = [self._loss(key, self._system, variables, place(batch), self._objective_state) for key, batch in self._batches]
         return float(np.mean(jax.device_get(losses)))

@@ -15,8 +15,8 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness import CONSOLE, verdict
 from jax import lax
-from rich.console import Console
 from rich.table import Table
 
 from diffux.networks.convolution import convolution, plain_convolution
@@ -74,11 +74,9 @@ def convolutions(repeats: int) -> Table:
             for which in (0, 1):
                 for rule in RULES:
                     outside, inside = spent[rule, which, "outside"], spent[rule, which, "inside"] / STEPS
-                    verdict = ("met" if inside / outside <= GOAL else "missed") if rule == "ours" else ""
+                    met = verdict(inside / outside <= GOAL) if rule == "ours" else ""
                     numbers = (f"{1e3 * outside:.2f}", f"{1e3 * inside:.2f}", f"{inside / outside:.2f}")
-                    table.add_row(
-                        f"{batch} x {side} x {channels}", str(strides), ("input", "kernel")[which], rule, *numbers, verdict
-                    )
+                    table.add_row(f"{batch} x {side} x {channels}", str(strides), ("input", "kernel")[which], rule, *numbers, met)
     return table
 
 
@@ -124,10 +122,9 @@ def main() -> None:
     parser.add_argument("--unet", action="store_true", help="also a small U-Net")
     parser.add_argument("--large", action="store_true", help="also the 35.7 M U-Net")
     arguments = parser.parse_args()
-    console = Console()
-    console.print(convolutions(arguments.repeats))
+    CONSOLE.print(convolutions(arguments.repeats))
     if arguments.unet or arguments.large:
-        console.print(unets(arguments.repeats, arguments.large))
+        CONSOLE.print(unets(arguments.repeats, arguments.large))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What the benchmarks share: interleaved timing, tables, diffusers' U-Net, and the JSON files in results/."""
+"""What the benchmarks share: interleaved timing, tables, diffusers' U-Net, and the JSON files in results/.
+
+Not a script: see training.py and sampling.py.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-CONSOLE = Console()
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(EXPERIMENTS))
+import door  # noqa: E402, F401 - finds the library of a clone that is not installed
+
+from diffux.cli import _config  # noqa: E402
+
+CONSOLE = Console()
 
 
 def paired(functions: dict, repeats: int, title: str) -> dict:
@@ -73,10 +81,7 @@ def peers():
 
 def config_of(name: str, *overrides: str) -> dict:
     """A config of experiments/configs, with overrides as `train.py` has them."""
-    sys.path.insert(0, str(EXPERIMENTS))
-    from diffux.cli import _flags
-
-    return _flags.read_config(str(EXPERIMENTS / "configs" / f"{name}.py"), overrides)
+    return _config.read(str(EXPERIMENTS / "configs" / f"{name}.py"), overrides)
 
 
 def unet_of_diffusers(diffusers, dropout: float = 0.0):
@@ -104,9 +109,9 @@ def circumstances() -> dict:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}  # fmt: skip
 
 
-def record(name: str, parts: Mapping[str, Callable[[], dict]], out: pathlib.Path | None = None) -> None:
+def record(name: str, parts: Mapping[str, Callable[[], dict]], out: pathlib.Path | None = None) -> dict:
     """Run the parts and write what each returns to `out`, results/<name>_<device kind>.json beside this file by default, in
-    which parts that did not run stay as they are."""
+    which parts that did not run stay as they are; all that is in the file then."""
     file = f"{name}_{device().replace(' ', '_').lower()}.json"
     out = out or EXPERIMENTS / "benchmarks" / "results" / file
     results = json.loads(out.read_text()) if out.exists() else {}
@@ -115,5 +120,8 @@ def record(name: str, parts: Mapping[str, Callable[[], dict]], out: pathlib.Path
         results[part] = begin | {"load_after": None} | run()
         results[part]["load_after"] = os.getloadavg()[0]
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(results, indent=1) + "\n")
+        beside = out.with_name(f".{out.name}")
+        beside.write_text(json.dumps(results, indent=1) + "\n")
+        beside.replace(out)
     CONSOLE.print(f"written to {out}")
+    return results

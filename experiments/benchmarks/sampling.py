@@ -33,6 +33,7 @@ from diffux.networks.initialize import initialize
 from diffux.networks.unet import UNet
 from diffux.noise_level import NoiseLevel
 from diffux.systems.system import Model
+from diffux.types import Net
 
 GOALS = {"ddim": (10, 25), "ddpm": (30, 10)}  # at most so many microseconds a step, so many times less than diffusers
 GOAL_PROGRESS, GOAL_UNET = 1.3, 1.02
@@ -177,7 +178,7 @@ def unet(batch: int, pairs: int, length: int, steps: int = 50) -> dict:
     x = jax.random.normal(jax.random.key(1), (batch, 32, 32, 3))
     params = initialize(jax.random.key(0), network, x, jnp.zeros(batch))
     told = parameterizations.conditioned(parameterizations.epsilon, parameterizations.integer(1000))
-    model, chain = Model(network, told, {"network": params}), schedules.from_betas(schedules.linear_betas())
+    model, chain = Model(Net(network, params), told), schedules.from_betas(schedules.linear_betas())
     each = keys.sample_keys(0, 0, batch)
     walks = {n: grids.discrete(1000, "trailing")(chain, n) for n in {length, steps}}
     evaluate = jax.jit(lambda params, noise, x: bare(lambda x, n: network.apply({"params": params}, x, n), noise, x))

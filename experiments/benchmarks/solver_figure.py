@@ -24,13 +24,13 @@ COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 MARKERS = "osD^v<>Ph*"
 
 
-def curves(problem, points: int) -> dict[str, tuple[list, list]]:
-    """name -> (evaluations, errors), for solvers that are not another one under a second name."""
+def curves(problem, points: int, only=None) -> dict[str, tuple[list, list]]:
+    """name -> (evaluations, errors), of the names in `only` or of all solvers that are not another one under a second name."""
     counts = np.unique(np.round(np.geomspace(2, MOST, points)).astype(int))
     found = {}
     for family, members in solver_table.FAMILIES.items():
         for name, make in members.items():
-            if name in solver_table.SAME:
+            if name in solver_table.SAME or (only and name not in only):
                 continue
             solver, line = make(problem.schedule), {}
             for steps in counts:
@@ -95,7 +95,9 @@ def draw(found: dict, floor: float, last_step: float, out: pathlib.Path) -> None
     same = "; ".join(" = ".join(names) for names in groups.values())
     figure.text(0.5, 0.008, f"Drawn once, as they are the same step: {same}", ha="center", fontsize=8.5, color="0.3")
     figure.tight_layout(rect=(0, 0.025, 1, 1), w_pad=2)
-    figure.savefig(out, dpi=100)
+    beside = out.with_name(f".{out.name}")
+    figure.savefig(beside, dpi=100, format="png")
+    beside.replace(out)
 
 
 def main() -> None:
@@ -103,6 +105,8 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, default=DOCS / "solver_errors.png")
     parser.add_argument("--points", type=int, default=16, help="numbers of steps from 2 to 200 (16)")
     flags = parser.parse_args()
+    if flags.points < 3:  # of fewer some solvers have none within the frame
+        parser.error(f"--points is at least 3, got {flags.points}")
     with jax.enable_x64(True):
         problem = solver_table.Problem(MOST)
         found = curves(problem, flags.points)

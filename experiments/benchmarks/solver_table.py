@@ -1,11 +1,10 @@
-"""What the sampling benchmark and the solver figure share: the solvers by name, and their errors on a mixture of Gaussians.
+"""What the sampling benchmark and the solver figure share: the tests' list of solvers, and their errors on a mixture of Gaussians.
 
 Not a script: see sampling.py and solver_figure.py.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
 import sys
 from typing import Any, NamedTuple
@@ -17,91 +16,19 @@ from flax import struct
 from scipy.integrate import solve_ivp
 from scipy.special import logsumexp, ndtr
 
-if importlib.util.find_spec("diffux") is None:  # run from a clone that was not installed
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2]))  # where the list of solvers is, and diffux if not installed
 
-from diffux import Prediction, grids, processes, schedules, solvers
+from diffux import Prediction, grids, schedules, solvers
 from diffux import keys as rng
 from diffux.noise_level import NoiseLevel
-from diffux.processes import Gaussian
+from tests.solvers import table
 
 # --- the solvers -----------------------------------------------------------------------------------------------------
 
-STOCHASTIC = "stochastic"
-FAMILIES = {  # family -> name -> constructor from a schedule
-    "single steps": {
-        "ddim": lambda schedule: solvers.ddim(),
-        "euler": lambda schedule: solvers.euler(),
-        "euler_maruyama-0": lambda schedule: solvers.euler_maruyama(schedule, 0.0),
-        "heun": lambda schedule: solvers.heun(),
-        "dpm2": solvers.dpm2,
-        "dpm_solver-1": lambda schedule: solvers.dpm_solver(schedule, 1),
-        "dpm_solver-2": lambda schedule: solvers.dpm_solver(schedule, 2),
-        "dpm_solver-3": lambda schedule: solvers.dpm_solver(schedule, 3),
-        "dpm_solver_pp_2s": solvers.dpm_solver_pp_2s,
-    },
-    "multistep in x0: DPM-Solver++, SA-Solver": {
-        "dpm_solver_pp_2m": lambda schedule: solvers.dpm_solver_pp_2m(),
-        "dpm_solver_pp_2m-heun": lambda schedule: solvers.dpm_solver_pp_2m("heun"),
-        "dpm_solver_pp_3m": lambda schedule: solvers.dpm_solver_pp_3m(),
-        "dpm_solver_pp_3m-reference": lambda schedule: solvers.dpm_solver_pp_3m("reference"),
-        "sa_solver-0-1": lambda schedule: solvers.sa_solver(1, 0.0),
-        "sa_solver-0-2": lambda schedule: solvers.sa_solver(2, 0.0),
-        "sa_solver-0-3": lambda schedule: solvers.sa_solver(3, 0.0),
-        "sa_predictor-0-3": lambda schedule: solvers.sa_solver(3, 0.0, corrector=False),
-    },
-    "multistep: UniP, and UniPC with its corrector": {
-        "unip-1": lambda schedule: solvers.unipc(1, corrector=False),
-        "unip-2": lambda schedule: solvers.unipc(2, corrector=False),
-        "unip-2-bh1": lambda schedule: solvers.unipc(2, "bh1", corrector=False),
-        "unip-3": lambda schedule: solvers.unipc(3, corrector=False),
-        "unipc-1": lambda schedule: solvers.unipc(1),
-        "unipc-2": lambda schedule: solvers.unipc(2),
-        "unipc-2-bh1": lambda schedule: solvers.unipc(2, "bh1"),
-        "unipc-2-eps": lambda schedule: solvers.unipc(2, predict="eps"),
-        "unipc-3": lambda schedule: solvers.unipc(3),
-    },
-    "multistep in eps: LMS, DEIS": {
-        "lms-1": lambda schedule: solvers.lms(1),
-        "lms-2": lambda schedule: solvers.lms(2),
-        "lms-3": lambda schedule: solvers.lms(3),
-        "lms-4": lambda schedule: solvers.lms(4),
-        "deis-1": lambda schedule: solvers.deis(order=1),
-        "deis-2": lambda schedule: solvers.deis(order=2),
-        "deis-3": lambda schedule: solvers.deis(order=3),
-        "deis-4": lambda schedule: solvers.deis(order=4),
-        "deis-2-t": lambda schedule: solvers.deis(schedule, 2, "t"),
-        "deis-3-t": lambda schedule: solvers.deis(schedule, 3, "t"),
-    },
-    "multistep in eps with equal-step weights: iPNDM, PNDM": {
-        "ipndm-1": lambda schedule: solvers.ipndm(1),
-        "ipndm-2": lambda schedule: solvers.ipndm(2),
-        "ipndm-4": lambda schedule: solvers.ipndm(4),
-        "pndm": solvers.pndm,
-        "plms-2": lambda schedule: solvers.plms(2),
-        "plms-4": lambda schedule: solvers.plms(4),
-    },
-    STOCHASTIC: {
-        "ancestral": lambda schedule: solvers.ancestral(Gaussian(schedule)),
-        "ancestral-upper": lambda schedule: solvers.ancestral(Gaussian(schedule, processes.upper())),
-        "ddim(0.5)": lambda schedule: solvers.ddim(0.5),
-        "euler_ancestral": lambda schedule: solvers.euler_ancestral(),
-        "dpm2_ancestral": solvers.dpm2_ancestral,
-        "renoise-2s": lambda schedule: solvers.renoise(solvers.dpm_solver_pp_2s(schedule), schedule),
-        "edm_heun": solvers.edm_heun,
-        "reverse_diffusion": lambda schedule: solvers.reverse_diffusion(),
-        "euler_maruyama": solvers.euler_maruyama,
-        "sde_dpm_solver_pp_2m": lambda schedule: solvers.sde_dpm_solver_pp_2m(),
-        "sde_dpm_solver_pp_2m-heun(0.5)": lambda schedule: solvers.sde_dpm_solver_pp_2m(0.5, "heun"),
-        "sde_dpm_solver_pp_3m": lambda schedule: solvers.sde_dpm_solver_pp_3m(),
-        "sa_solver": lambda schedule: solvers.sa_solver(),
-        "annealed_langevin": lambda schedule: solvers.annealed_langevin(0.05, 2),
-        "ddim + langevin": lambda schedule: solvers.compose(solvers.ddim(), solvers.langevin(0.05)),
-        "snr_langevin + reverse_diffusion": lambda schedule: solvers.compose(
-            solvers.snr_langevin(norm="batch"), solvers.reverse_diffusion()  # a single score in the plane may vanish
-        ),
-    },
-}  # fmt: skip
+STOCHASTIC = table.STOCHASTIC_FAMILY
+FAMILIES = {family: dict(members) for family, members in table.FAMILIES.items() if family != table.ADAPTIVE}
+# by the batch's norms: a single score in the plane may vanish
+FAMILIES[STOCHASTIC]["predictor_corrector"] = lambda schedule: solvers.predictor_corrector(norm="batch")
 SAME = {
     "euler": "ddim", "dpm_solver-1": "ddim", "unip-1": "ddim", "lms-1": "ddim", "deis-1": "ddim", "ipndm-1": "ddim",
     "dpm2": "dpm_solver-2", "unip-2": "dpm_solver_pp_2m", "sa_predictor-0-3": "dpm_solver_pp_3m", "euler_ancestral": "ancestral",

@@ -40,7 +40,7 @@ from harness import CONSOLE, EXPERIMENTS, config_of, device, paired, peers, reco
 from rich.progress import track
 
 from diffux import cost, data
-from diffux.config import schema as configuration
+from diffux.config.plan import plan
 from diffux.devices import mesh as sharding
 from diffux.systems.shapes import parameters
 from diffux.training.program import prepare
@@ -59,14 +59,15 @@ class Ours:
 
     def __init__(self, dtype: str, batch: int, images=None):
         config = config_of("ddpm_cifar10", f"--config.data.batch_size={batch}", f"--config.compute.dtype={dtype}")
-        config = configuration.check(config)
+        wanted = plan(config)
         images = np.zeros((batch, 32, 32, 3), np.uint8) if images is None else images
-        self.mesh = sharding.make_mesh(config["sharding"], jax.devices()[:1])
-        self.program = prepare(config, {"image": images}, self.mesh)
+        self.mesh = sharding.make_mesh(wanted.sharding, jax.devices()[:1])
+        self.program = prepare(wanted, {"image": images}, self.mesh)
         self.update = self.program.compile()
-        self.state = self.program.start(parameters(config, self.program.system, {"image": images}), jax.random.key(1))
+        params = parameters(wanted.seed, wanted.system, {"image": images}).params
+        self.state = self.program.start(params, jax.random.key(1))
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(self.state.params))
-        self.network, self.params = self.program.system.network, jax.tree.map(jnp.copy, self.state.params["network"])
+        self.network, self.params = self.program.system.network.module, jax.tree.map(jnp.copy, self.state.params["network"])
         self.batch = self.place({"image": images})
         self.x, self.noise = jnp.zeros(images.shape), jnp.ones(batch)
         self.evaluate = jax.jit(lambda params, x, noise: self.network.apply({"params": params}, x, noise))
@@ -184,8 +185,9 @@ def step(batch: int, rounds: int, types, contenders) -> dict:
                 continue
             made[name], first[name] = one, time.perf_counter() - begin
             CONSOLE.print(f"{dtype}, {name}: first step and forward pass after {first[name]:.1f} s")
-        if len({one.parameters for one in made.values()}) != 1:
-            raise SystemExit(f"not the same network: {({name: one.parameters for name, one in made.items()})} parameters")
+        sizes = {name: one.parameters for name, one in made.items()}
+        if len(set(sizes.values())) != 1:
+            raise SystemExit(f"not the same network: {sizes} parameters")
         work = {name: one.flops() for name, one in made.items()}
         seconds, busy = ({name: {"forward": [], "step": []} for name in made} for _ in range(2))
         for turn in track(range(rounds), f"{rounds} rounds in {dtype}", console=CONSOLE):
@@ -373,7 +375,7 @@ def first_step(configs, steps: int) -> dict:
     """Each config twice in processes of their own: with an empty compilation cache ("cold", the data set is prepared already),
     then with the one that this left ("warm"). Peak memory is that of the whole process."""
     found: dict = {}
-    view = table(f"{steps} steps from the start of the process", "compilation cache", "first step, s", "images/s", "memory, MiB")
+    view = table(f"{steps} steps from the start of the process", "compilation cache", "first step, s", "examples/s", "memory, MiB")
     for name in configs:
         config = config_of(name)
         data.load(config["data"]["name"], split=config["data"]["split"])
@@ -381,7 +383,9 @@ def first_step(configs, steps: int) -> dict:
             folder = pathlib.Path(folder)
             found[name] = {kind: _launch(name, steps, folder / "cache", folder / kind) for kind in ("cold", "warm")}
         for kind, one in found[name].items():
-            view.add_row(name, kind, f"{one['first_step']:.1f}", f"{one['images_per_second']:.1f}", f"{one['memory'] / 2**20:.0f}")
+            view.add_row(
+                name, kind, f"{one['first_step']:.1f}", f"{one['examples_per_second']:.1f}", f"{one['memory'] / 2**20:.0f}"
+            )
     CONSOLE.print(view)
     return found
 
@@ -400,10 +404,12 @@ def _launch(name: str, steps: int, cache: pathlib.Path, workdir: pathlib.Path) -
     }  # fmt: skip
     done = subprocess.run([sys.executable, "-c", _LAUNCH, *command], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    # of images, of points, ...
+    rates = [value for row in rows for key, value in row.items() if key.endswith("_per_second") and key != "steps_per_second"]
     # Linux counts the resident set in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return {"first_step": next(row["seconds_to_first_step"] for row in rows if "seconds_to_first_step" in row),
-            "images_per_second": statistics.median(row["images_per_second"] for row in rows if "images_per_second" in row),
+            "examples_per_second": statistics.median(rates),
             "memory": int(done.stdout) * unit}  # fmt: skip
 
 

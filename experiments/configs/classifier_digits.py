@@ -1,8 +1,8 @@
 """A classifier of noisy 8x8 digits, to guide an unconditional model of the same noise levels (cosine, 1000 steps).
 
-  python experiments/train.py --config experiments/configs/classifier_digits.py --workdir runs/classifier
-  python experiments/train.py --config experiments/configs/ddpm_digits_unconditional.py --workdir runs/plain
-  python experiments/sample.py --workdir runs/plain --classifier runs/classifier --label 3 --solver ddim --steps 50 --out threes.png
+  diffux train --config classifier_digits --workdir runs/classifier
+  diffux train --config ddpm_digits_unconditional --workdir runs/plain
+  diffux sample --workdir runs/plain --classifier runs/classifier --label 3 --solver ddim --steps 50 --out threes.png
 
 0.33 million parameters; 1,500 steps of 64 images, under 4 minutes on 2 CPU cores that were busy with other work. Accuracy on
 the 360 held-out digits at the noise of step i:

@@ -1,6 +1,6 @@
 """DDPM on CIFAR-10 with the numbers of Ho et al. (2020), section 4 and appendix B.
 
-  python experiments/train.py --config experiments/configs/ddpm_cifar10.py --workdir runs/cifar10
+  diffux train --config ddpm_cifar10 --workdir runs/cifar10
 
 800,000 steps of batch 128, 35.7 million parameters: made for an accelerator. CIFAR-10 must have been prepared once;
 the error says how where it was not. The paper reports a Frechet inception distance of 3.17 (50,000 samples, 1,000

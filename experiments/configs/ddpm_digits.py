@@ -1,7 +1,7 @@
 """DDPM on 8x8 handwritten digits, class-conditional: the first thing to run.
 
-  python experiments/train.py --config experiments/configs/ddpm_digits.py --workdir runs/digits
-  python experiments/evaluate.py --workdir runs/digits --solver ddim --steps 50
+  diffux train --config ddpm_digits --workdir runs/digits
+  diffux evaluate --workdir runs/digits --solver ddim --steps 50
 
 100 s on 2 CPU cores from the start of the process to the picture, 11 s of them to the first step (13 s where the data is
 prepared as well, 5 s with a warm compilation cache). 0.4 million parameters, 1,300 images a second. 512 samples, one label

@@ -1,7 +1,7 @@
 """DDPM on 8x8 handwritten digits, wider and for longer than ddpm_digits.
 
-  python experiments/train.py --config experiments/configs/ddpm_digits_long.py --workdir runs/digits_long
-  python experiments/evaluate.py --workdir runs/digits_long --solver ancestral --steps 200
+  diffux train --config ddpm_digits_long --workdir runs/digits_long
+  diffux evaluate --workdir runs/digits_long --solver ancestral --steps 200
 
 10 minutes on 2 CPU cores that were busy with other work. 512 samples: 97.9 % recognisable, Frechet 0.80, class shares
 9.8 to 10.2 %, nearest train 1.92 by ancestral sampling with 200 steps; 98.0 %, 1.13, 1.98 by DDIM with 50 (360 held-out

@@ -1,6 +1,6 @@
 """DDPM on 8x8 handwritten digits without labels, for a classifier to guide (classifier_digits.py).
 
-  python experiments/train.py --config experiments/configs/ddpm_digits_unconditional.py --workdir runs/plain
+  diffux train --config ddpm_digits_unconditional --workdir runs/plain
 
 Takes as long as ddpm_digits.py, and differs in nothing else.
 """

@@ -1,7 +1,7 @@
 """DDPM on 16x16 colour patches of photographs, conditional on the photograph.
 
-  python experiments/train.py --config experiments/configs/ddpm_patches.py --workdir runs/patches
-  python experiments/evaluate.py --workdir runs/patches --solver ancestral --steps 100
+  diffux train --config ddpm_patches --workdir runs/patches
+  diffux evaluate --workdir runs/patches --solver ancestral --steps 100
 
 About 10 minutes on 2 busy CPU cores (147 images a second). 512 samples, Frechet distance in the features of a classifier of the
 source photograph: 8.6 by ancestral sampling with 100 steps, 11.5 by DDIM with 50; a Gaussian of the same pixels: 22.3.

@@ -1,6 +1,6 @@
 """Sohl-Dickstein et al. (2015), the binomial chain on binarised 8x8 handwritten digits, with their multi-scale network made small.
 
-  python experiments/train.py --config experiments/configs/diffusion2015_digits.py --workdir runs/digits_bits
+  diffux train --config diffusion2015_digits --workdir runs/digits_bits
 
 About six minutes on two busy CPU cores. The bound of the test images is 0.373 bits a pixel, 23.9 bits an image, where
 independent pixels of the training set's means cost 36.0.
@@ -15,8 +15,9 @@ def get_config():
     config.system = ConfigDict(
         {
             "name": "diffusion2015",
-            "field": "image",
+            "data": "image",
             "kind": "binomial",
+            "codec": "binarized(0.5)",
             "steps": 200,
             "convolutions": (24, 24, 24),
             "dense": (256, 256),

@@ -1,28 +1,28 @@
 """Sohl-Dickstein et al. (2015) on MNIST, with the settings of the paper and of its code.
 
-  python experiments/train.py --config experiments/configs/diffusion2015_mnist.py --workdir runs/mnist_2015
+  diffux train --config diffusion2015_mnist --workdir runs/mnist_2015
 
 Made for an accelerator, and not trained here; MNIST must have been prepared once, and the error says how where it was not.
 The paper reports a log-likelihood of 317 +- 2.7 bits by Parzen windows over samples, which its authors do not hold comparable
-to a bound. `mean` and `std` are those of the training set in [0, 1], so a bound in bits a dimension of the standardised
-pixels is one of pixels in [0, 1] after log2(0.3081) = -1.699 is added.
+to a bound. The mean and standard deviation are those of the training set in [0, 1], so a bound in bits a dimension of the
+standardised pixels is one of pixels in [0, 1] after log2(0.3081) = -1.699 is added.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config():
+    mean, std = 0.1307, 0.3081
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict(
         {
             "name": "diffusion2015",
-            "field": "image",
+            "data": "image",
             "kind": "gaussian",
             "steps": 1000,
             "first": 1e-3,
-            "mean": 0.1307,
-            "std": 0.3081,
+            "codec": f"pixels({-mean / std}, {(1 - mean) / std})",
             "network": "multiscale",
             "scales": 3,
             "convolutions": (20, 20, 20, 20),

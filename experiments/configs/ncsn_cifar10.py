@@ -1,6 +1,6 @@
 """NCSN on CIFAR-10 with the numbers of Song and Ermon (2019), appendix B, and of their code.
 
-  python experiments/train.py --config experiments/configs/ncsn_cifar10.py --workdir runs/ncsn_cifar10
+  diffux train --config ncsn_cifar10 --workdir runs/ncsn_cifar10
 
 200,000 steps of batch 128, 30.1 million parameters, sampled with 10 levels of 100 Langevin steps: made for an accelerator, and not
 trained here. CIFAR-10 must have been prepared once; the error says how where it was not. The paper reports an inception

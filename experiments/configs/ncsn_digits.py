@@ -1,7 +1,7 @@
 """NCSN on 8x8 handwritten digits: a small RefineNet that is told the noise level's index, and annealed Langevin dynamics.
 
-  python experiments/train.py --config experiments/configs/ncsn_digits.py --workdir runs/ncsn_digits
-  python experiments/evaluate.py --workdir runs/ncsn_digits
+  diffux train --config ncsn_digits --workdir runs/ncsn_digits
+  diffux evaluate --workdir runs/ncsn_digits
 
 5,000 steps: 17 minutes on 2 CPU cores that were busy with other work (270 to 430 images a second; 500 to 600 when they are not).
 512 samples by annealed Langevin: 87.3 % recognisable, Frechet 2.03, class shares 9.4 to 10.9 %, nearest train 2.45 (360

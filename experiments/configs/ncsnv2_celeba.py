@@ -1,6 +1,6 @@
 """NCSNv2 on CelebA at 64x64 with the numbers of Song and Ermon (2020), appendix B, and of their code.
 
-  python experiments/train.py --config experiments/configs/ncsnv2_celeba.py --workdir runs/ncsnv2_celeba
+  diffux train --config ncsnv2_celeba --workdir runs/ncsnv2_celeba
 
 210,000 steps of batch 128, 29.7 million parameters, sampled with 500 levels of 5 Langevin steps: made for an accelerator, and not
 trained here. CelebA must have been prepared once; the error says how where it was not. The paper reports a Frechet

@@ -1,6 +1,6 @@
 """NCSNv2 on CIFAR-10 with the numbers of Song and Ermon (2020), appendix B, and of their code.
 
-  python experiments/train.py --config experiments/configs/ncsnv2_cifar10.py --workdir runs/ncsnv2_cifar10
+  diffux train --config ncsnv2_cifar10 --workdir runs/ncsnv2_cifar10
 
 300,000 steps of batch 128, 29.7 million parameters, sampled with 232 levels of 5 Langevin steps: made for an accelerator, and not
 trained here. CIFAR-10 must have been prepared once; the error says how where it was not. The paper reports a Frechet

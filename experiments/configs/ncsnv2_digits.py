@@ -1,7 +1,7 @@
 """NCSNv2 on 8x8 handwritten digits: a small RefineNet that is not told the noise, and annealed Langevin dynamics.
 
-  python experiments/train.py --config experiments/configs/ncsnv2_digits.py --workdir runs/ncsnv2_digits
-  python experiments/evaluate.py --workdir runs/ncsnv2_digits
+  diffux train --config ncsnv2_digits --workdir runs/ncsnv2_digits
+  diffux evaluate --workdir runs/ncsnv2_digits
 
 5,000 steps: 13 minutes on 2 CPU cores that were busy with other work. 512 samples by annealed Langevin: 85.4 % recognisable,
 Frechet 2.40, class shares 8.4 to 10.9 %, nearest train 2.46 (360 held-out images: 96.4 %, 0.90, 2.05). After 1,500 steps it

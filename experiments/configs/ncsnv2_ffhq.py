@@ -1,6 +1,6 @@
 """NCSNv2 on faces at 256x256 with the numbers of Song and Ermon (2020), appendix B, and of their code.
 
-  python experiments/train.py --config experiments/configs/ncsnv2_ffhq.py --workdir runs/ncsnv2_ffhq \
+  diffux train --config ncsnv2_ffhq --workdir runs/ncsnv2_ffhq \
       --config.data.name=folder:/path/to/ffhq
 
 80,000 steps of batch 32, 94.1 million parameters, sampled with 2311 levels of 3 Langevin steps: made for accelerators, and not

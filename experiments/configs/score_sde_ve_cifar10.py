@@ -1,6 +1,6 @@
 """NCSN++ on CIFAR-10 with the continuous VE SDE (Song et al., 2021, section 4.4 and appendix H).
 
-  python experiments/train.py --config experiments/configs/score_sde_ve_cifar10.py --workdir runs/ve_cifar10
+  diffux train --config score_sde_ve_cifar10 --workdir runs/ve_cifar10
 
 1,300,000 steps of batch 128: made for an accelerator and not trained here. CIFAR-10 must have been prepared once; the
 error says how where it was not. Published: Frechet inception distance 2.38 and inception score 9.83 with 1,000

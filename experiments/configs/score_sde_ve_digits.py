@@ -1,8 +1,8 @@
 """Score SDE on 8x8 handwritten digits: the VE SDE, by reverse diffusion with Langevin corrections.
 
-  python experiments/train.py --config experiments/configs/score_sde_ve_digits.py --workdir runs/ve_digits
-  python experiments/evaluate.py --workdir runs/ve_digits
-  python experiments/evaluate.py --workdir runs/ve_digits --likelihood
+  diffux train --config score_sde_ve_digits --workdir runs/ve_digits
+  diffux evaluate --workdir runs/ve_digits
+  diffux evaluate --workdir runs/ve_digits --likelihood
 
 3 minutes on 2 CPU cores that were busy with other work. 512 samples by 200 steps of the predictor and as many of the corrector:
 92.2 % recognisable, Frechet 2.18, class shares 8.2 to 10.9 %, nearest train 2.24 (360 held-out images: 96.4 %, 0.90, 2.05).

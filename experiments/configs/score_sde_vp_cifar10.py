@@ -1,6 +1,6 @@
 """DDPM++ on CIFAR-10 with the continuous VP SDE (Song et al., 2021, section 4.4 and appendix H).
 
-  python experiments/train.py --config experiments/configs/score_sde_vp_cifar10.py --workdir runs/vp_cifar10
+  diffux train --config score_sde_vp_cifar10 --workdir runs/vp_cifar10
 
 1,300,000 steps of batch 128, 61.8 million parameters: made for an accelerator and not trained here. CIFAR-10 must have
 been prepared once; the error says how where it was not. Published: Frechet inception distance 2.55 and inception

@@ -1,8 +1,8 @@
 """Score SDE on 8x8 handwritten digits: the VP SDE in continuous time, for samples and exact likelihoods.
 
-  python experiments/train.py --config experiments/configs/score_sde_vp_digits.py --workdir runs/vp_digits
-  python experiments/evaluate.py --workdir runs/vp_digits
-  python experiments/evaluate.py --workdir runs/vp_digits --likelihood
+  diffux train --config score_sde_vp_digits --workdir runs/vp_digits
+  diffux evaluate --workdir runs/vp_digits
+  diffux evaluate --workdir runs/vp_digits --likelihood
 
 1,500 steps took 3 minutes on 2 CPU cores that were busy with other work. 512 samples, one label after the other, by
 Euler-Maruyama with 200 steps: 89.5 % recognisable, Frechet 2.30, class shares 8.6 to 11.3 %, nearest train 2.20 (360 held-out

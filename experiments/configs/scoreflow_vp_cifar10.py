@@ -1,6 +1,6 @@
 """ScoreFlow on CIFAR-10: DDPM++ and the VP SDE, trained for likelihood (Song, Durkan, Murray and Ermon, 2021b).
 
-  python experiments/train.py --config experiments/configs/scoreflow_vp_cifar10.py --workdir runs/scoreflow
+  diffux train --config scoreflow_vp_cifar10 --workdir runs/scoreflow
 
 The weighting g^2 with importance-sampled times, on uniformly dequantised images; the rest is score_sde_vp_cifar10, and
 it was not trained here. Published: 2.83 bits a dimension with variational dequantisation.

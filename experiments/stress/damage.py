@@ -1,4 +1,7 @@
-"""Damaged working directories: each is continued, or refused in one sentence, and nothing good in it changes."""
+"""Damaged working directories: each is continued, or refused in one sentence, and nothing good in it changes.
+
+Not a script: `run.py --damage N`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import shutil
 from stress.harness import POINTS, Failed, call, one_sentence, remove, weights
 
 # What a JSON file may hold instead of what it should.
-NONSENSE = ["", "null", "[]", "{}", "3", '"words"', "{\"run\": []}", "[" * 100_000, "NaN", "{\"step\": \"six\"}", "\x00" * 64]
+NONSENSE = ["", "null", "[]", "{}", "3", '"words"', '{"run": []}', "[" * 100_000, "NaN", '{"step": "six"}', "\x00" * 64]
 
 
 def _damage_file(path: pathlib.Path, draw: random.Random, how: str) -> None:

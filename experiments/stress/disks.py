@@ -1,4 +1,7 @@
-"""Full and read-only disks."""
+"""Full and read-only disks: each ends a run in one sentence, and with room it goes on.
+
+Not a script: `run.py --disks N`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the stress tests share: the training that they disturb, and what a run must still give afterwards."""
+"""What the stress tests share: the trainings that they disturb, and what a run must still give afterwards.
+
+Not a script: see run.py.
+"""
 
 from __future__ import annotations
 

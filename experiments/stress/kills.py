@@ -1,4 +1,7 @@
-"""kill -9 at random moments: every run that was killed ends as the undisturbed one."""
+"""kill -9 at random moments: every run that was killed ends as the undisturbed one.
+
+Not a script: `run.py --kills N`.
+"""
 
 from __future__ import annotations
 

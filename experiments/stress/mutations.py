@@ -1,4 +1,7 @@
-"""Configs and flags that make no sense: each is refused in one sentence before anything compiles, or is legal."""
+"""Configs and flags that make no sense: each is refused in one sentence before anything compiles, or is legal.
+
+Not a script: `run.py --mutations N`.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +15,24 @@ import random
 import time
 import traceback
 
-from diffux.cli import _flags
+from diffux.cli import _config, _flags
+from diffux.config.schema import flatten
+from diffux.errors import explained
 from stress.harness import EXPERIMENTS, one_sentence, remove
 
 _MEMORY = 8 * 2**30  # what a refusal may take at most; a U-Net of 35.7 million parameters is traced in two
-
-
 _SECONDS = 120  # a hang is longer; the largest networks are traced in a third of it
-
 
 VALUES = [None, math.nan, math.inf, -math.inf, -1, -(10**12), -0.5, 0, 0.0, 1, 2, 3, 1e-30, 1e30, 1e300, 10**5, 10**12,
            2**31, 2**63, 10**400, True, False, "", " ", "nonsense", "\u00e9\u4e2d\U0001f600", "a\x00b", "../..", "1", "None", [],
            [0], [1, 2], [-1], [10**12], [None], [[1]], ["a"], {}, {"a": 1}, {"name": "adam"}, [math.nan], "x" * 10_000]  # fmt: skip
 
 
-def _flat(config: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
 def mutate(config: dict, others: list[dict], draw: random.Random) -> tuple[dict, list[str], list[str]]:
     """A config with one to three keys changed; the same changes as flags where flags can say them; and in words."""
     config, flags, said = copy.deepcopy(config), [], []
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
-        key = draw.choice(sorted(_flat(config)))
+        key = draw.choice(sorted(flatten(config)))
         *sections, name = key.split(".")
         inside = config
         for section in sections:
@@ -51,7 +46,7 @@ def mutate(config: dict, others: list[dict], draw: random.Random) -> tuple[dict,
             inside[name] = _misspelt(value, draw)
             flags.append(f"--config.{key}={inside[name]}")
         elif how == 2:  # a value of another config
-            other = _flat(draw.choice(others))
+            other = flatten(draw.choice(others))
             inside[name] = copy.deepcopy(other[draw.choice(sorted(other))] if draw.random() < 0.5 else other.get(key))
             flags.append(f"--config.{key}={inside[name]}")
         elif how == 3 and sections:  # a value in the place of a section, or a section in the place of a value
@@ -76,17 +71,15 @@ class Reached(Exception):
     """The next thing would be to compile."""
 
 
-def _stand_ins() -> dict[str, tuple]:
-    """The shapes and classes of the sets of the configs that have to be downloaded."""
-    return {"cifar10": ((32, 32, 3), 10), "mnist": ((28, 28, 1), 10), "celeb_a": ((64, 64, 3), None),
-            "folder:/path/to/ffhq": ((256, 256, 3), None)}  # fmt: skip
+# The sets of the configs that have to be downloaded; noise of their fields stands for them.
+_ABSENT = ("cifar10", "mnist", "celeb_a", "folder:/path/to/ffhq")
 
 
 class _Noise:
-    """Images of noise, in the place of those that are not there."""
+    """Examples of noise, in the place of those that are not there."""
 
-    def __init__(self, shape, classes):
-        self._shape, self._classes = shape, classes
+    def __init__(self, fields):
+        self._fields = fields
 
     def __len__(self):
         return 1000
@@ -95,7 +88,8 @@ class _Noise:
         import numpy as np
 
         draw = np.random.default_rng(index)
-        return draw.integers(0, 256, self._shape, dtype=np.uint8), None if self._classes is None else index % self._classes
+        return {name: draw.integers(0, field.categories or 256, field.shape).astype(field.dtype)
+                for name, field in self._fields.items()}  # fmt: skip
 
 
 def _reader_of_cases(pipe, folder: str) -> None:
@@ -107,26 +101,24 @@ def _reader_of_cases(pipe, folder: str) -> None:
 
     load = data.load
 
-    def stand_in(name, *, split="train", size=None, channels=None, **options):
-        known = _stand_ins().get(name)
-        if known is None or split not in ("train", "test", "validation") or channels is not None or (size is not None and size < 1):
-            return load(name, split=split, size=size, channels=channels, **options)
-        shape, classes = known
-        shape = shape if size is None else (size, size, shape[2])
-        return data.Source(_Noise(shape, classes), name=name, split=split, shape=shape, classes=classes)
+    def stand_in(name, *, split="train", **options):
+        if name not in _ABSENT or split not in ("train", "test", "validation"):
+            return load(name, split=split, **options)
+        fields = data.describe(name, split=split, **options)
+        return data.Source(_Noise(fields), name=name, split=split, fields=fields)
 
     def reached(compile_program):
-        with loop.explained():  # as the loop does with what compiling raises
+        with explained():  # as the loop does with what compiling raises
             compile_program.__self__.lower()
         raise Reached
 
-    loop.data.load, loop.Background = stand_in, reached
+    data.load, loop.Background = stand_in, reached
     pipe.send("ready")
     for number in iter(int, 1):
         file, config, flags = pipe.recv()
 
         def main(_, file=file, config=config, flags=flags, number=number):
-            wanted = config if flags is None else _flags.read_config(file, flags)
+            wanted = config if flags is None else _config.read(file, flags)
             training.train(wanted, pathlib.Path(folder) / f"run{number}")
             return 0
 
@@ -149,7 +141,7 @@ def mutations(count: int, seed: int, folder: pathlib.Path) -> collections.Counte
 
     context = multiprocessing.get_context("spawn")
     files = sorted((EXPERIMENTS / "configs").glob("*.py"))
-    configs = {file: _flags.read_config(str(file), []) for file in files}
+    configs = {file: _config.read(str(file), []) for file in files}
     counts, process = collections.Counter(), None
     try:
         for number in range(count):

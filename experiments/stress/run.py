@@ -10,6 +10,7 @@ Each part prints its counts and exits with 1 where something was not as docs/fau
 
 from __future__ import annotations
 
+import argparse
 import collections
 import contextlib
 import pathlib
@@ -18,7 +19,8 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from diffux.cli import _flags
+import door  # noqa: F401 - finds the library of a clone that is not installed
+
 from stress.damage import damages
 from stress.disks import disks
 from stress.harness import Failed
@@ -32,21 +34,24 @@ def report(title: str, counts: collections.Counter) -> None:
         print(f"  {number:4}  {name}")
 
 
-def main(arguments) -> int:
-    parser = _flags.Parser(__doc__)
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill a training N times")
     parser.add_argument("--damage", type=int, default=0, metavar="N", help="continue a run N times whose folder was damaged")
     parser.add_argument("--mutations", type=int, default=0, metavar="N", help="start N configs with keys changed at random")
     parser.add_argument("--disks", type=int, default=0, metavar="N", help="train on N disks that fill up (Linux, needs mount)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", metavar="DIR", help="leave the runs and their output in a folder")
-    flags = parser.parse_args(arguments)
+    flags = parser.parse_args()
+    parts = {"damage": damages, "mutations": mutations, "disks": disks, "kills": kills}
+    if not any(getattr(flags, name) for name in parts):
+        parser.error("nothing to do: --kills, --damage, --mutations and --disks say what, and how often")
 
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(flags.keep or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         failed = False
-        for name, part in (("damage", damages), ("mutations", mutations), ("disks", disks), ("kills", kills)):
+        for name, part in parts.items():
             count = getattr(flags, name)
             if not count:
                 continue
@@ -63,4 +68,4 @@ def main(arguments) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_flags.run(main))
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """The scripts as a user runs them, and as a user mistypes them."""
 
+import hashlib
 import json
 import os
 import re
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffux import cli
-from diffux.cli import _flags
+from diffux import cli, listing
+from diffux.cli import _config, _flags
 from diffux.errors import UserError
+from diffux.runs import folder
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
@@ -25,6 +27,7 @@ SMALL = [
     "--config.system.channels=16",
     "--config.system.multipliers=(1,)",
     "--config.system.attention=()",
+    "--config.system.blocks=1",
     "--config.system.dropout=0.1",
     "--config.system.classes=10",
     "--config.data.batch_size=16",
@@ -171,7 +174,7 @@ def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
         ("--average 0.995 --raw", "exclude each other"),
         ("--weights x.safetensors", "--weights: not allowed with argument --workdir"),
         ("--label 10", "label 10 is not among the classes 0 to 9"),
-        ("--label three", "--label is a number"),
+        ("--label three", "a label is a number from 0 to 9"),
         ("--steps 2000", "1000"),
         ("--steps -1", "steps must be at least 1, got -1"),
         ("--n 0", "n must be at least 1"),
@@ -182,7 +185,20 @@ def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
         ("--trajectory walk.mp4", "walk.mp4 must end in .png or .gif"),
         ("--trajectory walk.gif --steps 3", "a walk of 3 steps has no 10 frames"),
         ("--workdir nowhere", "there is no folder"),
-        ("--seeds 3", "unrecognized arguments"),
+        ("--seeds 3", "unknown flag '--seeds'; did you mean '--seed'"),
+        ("--classifier_scale 2", "--classifier-scale belongs to --classifier"),
+        ("--task cascad", "unknown task 'cascad'; did you mean 'cascade'"),
+        ("--task cascade", "the task cascade is of --model base=RUN --model up=RUN, got model"),
+        ("--task vote(drawz=3)", "the task vote takes draws=..., got vote(drawz=3)"),
+        ("--model up=runs/up", "say which run: --workdir DIR, or --model NAME=RUN"),
+        ("--given low=photo.png", "low was given, and nothing reads it: this model is given label"),
+        ("--given label=cat", "a label is a number from 0 to 9, or several with commas between, got 'cat'"),
+        ("--given label=3 --given label=4", "--given is name=value, once for every name, got 'label=4'"),
+        ("--given label=3 --label 4", "--label and --given label are one thing: give one of them"),
+        ("--guidance clasifier_free(2)", "unknown guidance 'clasifier_free'; did you mean 'classifier_free'"),
+        ("--guidance 2 --guidance print()()", "a guidance is a name, or a call of numbers and words"),
+        ("--guidance classifier(2)", "which no word can be: name a network, --net classifier=RUN"),
+        ("--guidance 2 --net judge=nowhere", "--net judge was given, and neither the guidance (none) nor a model names it"),
     ],
 )
 def test_what_sampling_refuses(run, scripts, capsys, tmp_path, monkeypatch, arguments, message):
@@ -209,7 +225,11 @@ def test_what_sampling_refuses(run, scripts, capsys, tmp_path, monkeypatch, argu
         (["--config.data.size=9"], "9"),
         (["--config.optimizer.name=adm"], "did you mean 'adam'"),
         (["--config.sample.solver=dimm"], "did you mean 'ddim'"),
-        (["--bogus=1"], "unknown flag --bogus"),
+        (["--bogus=1"], "unknown flag '--bogus'"),
+        (["--work_dri=x"], "unknown flag '--work-dri'; did you mean '--workdir'"),
+        (["--use", "nowhere.py"], "nowhere.py cannot be read: No such file or directory"),
+        (["--net", "teacher"], "--net is name=value, once for every name, got 'teacher'"),
+        (["--config.training.start=nowhere"], "nowhere"),
         (["bogus"], "unexpected argument 'bogus'"),
     ],
 )
@@ -243,27 +263,114 @@ def _one_sentence(printed, message):
 
 
 def test_help_is_help(scripts, capsys):
-    for name in ("train", "sample", "evaluate", "export"):
+    for name, found in cli.commands().items():
         with pytest.raises(SystemExit) as left:
             scripts(name)("--help")
-        assert left.value.code == 0
-        assert f"python experiments/{name}.py" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert left.value.code == 0 and f"diffux {name} " in said and found.said in " ".join(said.split())
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name}" in said and found.said in said for name, found in cli.commands().items())
 
 
 def test_every_config_is_one_that_can_be_read(scripts):
-    from diffux.config import optimizers, parts
-    from diffux.config import schema as configuration
+    from diffux.config import schema
+    from diffux.config.plan import plan
 
-    for file in sorted((EXPERIMENTS / "configs").glob("*.py")):
-        config = configuration.check(_flags.read_config(str(file), []))
-        system = parts.system(config["system"])
-        parts.walk(config["sample"], system)
-        optimizers.from_config(config["optimizer"], config["training"]["steps"])
-        assert f"python experiments/train.py --config experiments/configs/{file.name}" in file.read_text()
-    changed = _flags.read_config(DIGITS, ["--config.training.steps=7", "--config.system.multipliers=(1, 3)"])
+    files = sorted((EXPERIMENTS / "configs").glob("*.py"))
+    assert _config.configs() == {file.stem: file for file in files}
+    for file in files:
+        config = _config.read(file.stem, [])
+        made = plan(config)
+        assert made.config == schema.check(config) and made.name == config["system"]["name"]
+        assert f"diffux train --config {file.stem} --workdir" in file.read_text()
+    changed = _config.read(DIGITS, ["--config.training.steps=7", "--config.system.multipliers=(1, 3)"])
     assert changed["training"]["steps"] == 7 and changed["system"]["multipliers"] == [1, 3] and "steps" not in changed
-    assert _flags.read_config(DIGITS, ["--config.steps", "8"])["training"]["steps"] == 8
-    averages = _flags.read_config(DIGITS, ["--config.ema.decay=0.9,0.99", "--config.ema.samples_from=0.99"])["ema"]
-    assert averages["decay"] == [0.9, 0.99] and configuration.check({"ema": averages})
-    assert _flags.read_config(DIGITS, ["--config.ema.decay=0.9"])["ema"]["decay"] == [0.9]
-    assert _flags.read_config(DIGITS, ["--config.system.classes=10"])["system"]["classes"] == 10
+    assert _config.read(DIGITS, ["--config.steps", "8"])["training"]["steps"] == 8
+    averages = _config.read(DIGITS, ["--config.ema.decay=0.9,0.99", "--config.ema.samples_from=0.99"])["ema"]
+    assert averages["decay"] == [0.9, 0.99] and schema.check({"ema": averages})
+    assert _config.read(DIGITS, ["--config.ema.decay=0.9"])["ema"]["decay"] == [0.9]
+    assert _config.read(DIGITS, ["--config.system.classes=10"])["system"]["classes"] == 10
+
+
+def test_a_config_by_its_bare_name_is_printed_whole(capsys):
+    """The file, its defaults and what the flags change, as JSON, and nothing else is done; `mine` is no name."""
+    assert cli.main(["train", "--config", "ddpm_digits", "--print-config", "--config.steps=7"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == _config.read(DIGITS, ["--config.steps=7"])
+    assert printed["training"]["steps"] == 7 and printed["training"]["keep"] == 2 and printed["system"]["variance"] == "posterior"
+    assert cli.main(["train", "--config", "ddpm_digit", "--print_config"]) == 2  # the flag is read with an underscore as well
+    _one_sentence(capsys.readouterr().err, "unknown config file 'ddpm_digit'; did you mean 'ddpm_digits'")
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("systems", {"ddpm", "ncsn", "score_sde", "diffusion2015", "noisy_classifier"}),
+        ("solvers", {"ancestral", "ddim", "heun", "unipc"}),
+        ("guidance", {"classifier_free", "classifier", "static_threshold"}),
+        ("configs", {"ddpm_digits", "ddpm_cifar10", "diffusion2015_swiss_roll"}),
+        ("data", {"swiss_roll", "heartbeats", "folder", "npz"}),
+        ("figures", {"images", "points", "heartbeats", "likelihood"}),
+        ("tasks", {"once", "cascade", "vote", "best_of"}),
+        ("grids", {"uniform", "karras"}),
+        ("networks", {"unet", "mlp"}),
+    ],
+)
+def test_what_there_is_is_listed_a_line_each(capsys, kind, names):
+    """A name, and a sentence that says what it is."""
+    assert cli.main(["list", kind]) == 0
+    rows = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    assert names <= {name for name, _ in rows} and len({name for name, _ in rows}) == len(rows)
+    assert all(len(said) > 10 and said.endswith(".") for _, said in rows), rows
+
+
+def test_files_of_ones_own_are_listed_with_the_others(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "USED", {})
+    (tmp_path / "my_own_walk.py").write_text('"""A system of mine. It does little."""\n\n\ndef build():\n    return None\n')
+    assert cli.main(["list", "systems", "--use", str(tmp_path / "my_own_walk.py")]) == 0
+    assert re.search(r"^my_own_walk +A system of mine\.$", capsys.readouterr().out, re.M)
+    sys.modules.pop("my_own_walk")
+
+
+def test_mistyped_commands_and_kinds_have_near_matches(capsys):
+    for arguments, message in (
+        (["trian"], "unknown command 'trian'; did you mean 'train'"),
+        (["--workdir", "x"], "diffux begins with a command, one of compile, evaluate, export, list, sample, train, got --workdir"),
+        (["list", "solver"], "unknown kind of parts 'solver'; did you mean 'solvers'"),
+        (["list"], "required: WHAT"),
+        (["compile", "--config", "ddpm_digits", "--memry=3"], "unknown flag '--memry'; did you mean '--memory'"),
+    ):
+        assert cli.main(arguments) == 2
+        _one_sentence(capsys.readouterr().err, message)
+
+
+def test_guidance_is_a_chain_and_nets_have_names():
+    """In the order of the flags, a number alone being a scale; --classifier is short for both, and innermost."""
+    parser = _flags.Parser("sample", "")
+    _flags.add_samples(parser)
+    walk = lambda *words: _flags.walk(parser.parse(words))  # noqa: E731
+    found = walk("--guidance", "classifier_free(3)", "--guidance", "static_threshold(1)", "--guidance=2", "--net", "judge=runs/j")
+    assert found["guidance"] == ["classifier_free(3)", "static_threshold(1)", 2.0] and found["nets"] == {"judge": "runs/j"}
+    found = walk("--guidance", "2", "--classifier", "runs/c", "--classifier_scale=3")
+    assert found["guidance"] == ["classifier(3.0)", 2.0] and found["nets"] == {"classifier": "runs/c"}
+    assert walk()["guidance"] is None
+
+
+def test_a_file_of_parts_is_asked_for_again_and_never_imported(tmp_path, monkeypatch):
+    """What a run's folder names is compared with what is in use, by name and hash; a file that changed is said so."""
+    monkeypatch.setattr(listing, "USED", {})
+    file, said = tmp_path / "my_parts_of_a_run.py", []
+    file.write_text("raise SystemExit('imported')\n")
+    with pytest.raises(UserError, match=r"made with parts of my_parts_of_a_run.py: name that file again, --use my_parts_of_a_run"):
+        folder.check_used(tmp_path, {file.name: "0" * 64}, said.append)
+    with pytest.raises(UserError, match=r"my_parts_of_a_run\.py cannot be used: SystemExit: imported"):
+        listing.use([file])
+    file.write_text("WORD = 3\n")
+    kept = folder.use_of(listing.use([file]))
+    assert kept == {file.name: hashlib.sha256(b"WORD = 3\n").hexdigest()}
+    folder.check_used(tmp_path, kept, said.append)
+    assert not said
+    folder.check_used(tmp_path, {file.name: "0" * 64}, said.append)
+    assert said == [f"{file} is not as it was when the run in {tmp_path} began"]
+    sys.modules.pop("my_parts_of_a_run")

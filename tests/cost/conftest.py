@@ -12,21 +12,20 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def compile_only(tmp_path_factory):
-    """`train.py --compile_only` in a process of its own: (exit status, output, errors, the report as JSON or None)."""
+def compiled(tmp_path_factory):
+    """`diffux compile` in a process of its own: (exit status, output, errors, the report as JSON or None)."""
 
     def run(config, *arguments):
         file = tmp_path_factory.mktemp("report") / "report.json"
-        command = [sys.executable, str(ROOT / "experiments" / "train.py"), "--compile_only", "--json", str(file), "--config",
-                   str(ROOT / "experiments" / "configs" / f"{config}.py"), *arguments]  # fmt: skip
-        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "diffux", "compile", "--json", str(file), "--config", config, *arguments]
+        around = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, env=around, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr, json.loads(file.read_text()) if file.exists() else None
 
     return run
 
 
 @pytest.fixture
-def train(monkeypatch):
-    """`diffux train`, run in this process."""
-    monkeypatch.chdir(ROOT)
-    return lambda *arguments: main(["train", *arguments])
+def command():
+    """`diffux`, run in this process."""
+    return lambda *arguments: main(arguments)

@@ -61,7 +61,7 @@ def test_loops_and_branches():
 def test_the_unet_of_ddpm():
     """12.4 GFLOP forward and 37.3 forward and backward an image, of the same network in torch; here the three convolutions after
     a doubling of the sides (3x3, 256 to 256 channels) are folded, which saves 5/9 of theirs."""
-    network = ddpm.build().network
+    network = ddpm.build().network.module
     x, noise = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
     params = jax.eval_shape(lambda x, noise: initialize(jax.random.key(0), network, x, noise), x, noise)
 

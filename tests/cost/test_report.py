@@ -1,4 +1,4 @@
-"""What `train.py --compile_only` says of steps whose sizes can be counted."""
+"""What `diffux compile` says of steps whose sizes can be counted."""
 
 import os
 import re
@@ -11,21 +11,20 @@ import pytest
 
 from diffux import cost
 from diffux.config import parts
-from diffux.config.schema import complete
 from diffux.errors import DoesNotFit, UserError
-from diffux.systems.shapes import parameters
+from diffux.systems.shapes import shapes_of
 
 SWISS_ROLL = "diffusion2015_swiss_roll"
-SYSTEM = {"name": "diffusion2015", "field": "point", "kind": "gaussian", "steps": 5, "network": "rbf", "units": 8}
+SYSTEM = {"name": "diffusion2015", "data": "point", "kind": "gaussian", "codec": "standardized", "steps": 5, "network": "rbf",
+          "units": 8}  # fmt: skip
 CONFIG = {"system": SYSTEM, "data": {"name": "swiss_roll", "batch_size": 64}}
 
 
-def test_the_step_on_eight_simulated_devices(compile_only):
-    status, printed, errors, report = compile_only(SWISS_ROLL, "--topology", "cpu:8", "--memory", "1GB")
+def test_the_step_on_eight_simulated_devices(compiled):
+    status, printed, errors, report = compiled(SWISS_ROLL, "--topology", "cpu:8", "--memory", "1GB")
     assert status == 0, errors
-    config = complete({"system": SYSTEM | {"steps": 40, "units": 64}, "data": {"name": "swiss_roll", "batch_size": 512}})
-    batch = {"point": np.zeros((1, 2), np.float32)}
-    shapes = jax.eval_shape(lambda: parameters(config["seed"], parts.system(config["system"]), batch).params)
+    system = parts.system(SYSTEM | {"steps": 40, "units": 64})
+    shapes = shapes_of(0, system, {"point": np.zeros((1, 2), np.float32)}).params
     numbers = sum(x.size for x in jax.tree.leaves(shapes))
     assert report["parameters"] == numbers
     memory = report["memory"]
@@ -65,7 +64,7 @@ def test_a_step_that_does_not_fit_is_refused_with_its_numbers():
     assert not report.fits
     assert "DOES NOT FIT" in str(report)
     with pytest.raises(DoesNotFit, match=r"needs [\d.]+ \w+ of 1000 B a device \(parameters .* a smaller data.batch_size"):
-        cost.refuse(report, CONFIG)
+        cost.refuse(report)
     assert DoesNotFit.status == 5
     # XLA counts what is computed between the contractions as well, and on points that is most.
     assert 0 < report.flops < report.flops_xla
@@ -82,18 +81,18 @@ def test_a_step_that_does_not_fit_is_refused_with_its_numbers():
         (["--json", "/nowhere/at/all.json"], "--json /nowhere/at/all.json is in no directory"),
     ],
 )
-def test_what_cannot_be_compiled_is_refused_in_a_sentence(flags, said, train, capsys):
-    config = ["--config", f"experiments/configs/{SWISS_ROLL}.py"]
-    assert train(*config, "--compile_only", *flags) == 2
+def test_what_cannot_be_compiled_is_refused_in_a_sentence(flags, said, command, capsys):
+    assert command("compile", "--config", SWISS_ROLL, *flags) == 2
     assert_sentence(capsys, said)
 
 
-def test_flags_that_need_compile_only(train, capsys, tmp_path):
-    config = ["--config", f"experiments/configs/{SWISS_ROLL}.py"]
-    assert train(*config, "--topology", "cpu:8", "--workdir", str(tmp_path)) == 2
-    assert_sentence(capsys, "--topology belongs to --compile_only")
-    assert train(*config) == 2
+def test_flags_of_a_report_are_not_those_of_training(command, capsys, tmp_path):
+    assert command("train", "--config", SWISS_ROLL, "--topology", "cpu:8", "--workdir", str(tmp_path)) == 2
+    assert_sentence(capsys, "unknown flag '--topology'")
+    assert command("train", "--config", SWISS_ROLL) == 2
     assert_sentence(capsys, "--workdir")
+    assert command("compile", "--config", SWISS_ROLL, "--workdir", str(tmp_path)) == 2
+    assert_sentence(capsys, "unknown flag '--workdir'")
 
 
 def assert_sentence(capsys, said):

@@ -16,12 +16,12 @@ DATA = "ddpm_cifar10"
 
 
 @pytest.fixture(scope="module")
-def reports(compile_only):
+def reports(compiled):
     found = {}
 
     def report(*arguments):
         if arguments not in found:
-            status, _, errors, found[arguments] = compile_only(DATA, *SMALL, *arguments)
+            status, _, errors, found[arguments] = compiled(DATA, *SMALL, *arguments)
             assert status == 0, errors
         return found[arguments]
 
@@ -56,10 +56,10 @@ def test_the_type_in_which_gradients_cross(reports, flags, types):
     assert {dtype for one in scattered for dtype, dims in one["shapes"] if len(dims) > 1} == types
 
 
-def test_a_step_too_large_for_its_chip_is_refused(compile_only):
+def test_a_step_too_large_for_its_chip_is_refused(compiled):
     """The compiler's own refusal, in our words."""
     batch = f"--config.data.batch_size={2**28}"
-    status, _, errors, report = compile_only("diffusion2015_swiss_roll", "--topology", "v5e:1x1", batch)
+    status, _, errors, report = compiled("diffusion2015_swiss_roll", "--topology", "v5e:1x1", batch)
     assert status == 5
     assert report is None
     assert errors.startswith("error: the training step needs ") and " of 15.75 GiB a device" in errors

@@ -1,4 +1,4 @@
-"""The augmentations as functions."""
+"""Noise between the levels of images, as a function."""
 
 import numpy as np
 import pytest
@@ -29,24 +29,3 @@ def test_dequantize_is_uniform_within_a_level(levels, value, k):
     chi = np.sum((counts - expected) ** 2 / expected)  # 63 degrees of freedom: mean 63, deviation 11
     assert counts.sum() == u.size and chi < 63 + 5 * 11.2
     assert abs(u.mean() - 0.5) < 5 * np.sqrt(1 / 12 / u.size)
-
-
-def test_flip():
-    images = RNG.integers(0, 256, (3, 4, 5, 2), dtype=np.uint8)
-    before = images.copy()
-    out = augment.flip(images, np.array([True, False, True]))
-    np.testing.assert_array_equal(images, before)
-    np.testing.assert_array_equal(out[1], images[1])
-    for column in range(5):
-        np.testing.assert_array_equal(out[0][:, column], images[0][:, 4 - column])
-
-
-def test_crop_shifts_and_reflects():
-    images = RNG.integers(0, 256, (4, 6, 7, 3), dtype=np.uint8)
-    out = augment.crop(images, np.array([[2, 2], [0, 2], [3, 4], [2, 1]]), 2)
-    np.testing.assert_array_equal(out[0], images[0])
-    np.testing.assert_array_equal(out[1][2:], images[1][:-2])
-    np.testing.assert_array_equal(out[1][0], images[1][2])  # the row beyond the border is its mirror image
-    np.testing.assert_array_equal(out[2][:-1, :-2], images[2][1:, 2:])
-    np.testing.assert_array_equal(out[3][:, 1:], images[3][:, :-1])
-    np.testing.assert_array_equal(out[3][:, 0], images[3][:, 1])

@@ -1,5 +1,6 @@
 """Where prepared data lives, and that it is whole whatever happened while it was written."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -11,7 +12,6 @@ import pytest
 
 from diffux import data
 from diffux.data import cache as caching
-from diffux.data import records
 
 
 def test_cache_dir(monkeypatch, tmp_path):
@@ -118,8 +118,12 @@ def test_unwritable_cache(tmp_path, monkeypatch):
 def test_embedded_builders_are_real_tfds_builders():
     import tensorflow_datasets as tfds
 
-    for name in ("digits", "patches/32"):
-        builder = records.open_builder(name)
+    from diffux.data.digits.digits_dataset_builder import Builder as Digits
+    from diffux.data.patches.patches_dataset_builder import Builder as Patches
+
+    for name, make in (("digits", Digits), ("patches/32", functools.partial(Patches, config="32"))):
+        data.load(name)
+        builder = make(data_dir=caching.data_root())
         assert isinstance(builder, tfds.core.GeneratorBasedBuilder)
         assert builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
         assert len(tfds.builder_from_directory(builder.data_dir).as_data_source("test")) == len(data.load(name, split="test"))

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 from diffux import data
 from diffux.data.augment import dequantize
 from diffux.data.patches import patches_dataset_builder as patches
+from diffux.fields import Image, Label
 
 
 @functools.cache
@@ -35,9 +36,10 @@ def test_digits_split_is_stratified():
 
 def test_digits_have_seventeen_levels():
     source = data.load("digits")
-    assert (source.shape, source.classes, source.levels) == ((8, 8, 1), 10, 17)
+    assert source.fields == {"image": Image((8, 8, 1), levels=17, dtype="uint8"), "label": Label(10)}
+    assert source.first == source.fields["image"] and source.things == "images"
     image = data.arrays(source)["image"]
-    values = dequantize(image, np.zeros(image.shape, np.uint16), source.levels)
+    values = dequantize(image, np.zeros(image.shape, np.uint16), source.first.levels)
     k = np.floor(values * 17)
     assert set(np.unique(k)) == set(range(17)) and np.array_equal(k, np.round(image * (16 / 255)))
 
@@ -46,9 +48,9 @@ def test_digits_have_seventeen_levels():
 def test_patches_counts(name, size):
     for split, count in (("train", 1000), ("test", 200)):
         source = data.load(name, split=split)
-        assert (source.shape, source.classes, source.levels) == ((size, size, 3), 10, 256)
+        assert source.fields["image"] == Image((size, size, 3), levels=256, dtype="uint8")
         assert np.bincount(_arrays(name, split)["label"]).tolist() == [count] * 10
-        assert source.class_names == tuple(patches.PHOTOGRAPHS)
+        assert source.fields["label"] == Label(10, tuple(patches.PHOTOGRAPHS)) and source.fields["label"].dtype == "int32"
 
 
 @pytest.mark.parametrize("size", [16, 32])
@@ -79,7 +81,7 @@ def test_no_patch_is_flat():
 
 
 def test_names_and_splits():
-    assert data.names() == ["digits", "patches/16", "patches/32", "swiss_roll", "heartbeats"]
+    assert data.names() == ["digits", "heartbeats", "patches/16", "patches/32", "swiss_roll"]
     assert data.splits("digits") == {"train": 1437, "test": 360}
     assert data.splits("patches") == {"train": 10000, "test": 2000}
 
@@ -93,7 +95,8 @@ def test_preparing_twice_gives_the_same(tmp_path):
 def test_examples_and_indices():
     source = data.load("digits", split="test")
     last = source[-1]
-    assert isinstance(last["label"], int) and last["image"].dtype == np.uint8 and last["image"].shape == (8, 8, 1)
+    assert last["label"].dtype == np.int32 and last["label"].shape == ()
+    assert last["image"].dtype == np.uint8 and last["image"].shape == (8, 8, 1)
     np.testing.assert_array_equal(last["image"], source[len(source) - 1]["image"])
     last["image"][:] = 7  # what is handed out is the caller's own
     assert not np.all(source[-1]["image"] == 7)
@@ -106,15 +109,22 @@ def test_examples_and_indices():
 
 def test_size_and_channels():
     source = data.load("digits", size=16, channels=3)
-    assert source.shape == (16, 16, 3) and source.levels == 256
+    assert source.fields["image"] == Image((16, 16, 3), levels=256)
     image = source[0]["image"]
     assert np.array_equal(image[..., 0], image[..., 2]) and len(np.unique(image)) > 17
-    assert data.load("digits", channels=3).levels == 17
+    assert data.load("digits", channels=3).first.levels == 17
     assert data.load("patches", channels=1)[0]["image"].shape == (16, 16, 1)
-    with pytest.raises(data.DataError, match="size is the side"):
-        data.load("digits", size=0)
+    for size in (0, -3, 8.5, True, "8", (4, 0), (4, 4, 4), ()):
+        with pytest.raises(data.DataError, match="size is the side"):
+            data.load("digits", size=size)
     with pytest.raises(data.DataError, match="channels is 1"):
         data.load("digits", channels=4)
+
+
+def test_unknown_options_are_answered_by_near_ones():
+    with pytest.raises(data.DataError, match=r"unknown option of data set digits 'chanels'; did you mean 'channels'") as error:
+        data.load("digits", chanels=3)
+    assert "rest" not in str(error.value)
 
 
 def test_slices_of_splits():

@@ -5,6 +5,8 @@ import pytest
 from PIL import Image
 
 from diffux import data
+from diffux.fields import Image as Picture
+from diffux.fields import Label
 
 RNG = np.random.default_rng(0)
 
@@ -22,7 +24,7 @@ def test_classes_by_subfolder_in_sorted_order(tmp_path):
     _save(tmp_path / "b/4.webp", lossless=True)
     (tmp_path / "notes.txt").write_text("not an image")
     source = data.load(f"folder:{tmp_path}")
-    assert (len(source), source.shape, source.classes, source.class_names) == (5, (6, 4, 3), 2, ("a", "b"))
+    assert len(source) == 5 and source.fields == {"image": Picture((6, 4, 3)), "label": Label(2, ("a", "b"))}
     for i, name in enumerate(["a/0.bmp", "a/deep/1.png", "b/2.png"]):
         np.testing.assert_array_equal(source[i]["image"], images[name])
     assert data.arrays(source)["label"].tolist() == [0, 0, 1, 1, 1]
@@ -32,7 +34,7 @@ def test_classes_by_subfolder_in_sorted_order(tmp_path):
 def test_flat_folder_has_no_labels(tmp_path):
     _save(tmp_path / "1.png")
     source = data.load(f"folder:{tmp_path}")
-    assert source.classes is None and source[0].keys() == {"image"}
+    assert source.fields.keys() == source[0].keys() == {"image"}
 
 
 def test_splits_are_subfolders(tmp_path):
@@ -71,8 +73,8 @@ def test_shrinking_averages(tmp_path):
 
 def test_grey_colour_and_transparency(tmp_path):
     _save(tmp_path / "grey/1.png", (4, 4))
-    assert data.load(f"folder:{tmp_path}/grey").shape == (4, 4, 1)
-    assert data.load(f"folder:{tmp_path}/grey", channels=3).shape == (4, 4, 3)
+    assert data.load(f"folder:{tmp_path}/grey").first.shape == (4, 4, 1)
+    assert data.load(f"folder:{tmp_path}/grey", channels=3).first.shape == (4, 4, 3)
     clear = np.zeros((4, 4, 4), np.uint8)
     (tmp_path / "clear").mkdir()
     Image.fromarray(clear).save(tmp_path / "clear/1.png")
@@ -94,7 +96,7 @@ def test_photographs_are_turned_upright(tmp_path):
     exif[0x0112] = 6
     _save(tmp_path / "1.jpg", (6, 4, 3), exif=exif)
     source = data.load(f"folder:{tmp_path}")
-    assert source.shape == (4, 6, 3) and source[0]["image"].shape == (4, 6, 3)
+    assert source.first.shape == (4, 6, 3) and source[0]["image"].shape == (4, 6, 3)
 
 
 def test_missing_empty_and_unreadable(tmp_path):

@@ -9,10 +9,14 @@ import pytest
 from sklearn.datasets import make_swiss_roll
 
 from diffux import data
-from diffux.data import generated, records
+from diffux.data import _records, swiss_roll
 from diffux.data import source as sources
+from diffux.fields import Bits, Point
 
-NAMES = {"swiss_roll": ("point", (2,), np.float32, None), "heartbeats": ("sequence", (20,), np.uint8, 2)}
+NAMES = {
+    "swiss_roll": ("point", Point((2,), dtype="float32"), "points"),
+    "heartbeats": ("bits", Bits((20,), dtype="uint8", levels=2), "sequences"),
+}
 
 
 def _arrays(name, split="train"):
@@ -33,21 +37,21 @@ def _assert_equal(one, other):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fields_shapes_and_types(name):
-    field, shape, dtype, levels = NAMES[name]
+    field, wanted, things = NAMES[name]
     for split, count in data.splits(name).items():
         source = data.load(name, split=split)
         assert len(source) == count == 10_000
-        assert (source.field, source.shape, source.dtype, source.classes, source.levels) == (field, shape, dtype, None, levels)
+        assert source.fields == {field: wanted} and source.first == wanted and source.things == things
         arrays = data.arrays(source)
-        assert arrays.keys() == {field} and arrays[field].shape == (count, *shape) and arrays[field].dtype == dtype
+        assert arrays.keys() == {field} and arrays[field].shape == (count, *wanted.shape) and arrays[field].dtype == wanted.dtype
         last = source[-1]
         np.testing.assert_array_equal(last[field], arrays[field][-1])
         last[field][:] = 7  # what is handed out is the caller's own
         assert not np.all(source[-1][field] == 7) and not np.all(_arrays(name, split)[field][-1] == 7)
-    assert f"10000 {field}s of shape {shape}" in repr(source)
-    with pytest.raises(IndexError, match=f"has 10000 {field}s, asked for number 10000"):
+    assert f"10000 {things} of shape {wanted.shape}" in repr(source)
+    with pytest.raises(IndexError, match=f"has 10000 {things}, asked for number 10000"):
         source[10_000]
-    with pytest.raises(data.DataError, match=f"10000 {field}s, asked for 10001"):
+    with pytest.raises(data.DataError, match=f"10000 {things}, asked for 10001"):
         data.arrays(source, 10_001)
     assert name in data.names()
 
@@ -64,8 +68,8 @@ def test_the_roll_has_no_mean_and_unit_variance():
     """By a quadrature of the noiseless roll over its angle, plus the noise's variance."""
     u = 1.5 * np.pi * (1 + 2 * (np.arange(200_000) + 0.5) / 200_000)
     roll = np.stack([u * np.cos(u), u * np.sin(u)])
-    np.testing.assert_allclose(generated.ROLL_MEAN, roll.mean(1), rtol=1e-6)
-    assert np.sqrt(roll.var(1).sum() / 2 + 0.25**2) == pytest.approx(generated.ROLL_SCALE, rel=1e-6)
+    np.testing.assert_allclose(swiss_roll.ROLL_MEAN, roll.mean(1), rtol=1e-6)
+    assert np.sqrt(roll.var(1).sum() / 2 + 0.25**2) == pytest.approx(swiss_roll.ROLL_SCALE, rel=1e-6)
     for split in ("train", "test"):
         points = _arrays("swiss_roll", split)["point"]
         # five standard errors of 10,000 draws
@@ -74,10 +78,10 @@ def test_the_roll_has_no_mean_and_unit_variance():
 
 def test_every_point_is_near_the_roll():
     u = np.linspace(1.5 * np.pi, 4.5 * np.pi, 2000)
-    roll = (np.stack([u * np.cos(u), u * np.sin(u)], 1) - generated.ROLL_MEAN) / generated.ROLL_SCALE
+    roll = (np.stack([u * np.cos(u), u * np.sin(u)], 1) - swiss_roll.ROLL_MEAN) / swiss_roll.ROLL_SCALE
     points = _arrays("swiss_roll")["point"][:2000]
     off = np.sqrt(((points[:, None] - roll[None]) ** 2).sum(-1)).min(1)
-    noise = 0.25 / generated.ROLL_SCALE
+    noise = 0.25 / swiss_roll.ROLL_SCALE
     assert off.max() < 5 * noise
     # across a nearly straight line the distance is a normal's absolute value
     assert off.mean() == pytest.approx(noise * np.sqrt(2 / np.pi), rel=0.1)
@@ -85,7 +89,7 @@ def test_every_point_is_near_the_roll():
 
 def test_heartbeats_are_five_sequences_as_likely_as_each_other():
     for split in ("train", "test"):
-        values = _arrays("heartbeats", split)["sequence"]
+        values = _arrays("heartbeats", split)["bits"]
         found, counts = np.unique(values, axis=0, return_counts=True)
         wanted = np.zeros((5, 20), np.uint8)
         for phase in range(5):
@@ -141,7 +145,7 @@ def test_sources_travel_as_a_name():
         sent = pickle.dumps(source)
         assert len(sent) < 1000
         copy = pickle.loads(sent)
-        assert repr(copy) == repr(source) and copy.dtype == source.dtype
+        assert repr(copy) == repr(source) and copy.fields == source.fields
         np.testing.assert_array_equal(copy.take(np.arange(50))[field], source.take(np.arange(50))[field])
 
 
@@ -156,13 +160,16 @@ def test_worker_processes_give_the_same_batches():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: data.load("swiss_roll", size=8), "size=8 is for images, and swiss_roll holds points"),
-        (lambda: data.load("heartbeats", channels=1), "channels=1 is for images, and heartbeats holds sequences"),
+        (lambda: data.load("swiss_roll", size=8), "size=8 is for images that are cut as they are read, and swiss_roll has none"),
+        (
+            lambda: data.load("heartbeats", channels=1),
+            "channels=1 is for images that are cut as they are read, and heartbeats has none",
+        ),
         (lambda: data.load("heartbeats", split="valid"), "heartbeats has no split 'valid'; it has train, test"),
         (lambda: data.load("swiss_roll/3"), "swiss_roll has no configs, ask for 'swiss_roll'"),
         (lambda: data.load("swissroll"), "did you mean swiss_roll"),
         (lambda: data.load("heartbeat"), "did you mean heartbeats"),
-        (lambda: data.load("qqqqq"), "without a download there are digits, patches/16, patches/32, swiss_roll, heartbeats"),
+        (lambda: data.load("qqqqq"), "without a download there are digits, heartbeats, patches/16, patches/32, swiss_roll"),
         (lambda: data.loader(data.load("swiss_roll"), batch_size=4, seed=0, flip=True), "flip=True is for images"),
         (lambda: data.loader(data.load("heartbeats"), batch_size=4, seed=0, crop=1), "crop=1 is for images"),
         (lambda: data.loader(data.load("heartbeats"), batch_size=4, seed=0, dequantize=True), "heartbeats holds sequences"),
@@ -175,7 +182,8 @@ def test_what_is_refused(call, message):
 
 
 def test_nothing_is_prepared(monkeypatch, tmp_path):
-    monkeypatch.setattr(records, "open_builder", lambda *_: pytest.fail("a builder was asked for"))
+    for name in ("prepared", "source_of"):
+        monkeypatch.setattr(_records, name, lambda *_, **__: pytest.fail("a builder was asked for"))
     monkeypatch.setenv("DIFFUX_CACHE", str(tmp_path))
     for name in NAMES:
         assert len(data.load(name)) == 10_000 and data.splits(name) == {"train": 10_000, "test": 10_000}

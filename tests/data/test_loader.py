@@ -9,6 +9,7 @@ import pytest
 
 from diffux import data
 from diffux.data import source as sources
+from diffux.fields import Image, Label
 
 AUGMENTED = {"flip": True, "crop": 2, "dequantize": True}
 
@@ -30,9 +31,9 @@ def numbered(tmp_path):
             return self.n
 
         def read(self, i):
-            return np.full((2, 2, 1), i, np.uint8), i % 3
+            return {"image": np.full((2, 2, 1), i, np.uint8), "label": i % 3}
 
-    return data.Source(Numbers(100), name="numbers", split="train", shape=(2, 2, 1), classes=3)
+    return data.Source(Numbers(100), name="numbers", split="train", fields={"image": Image((2, 2, 1)), "label": Label(3)})
 
 
 def _indices(batches):
@@ -103,9 +104,9 @@ def test_augmentations_differ_between_epochs(digits):
             return 1
 
         def read(self, _):
-            return one, 0
+            return {"image": one}
 
-    source = data.Source(Same(), name="one", split="train", shape=one.shape, classes=1)
+    source = data.Source(Same(), name="one", split="train", fields={"image": Image(one.shape)})
     for options in ({"flip": True}, {"crop": 2}, {"dequantize": True}):
         batches = _take(data.loader(source, batch_size=1, seed=0, **options), 20)
         assert len({b["image"].tobytes() for b in batches}) > 1
@@ -182,7 +183,7 @@ def test_worker_processes_give_the_same_batches(digits):
 
 
 def test_without_labels(numbered):
-    plain = data.Source(numbered.reader, name="numbers", split="train", shape=(2, 2, 1), classes=None)
+    plain = data.Source(numbered.reader, name="numbers", split="train", fields={"image": Image((2, 2, 1))})
     assert plain[3].keys() == {"image"}
     assert next(data.loader(plain, batch_size=4, seed=0)).keys() == {"image"}
     assert data.arrays(plain).keys() == {"image"}

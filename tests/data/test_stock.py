@@ -15,6 +15,8 @@ from diffux import data
 from diffux.data import source as sources
 from diffux.data.cache import quiet
 from diffux.data.images import encode
+from diffux.fields import Image as Picture
+from diffux.fields import Label
 
 RNG = np.random.default_rng(0)
 
@@ -60,7 +62,7 @@ def mnist(tmp_path_factory):
 def test_prepared_copy(mnist):
     root, images, _ = mnist
     source = data.load("mnist", data_dir=root)
-    assert (len(source), source.shape, source.classes, source.levels) == (20, (28, 28, 1), 10, 256)
+    assert len(source) == 20 and source.fields == {"image": Picture((28, 28, 1), levels=256), "label": Label(10)}
     expected = {(image.tobytes(), i % 10) for i, image in enumerate(images[:20])}
     assert {(source[i]["image"].tobytes(), source[i]["label"]) for i in range(20)} == expected
     assert data.splits("mnist", data_dir=root) == {"train": 20, "test": 4}
@@ -99,7 +101,7 @@ def test_attributes_instead_of_a_label(tmp_path):
     row["attributes"] = dict.fromkeys(features["attributes"], False)
     _prepare("celeb_a", {"train": [{"image": _jpeg(218, 178, 3), **row} for _ in range(3)]}, tmp_path)
     source = data.load("celeb_a", data_dir=tmp_path)
-    assert source.shape == (218, 178, 3) and source.classes is None and source[0].keys() == {"image"}
+    assert source.fields == {"image": Picture((218, 178, 3))} and source[0].keys() == {"image"}
     assert next(data.loader(data.load("celeb_a", data_dir=tmp_path, size=64), batch_size=2, seed=0))["image"].shape == (
         2,
         64,
@@ -112,7 +114,7 @@ def test_configs(tmp_path):
     rows = [{"image": encode(_picture(32, 32, 3)), "label": 7}]
     _prepare("imagenet_resized", {"train": rows}, tmp_path, config="32x32")
     source = data.load("imagenet_resized/32x32", data_dir=tmp_path)
-    assert source.shape == (32, 32, 3) and source.classes == 1000 and source[0]["label"] == 7
+    assert source.first.shape == (32, 32, 3) and source.fields["label"].classes == 1000 and source[0]["label"] == 7
     with pytest.raises(data.DataError, match="imagenet_resized/64x64 is not prepared"):
         data.load("imagenet_resized/64x64", data_dir=tmp_path)
 
@@ -169,9 +171,9 @@ def test_damaged_copy(mnist, tmp_path):
         ("digits/8", "comes as digits"),
         ("imagenet_resized/63x63", "imagenet_resized/64x64"),
         ("mnist/big", "ask for 'mnist'"),
-        ("", "digits, patches/16"),
-        ("xyzzy", "digits, patches/16"),
-        ("a/b/c", "digits, patches/16"),
+        ("", "digits, heartbeats, patches/16"),
+        ("xyzzy", "digits, heartbeats, patches/16"),
+        ("a/b/c", "digits, heartbeats, patches/16"),
     ],
 )
 def test_unknown_names_are_answered_by_near_ones(name, near):

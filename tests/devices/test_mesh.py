@@ -15,10 +15,12 @@ from jax.sharding import PartitionSpec
 
 from diffux import training
 from diffux.devices import mesh as sharding
+from diffux.devices.mesh import Sharding
 from diffux.errors import UserError
 from diffux.evaluation import likelihood
+from diffux.networks.unet import UNet
 from diffux.runs import metrics
-from diffux.sampling import files as sampling
+from diffux.sampling import files
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,11 +29,10 @@ ROOT = Path(__file__).parents[2]
 STEPS = """
 import json, re
 import jax
-from diffux.config import parts, schema as configuration
+from diffux.config.plan import plan
 from diffux.devices import mesh as sharding
 from diffux.training import program
 from diffux.systems.shapes import parameters
-from diffux.training.loop import _data
 
 def collectives(text):
     found = re.findall(r"= (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\\(", text)
@@ -39,16 +40,17 @@ def collectives(text):
             for shapes, kind in found]
 
 for section, devices in json.loads(MESHES):
-    config = configuration.check(json.loads(CONFIG) | {"sharding": section | {"smallest": 0}})
-    mesh = sharding.make_mesh(config["sharding"], jax.devices()[:devices])
-    _, _, batches = _data(config, 0, print)
+    run = plan(json.loads(CONFIG) | {"sharding": section | {"smallest": 0}})
+    mesh = sharding.make_mesh(run.sharding, jax.devices()[:devices])
+    batches = run.data.batches(run.data.source(), run.seed, 0)
     batch = next(batches)
-    prepared = program.prepare(config, batch, mesh)
+    prepared = program.prepare(run, batch, mesh)
     step = prepared.compile()
-    variables = parameters(config["seed"], parts.system(config["system"]), batch)
-    state, losses = prepared.start(variables, jax.random.key(1)), []
+    params = parameters(run.seed, run.system, batch).params
+    system = sharding.everywhere(prepared.system, mesh, prepared.system_places)
+    state, losses = prepared.start(params, jax.random.key(1)), []
     for _ in range(20):
-        state, values = step(prepared.system, state, sharding.place_batch(batch, mesh))
+        state, values = step(system, state, sharding.place_batch(batch, mesh))
         losses.append(float(values["loss"]))
         batch = next(batches)
     bytes_ = {
@@ -134,23 +136,24 @@ def test_rules_say_where_a_layer_goes():
     block = {"conv_0": layer(8, 16), "conv_1": layer(16, 16)}
     tree = {"params": {"network": {"block": block, "odd": shape(3, 5)}, "process": {"beta": shape(8)}}, "step": shape()}
 
-    def spec(section=None):
-        return jax.tree.map(lambda place: place.spec, sharding.resolve(tree, mesh, section))
+    def spec(**section):
+        of_unet = {"network": UNet().splits}
+        return jax.tree.map(lambda place: place.spec, sharding.resolve(tree, mesh, Sharding(**section), splits=of_unet))
 
     specs = spec()
     found = specs["params"]["network"]["block"]
     assert found["conv_0"] == {"kernel": PartitionSpec(None, None, "fsdp", "tensor"), "bias": PartitionSpec("tensor")}
     assert found["conv_1"] == {"kernel": PartitionSpec(None, None, "tensor", "fsdp"), "bias": PartitionSpec("fsdp")}
     assert specs["params"]["network"]["odd"] == specs["params"]["process"]["beta"] == specs["step"] == PartitionSpec()
-    mine = spec({"rules": [["conv_0/kernel", "replicated"], ["conv_1/kernel", "split"]]})["params"]["network"]["block"]
+    mine = spec(rules=[["conv_0/kernel", "replicated"], ["conv_1/kernel", "split"]])["params"]["network"]["block"]
     assert mine["conv_0"] == {"kernel": PartitionSpec(), "bias": PartitionSpec("tensor")}
     assert mine["conv_1"]["kernel"] == PartitionSpec(None, None, "fsdp")
-    few = spec({"smallest": 1 + 3 * 3 * 8 * 16})["params"]["network"]["block"]
+    few = spec(smallest=1 + 3 * 3 * 8 * 16)["params"]["network"]["block"]
     assert few["conv_0"]["kernel"] == PartitionSpec(None, None, None, "tensor") and few["conv_1"] == found["conv_1"] | {
         "bias": PartitionSpec()
     }
     tree = {"opt_state": tree["params"], "params": tree["params"]}
-    zero = spec({"optimizer": "sharded"})
+    zero = spec(optimizer="sharded")
     assert zero["opt_state"]["network"]["block"]["conv_1"]["kernel"] == PartitionSpec(None, None, "tensor", ("data", "fsdp"))
     assert zero["params"]["network"]["block"]["conv_1"]["kernel"] == PartitionSpec(None, None, "tensor", "fsdp")
 
@@ -165,7 +168,7 @@ def test_rules_say_where_a_layer_goes():
 )
 def test_a_mesh_that_the_devices_do_not_make_up_is_refused(section, message):
     with pytest.raises(UserError, match=message):
-        sharding.make_mesh(section, jax.devices()[:1])
+        sharding.make_mesh(Sharding(**section), jax.devices()[:1])
 
 
 RUN = """
@@ -181,12 +184,12 @@ for steps, section in ((6, {"fsdp": 4}), (8, {"data": 8}), (10, {"data": 2, "fsd
 
 from pathlib import Path
 from diffux.evaluation import likelihood
-from diffux.sampling import files as sampling
+from diffux.runs.run import Run
+from diffux.sampling import files
 
-from diffux.sampling import draw
-generate, drawn = draw.generate, []
-draw.generate = lambda *args, **kwargs: drawn.append(generate(*args, **kwargs)) or drawn[-1]
-sampling.sample(sys.argv[1], [Path(sys.argv[1]) / "eight.npz"], n=5, solver="ddim", steps=2)
+generate, drawn = Run.generate, []
+Run.generate = lambda *args, **kwargs: drawn.append(generate(*args, **kwargs)) or drawn[-1]
+files.sample(files.models({"model": sys.argv[1]}, solver="ddim", steps=2), [Path(sys.argv[1]) / "eight.npz"], n=5)
 run = training.load(sys.argv[1])
 assert dict(run.mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
 assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(run.variables.params))
@@ -208,7 +211,7 @@ def test_a_run_continues_on_another_mesh(tmp_path, config):
         for run in ("many", "one")
     )
     np.testing.assert_allclose(many, one, rtol=1e-5)
-    samples = sampling.sample(tmp_path / "many", [], n=5, solver="ddim", steps=2, checkpoint=10)
+    samples = files.sample(files.models({"model": tmp_path / "many"}, solver="ddim", steps=2, step=10), [], n=5)
     np.testing.assert_allclose(np.load(tmp_path / "many" / "eight.npz")["images"], samples, atol=1e-5)
     bits = likelihood.held_out(training.load(tmp_path / "many", step=10), n=5, rtol=1e-3, atol=1e-3)["rows"]["model"]["bits"]
     assert float(re.search(r"^BITS (.*)", said, re.M)[1]) == pytest.approx(bits, rel=1e-5)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from jax._src.clusters import cloud_tpu_cluster
 
+from diffux.config.plan import plan
 from diffux.devices import cluster, roll_call
 from diffux.devices import together as distributed
 from diffux.devices.cluster import Cluster
 from diffux.errors import Lost, UserError
-from diffux.runs import folder as workdir
+from diffux.runs import folder
 from diffux.training.signals import Stop
 from tests.devices.processes import ends, environment, port, start
 
@@ -258,9 +259,9 @@ def test_a_workdir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
         if text:
             (tmp_path / ".lock").write_text(text)
         with pytest.raises(UserError, match="process 1 does not see"):
-            workdir.check_shared(tmp_path, {}, patience=0.3)
+            folder.check_shared(tmp_path, plan({}), patience=0.3)
     (tmp_path / ".lock").write_text("pid 7")
-    workdir.check_shared(tmp_path, {}, patience=0.3)
+    folder.check_shared(tmp_path, plan({}), patience=0.3)
 
 
 def test_hosts_of_a_node_list():

@@ -9,55 +9,62 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux.evaluation import judges, recipes
+from diffux import data
+from diffux.data.patches import RECIPES
+from diffux.evaluation import judges
 from diffux.networks.classifier import Classifier
 from diffux.networks.initialize import initialize
 from tests.evaluation.conftest import ROOT
 
-QUICK = dataclasses.replace(recipes.RECIPES["digits"], widths=(4,), features=8, steps=3, batch=8, warmup=1)
+QUICK = {"widths": (4,), "features": 8, "steps": 3, "batch": 8, "warmup": 1}
+
+
+def digits_of(recipe):
+    """The digits, whose data set asks for a judge of this recipe."""
+    source = data.load("digits")
+    source.recipe = recipe
+    return source
 
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
     """A judge that is trained in a moment, in a cache of its own."""
-    monkeypatch.setitem(recipes.RECIPES, "digits", QUICK)
     monkeypatch.setattr(judges.data, "cache_dir", lambda: tmp_path)
     return tmp_path / "judges"
 
 
 def test_a_judge_is_trained_once_and_read_afterwards(quick, monkeypatch):
     said = []
-    first = judges.judge("digits", said.append)
+    first = judges.judge(digits_of(QUICK), said.append)
     assert len(said) == 1 and len(list(quick.iterdir())) == 1
     monkeypatch.setattr(judges, "train", lambda *_: pytest.fail("trained again"))
-    second = judges.judge("digits", said.append)
+    second = judges.judge(digits_of(QUICK), said.append)
     images = np.random.default_rng(0).random((5, 8, 8, 1))
     for one, other in zip(first(images), second(images), strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(said) == 1
 
 
-def test_training_is_deterministic_and_another_recipe_is_another_file(quick, monkeypatch):
-    first = judges.judge("digits")
+def test_training_is_deterministic_and_another_recipe_is_another_file(quick):
+    first = judges.judge(digits_of(QUICK))
     (quick / f"digits-{first.identity}.npz").unlink()
-    again = judges.judge("digits")
+    again = judges.judge(digits_of(QUICK))
     assert again.identity == first.identity and again.scale == first.scale
     jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
-    monkeypatch.setitem(recipes.RECIPES, "digits", dataclasses.replace(QUICK, seed=1))
-    assert judges.judge("digits").identity != first.identity
+    assert judges.judge(digits_of(QUICK | {"seed": 1})).identity != first.identity
     assert len(list(quick.iterdir())) == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
 def test_a_damaged_file_is_made_again(quick, damage):
-    first = judges.judge("digits")
+    first = judges.judge(digits_of(QUICK))
     path = quick / f"digits-{first.identity}.npz"
     whole = path.read_bytes()
     if damage == "other":
         np.savez(path, scale=1.0, **{"Conv_0/kernel": np.zeros((3, 3, 1, 5))})
     else:
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"not an archive"}[damage])
-    again = judges.judge("digits")
+    again = judges.judge(digits_of(QUICK))
     jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
     with np.load(path) as file:
         assert "Conv_0/kernel" in file.files and float(file["scale"]) == first.scale
@@ -66,17 +73,16 @@ def test_a_damaged_file_is_made_again(quick, damage):
 def test_a_cache_that_cannot_be_written_is_told(quick):
     quick.write_text("a file where the folder should be")
     with pytest.raises(judges.EvaluationError, match=r"cannot be kept in .*DIFFUX_CACHE"):
-        judges.judge("digits")
+        judges.judge(digits_of(QUICK))
 
 
 def test_two_processes_train_one_judge_at_once(tmp_path, cache):
     code = """
 import sys, pathlib
-from diffux.evaluation import judges, recipes
-from tests.evaluation.test_judges import QUICK
-recipes.RECIPES["digits"] = QUICK
+from diffux.evaluation import judges
+from tests.evaluation.test_judges import QUICK, digits_of
 judges.data.cache_dir = lambda: pathlib.Path(sys.argv[1])
-print(judges.judge("digits").scale)
+print(judges.judge(digits_of(QUICK)).scale)
 """
     command = [sys.executable, "-c", code, str(tmp_path)]
     runs = [subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE) for _ in range(2)]
@@ -86,7 +92,7 @@ print(judges.judge("digits").scale)
 
 
 def test_batches_do_not_matter_to_a_judge():
-    judge = judges.judge("digits")
+    judge = judges.judge(data.load("digits"))
     images = np.random.default_rng(0).random((judges.CHUNK + 7, 8, 8, 1), np.float32)
     probabilities, features = judge(images)
     assert probabilities.shape == (len(images), 10) and features.shape == (len(images), 128)
@@ -95,13 +101,13 @@ def test_batches_do_not_matter_to_a_judge():
 
 
 def test_the_variances_of_the_features_average_to_one(digits):
-    features = judges.judge("digits")(digits[0]["image"])[1]
+    features = judges.judge(data.load("digits"))(digits[0]["image"])[1]
     assert features.var(0).mean() == pytest.approx(1, rel=1e-3)
     assert features.min() >= 0
 
 
 def test_variation_keeps_pictures_pictures():
-    recipe = dataclasses.replace(recipes.RECIPES["patches/16"], noise=0.0)
+    recipe = judges.Recipe(**RECIPES["16"] | {"noise": 0.0})
     x = jnp.asarray(np.random.default_rng(0).random((64, 6, 6, 3), np.float32))
     varied = judges.vary(jax.random.key(0), x, recipe)
     assert varied.shape == x.shape and bool((varied >= 0).all() and (varied <= 1).all())

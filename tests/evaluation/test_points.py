@@ -92,7 +92,7 @@ def test_the_gaussian_has_the_moments_of_the_points(roll):
 
 
 def test_the_rows_are_in_the_order_that_they_should_be(evaluated):
-    rows = evaluated["rows"]
+    rows = evaluated.rows
     assert list(rows) == ["generated", "real", "gaussian"] and {row["count"] for row in rows.values()} == {2000}
     assert rows["real"]["sliced_wasserstein"] < 0.1 and rows["real"]["chance"] > 0.05
     assert 0.005 <= rows["gaussian"]["chance"] < 0.01 and rows["generated"]["chance"] < 0.01
@@ -101,30 +101,32 @@ def test_the_rows_are_in_the_order_that_they_should_be(evaluated):
 
 
 def test_copies_of_the_train_split_are_as_good_as_real(roll):
-    rows = evaluation.evaluate(roll[0][::5], "swiss_roll", controls=False)["rows"]
+    rows = evaluation.evaluate(roll[0][::5], "swiss_roll", controls=False).rows
     assert list(rows) == ["generated", "real"]
     assert rows["generated"]["sliced_wasserstein"] < 2 * rows["real"]["sliced_wasserstein"]
 
 
 def test_a_codec_may_change_what_is_compared_with(roll):
-    rows = evaluation.evaluate(roll[0][:500] + 9, "swiss_roll", through=lambda x: x + 9)["rows"]
+    rows = evaluation.evaluate(roll[0][:500] + 9, "swiss_roll", through=lambda x: x + 9).rows
     assert rows["generated"]["sliced_wasserstein"] < 0.2
 
 
 def test_everything_that_the_figures_depend_on_is_told(evaluated):
-    assert json.loads(json.dumps(evaluated)) == evaluated
+    said = evaluated.as_json()
+    assert json.loads(json.dumps(said)) == said and said["dataset"] == "swiss_roll" and said["held_out_split"] == "test"
+    assert said["directions"] == points.DIRECTIONS and said["permutations"] == points.PERMUTATIONS
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(evaluation.table(evaluated))
     text = " ".join(console.export_text().split())
     for words in ("swiss_roll", "generated samples", "real training data", "Gaussian of the same moments", "2,000", "256", "199"):
         assert words in text
-    assert f"{evaluated['rows']['real']['sliced_wasserstein']:.4f}" in text
+    assert f"{evaluated.rows['real']['sliced_wasserstein']:.4f}" in text
 
 
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (np.zeros((4, 3), np.float32), r"got float32 of the shape \(4, 3\)"),
+        (np.zeros((4, 3), np.float32), r"swiss_roll is evaluated on points \(N, 2\): .*got \(4, 3\)"),
         (np.zeros((4, 2), np.int32), "got int32"),
         (np.zeros((1, 2), np.float32), "at least 2 points, got 1"),
         (np.full((4, 2), np.nan, np.float32), "not a number"),

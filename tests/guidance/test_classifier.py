@@ -11,6 +11,7 @@ from diffux.networks.unet import UNet
 from diffux.parameterizations import conditioned, direct, epsilon, scaled
 from diffux.processes import Gaussian, upper
 from diffux.systems.system import Model
+from diffux.types import Net
 from tests.guidance import labelled
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -108,9 +109,9 @@ def test_a_real_classifier_guides_a_real_network_without_a_second_compilation():
     x, level = jnp.asarray(np.random.default_rng(1).standard_normal((2, 4, 4, 1))), SCHEDULE(jnp.asarray(0.3))
     told = conditioned(direct, scaled(999.0))
     weights = [classifier.init(jax.random.key(i), x, jnp.zeros(2))["params"] for i in range(2)]
-    model = Model(network, epsilon, {"network": network.init(jax.random.key(2), x, jnp.zeros(2), {})["params"]})
-    judge, cond = guidance.noisy_classifier(classifier, told, weights[0]), {"label": jnp.asarray([0, 2])}
-    assert judge.classes == 3
+    model = Model(Net(network, network.init(jax.random.key(2), x, jnp.zeros(2), {})["params"]), epsilon)
+    judge, cond = guidance.noisy_classifier(Net(classifier, weights[0]), told, 3), {"label": jnp.asarray([0, 2])}
+    assert judge.reads == {"label": 3}
     np.testing.assert_allclose(jnp.exp(jax.nn.log_softmax(judge.logits(x, level))).sum(1), 1)
 
     step, along = 1e-5, jnp.asarray(np.random.default_rng(2).standard_normal(x.shape))
@@ -119,8 +120,9 @@ def test_a_real_classifier_guides_a_real_network_without_a_second_compilation():
     np.testing.assert_allclose((moved * along).sum() * level.alpha / level.sigma**2, (ahead - behind) / (2 * step), rtol=1e-4)
 
     levels = grids.uniform()(SCHEDULE, 3)
+
     def run(i, scale, label):
-        part = guidance.classifier(guidance.noisy_classifier(classifier, told, weights[i]), scale)
+        part = guidance.classifier(guidance.noisy_classifier(Net(classifier, weights[i]), told), scale)
         return solvers.sample(jax.random.key(0), model.replace(guidance=(part,)), solvers.ddim(), levels, x, {"label": label}).x
 
     one = run(0, 1.0, jnp.asarray([0, 2]))
@@ -131,6 +133,6 @@ def test_a_real_classifier_guides_a_real_network_without_a_second_compilation():
 
 
 def test_a_missing_label_is_said():
-    judge = guidance.noisy_classifier(NoisyClassifier(3, depth=10, width=1, base=4), direct, {})
+    judge = guidance.noisy_classifier(Net(NoisyClassifier(3, depth=10, width=1, base=4), {}), direct)
     with pytest.raises(ValueError, match=r'cond\["label"\], shape \(6,\), got no condition'):
         judge(X, SCHEDULE(jnp.asarray(0.4)), {})

@@ -9,6 +9,7 @@ from diffux import NoiseLevel, chain, grids, guidance, noise_level, operators, s
 from diffux.networks.unet import UNet
 from diffux.parameterizations import epsilon
 from diffux.systems.system import Model
+from diffux.types import Net
 from tests.oracles import GaussianData, Mixture
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -129,7 +130,7 @@ def test_through_a_real_network_without_a_second_compilation():
     rng, traced, pool = np.random.default_rng(1), [], operators.average_pool(2)
     x, y = rng.standard_normal((2, 4, 4, 1)), rng.standard_normal((2, 2, 2, 1))
     params = network.init(jax.random.key(0), jnp.asarray(x), jnp.zeros(2), {})["params"]
-    model, levels = Model(network, epsilon, {"network": params}), grids.uniform(end=0.02)(SCHEDULE, 3)
+    model, levels = Model(Net(network, params), epsilon), grids.uniform(end=0.02)(SCHEDULE, 3)
 
     def measure(x):
         traced.append(1)

@@ -10,12 +10,27 @@ import numpy as np
 import pytest
 
 import diffux.systems.ddpm
-from diffux import Gaussian, cli, data, grids, objectives, parameterizations, processes, schedules, solvers, training
+from diffux import (
+    Gaussian,
+    cli,
+    codecs,
+    data,
+    grids,
+    objectives,
+    parameterizations,
+    processes,
+    schedules,
+    solvers,
+    systems,
+    training,
+)
+from diffux.conditions import given
+from diffux.config.plan import plan
 from diffux.errors import EvaluationError
 from diffux.evaluation import likelihood
 from diffux.parameterizations import conditioned, integer
+from diffux.runs.run import Run
 from diffux.systems.system import System, Variables
-from diffux.training import Run
 from tests.small import SMALL, Tiny
 
 STD = 0.6
@@ -26,6 +41,10 @@ class White(nn.Module):
 
     classes: int | None = None
 
+    @property
+    def reads(self):
+        return {} if self.classes is None else {"label": self.classes}
+
     @nn.compact
     def __call__(self, x, noise, cond=None, train=False):
         self.param("unused", nn.initializers.zeros, (1,))
@@ -34,21 +53,24 @@ class White(nn.Module):
         return level.sigma * x / (level.alpha**2 * STD**2 + level.sigma**2)
 
 
-def run(**changes) -> Run:
+def run(dataset="digits", **changes) -> Run:
+    """A run of the data set, with a system of these parts in the place of the one that it would have."""
     process = Gaussian(schedules.linear(0.1, 30.0))
     parts: dict[str, Any] = {
         "network": White(), "process": process, "parameterization": parameterizations.epsilon,
         "objective": objectives.elbo(process, 2), "solver": solvers.ddim(), "grid": grids.uniform(), "steps": 10,
     } | changes  # fmt: skip
-    config = {"data": {"name": "digits", "split": "train", "held_out": "test", "size": None, "channels": None, "dequantize": True}}
-    return Run(config, System(**parts), Variables({"network": {"unused": jnp.zeros(1)}}), (8, 8, 1), 7)
+    small = {"name": "ddpm", "channels": 8, "multipliers": (1,), "attention": ()}
+    made = plan({"system": small, "data": {"name": dataset, "dequantize": dataset == "digits"}})
+    made = dataclasses.replace(made, system=System(**parts))
+    return Run(made, made.system, Variables({"network": {"unused": jnp.zeros(1)}}), made.data.fields(), 7)
 
 
 def test_the_figures_of_a_known_density():
     """Independent N(0, STD^2) pixels in [-1, 1]: the mean over draws of the closed form at t = start, by integrating over u."""
     reports = []
     report = lambda *numbers: reports.append(numbers)  # noqa: E731
-    found = likelihood.held_out(run(network=White(10)), n=6, draws=2, batch=4, start=1e-3, progress=report)
+    found = likelihood.held_out(run(network=White(10), given=given("label")), n=6, draws=2, batch=4, start=1e-3, progress=report)
     assert reports == [("likelihood", done, 4) for done in (1, 2, 3, 4)]
     test = data.load("digits", split="test")
     images = test.take(np.random.default_rng(0).permutation(len(test))[:6])["image"]
@@ -73,8 +95,9 @@ def test_a_learned_dequantizer_is_trained_first():
     """Two steps leave it near uniform noise: the same figure to a few hundredths, and the steps are reported before."""
     reports = []
     options = {"n": 4, "batch": 4, "start": 1e-3, "rtol": 1e-3, "atol": 1e-3}
-    learned = likelihood.held_out(run(network=White(10)), dequantizer_steps=2, progress=lambda *r: reports.append(r), **options)
-    uniform = likelihood.held_out(run(network=White(10)), **options)
+    model = run(network=White(10), given=given("label"))
+    learned = likelihood.held_out(model, dequantizer_steps=2, progress=lambda *r: reports.append(r), **options)
+    uniform = likelihood.held_out(model, **options)
     assert [what for what, *_ in reports] == ["dequantizer", "dequantizer", "likelihood"]
     assert "learned in 2 steps" in likelihood.caption(learned) and "uniform" in likelihood.caption(uniform)
     bits = [found["rows"]["model"]["bits"] for found in (learned, uniform)]
@@ -124,12 +147,13 @@ class Chain(White):
 
 
 def test_what_has_no_bits_is_refused():
-    other = dataclasses.replace
+    classifier = systems.build("noisy_classifier", depth=10, width=1)
     for made, words in (
-        (run(codec=parameterizations.epsilon), "this system's codec is part"),
+        (run(codec=codecs.standardized()), "this system's codec is Standardized"),
         (run(process=processes.Binomial(schedules.linear())), "got Binomial; what fits is the bound"),
         (run(parameterization=conditioned(parameterizations.score, parameterizations.descending(10))), "those of a list alone"),
-        (other(run(), config={"data": {"name": "swiss_roll", "dequantize": False}}), "of a number of levels, and swiss_roll"),
+        (run("swiss_roll", data="point"), "of a number of levels, and swiss_roll"),
+        (dataclasses.replace(run(), system=classifier), "a NoisyClassifier is no model of data"),
     ):
         with pytest.raises(EvaluationError, match=words):
             likelihood.held_out(made, n=2)

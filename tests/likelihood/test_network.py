@@ -12,6 +12,7 @@ from diffux.networks.initialize import initialize
 from diffux.networks.unet import UNet
 from diffux.noise_level import NoiseLevel
 from diffux.systems.system import Model
+from diffux.types import Net
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -27,7 +28,7 @@ def model():
         leaves, structure = jax.tree.flatten(params)
         rng = np.random.default_rng(0)
         params = jax.tree.unflatten(structure, [leaf + 0.1 * rng.standard_normal(leaf.shape) for leaf in leaves])
-        return Model(network, parameterizations.v, {"network": params})
+        return Model(Net(network, params), parameterizations.v)
 
 
 def test_density_is_the_priors_times_the_jacobian_of_the_flow(model):

@@ -21,7 +21,7 @@ from diffux import averages as ema
 from diffux import training
 from diffux.errors import UserError
 from diffux.runs import checkpoint, export, snapshots, tensors
-from diffux.sampling import files as sampling
+from diffux.sampling import files
 from diffux.version import __version__
 from tests.small import SMALL, Tiny
 
@@ -157,7 +157,7 @@ import jax.numpy as jnp, numpy as np
 from diffux.devices import mesh as sharding
 from diffux.runs import snapshots
 
-mesh = sharding.make_mesh({"fsdp": 4})
+mesh = sharding.make_mesh(sharding.Sharding(fsdp=4))
 tree = {"params": {"kernel": np.arange(48, dtype=np.float32).reshape(8, 6), "bias": np.arange(3, dtype=np.float32)}}
 placed = sharding.place(tree, sharding.resolve(tree, mesh))
 assert len({str(shard.index) for shard in placed["params"]["kernel"].addressable_shards}) == 2  # two of four parts
@@ -192,16 +192,17 @@ def test_split_averages_of_two_processes_are_stored_whole_by_the_first(tmp_path)
 def test_an_export_is_the_weights_bit_for_bit(run, tmp_path, chosen):
     whole = training.load(run, **chosen)
     file = export.write(whole, tmp_path / "a" / "model.safetensors")
-    params, metadata = export.read(file)
+    params, said = export.read(file)
     assert same(params, whole.variables.params)
-    assert metadata["diffux"] == __version__ and metadata["step"] == "60" and metadata["weights"] == whole.weights
-    assert json.loads(metadata["config"]) == whole.config == json.loads((run / "config.json").read_text())
+    assert tensors.read(file)[1]["diffux"] == __version__ and (said.step, said.weights) == (60, whole.weights)
+    assert said.config == whole.plan.config == json.loads((run / "config.json").read_text())
+    assert said.fields == whole.fields and said.parts == {"nets": {}, "use": {}}
     assert [path.name for path in file.parent.iterdir()] == ["model.safetensors"]
     (file.parent / "plain").touch()
     assert file.stat().st_mode == (file.parent / "plain").stat().st_mode
     again = training.load(file)
     assert same(again.variables, whole.variables)
-    assert (again.weights, again.step, again.shape, again.config) == (whole.weights, 60, (8, 8, 1), whole.config)
+    assert (again.weights, again.step, again.shape, again.plan.config) == (whole.weights, 60, (8, 8, 1), whole.plan.config)
 
 
 def test_an_export_is_read_by_other_libraries(run, tmp_path):
@@ -227,10 +228,13 @@ def test_an_export_is_read_by_other_libraries(run, tmp_path):
 
 def test_samples_of_an_export_are_those_of_the_run(run, tmp_path):
     file = export.write(training.load(run, average="power_0.1"), tmp_path / "model.safetensors")
-    draw = {"n": 3, "solver": "ddim", "steps": 2}
-    ours = sampling.sample(run, [], average="power_0.1", **draw)
-    np.testing.assert_array_equal(sampling.sample(file, [tmp_path / "x.npz"], **draw), ours)
-    assert not np.array_equal(ours, sampling.sample(run, [], **draw))
+
+    def drawn(model, *out, **chosen):
+        return files.sample(files.models({"model": model}, solver="ddim", steps=2, **chosen), out, n=3)
+
+    ours = drawn(run, average="power_0.1")
+    np.testing.assert_array_equal(drawn(file, tmp_path / "x.npz"), ours)
+    assert not np.array_equal(ours, drawn(run))
     assert np.load(tmp_path / "x.npz")["weights"] == "ema power_0.1"
     with pytest.raises(UserError, match=r"one kind of weights, ema power_0.1 of step 60"):
         training.load(file, raw=True)

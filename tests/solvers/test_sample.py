@@ -73,7 +73,7 @@ def test_one_program_for_fresh_solvers_and_other_numbers():
     x = jnp.ones((2, 2))
     for seed, eta, scale, bound, (low, high) in ((0, 0.5, 1.0, 1.0, (0.1, 20.0)), (1, 0.7, 3.0, 2.0, (0.2, 10.0))):
         schedule = schedules.linear(low, high)
-        transforms = (guidance.classifier_free(scale), guidance.static_threshold(-bound, bound))
+        transforms = (guidance.classifier_free(scale), guidance.static_threshold(bound))
         run(sample_keys(seed, 0, 2), transforms, solvers.ddim(eta), grids.uniform()(schedule, 5), x)
         run(sample_keys(seed, 0, 2), transforms, solvers.ddim(1.0 - eta), grids.uniform()(schedule, 5), x)
     assert len(traces) == 1

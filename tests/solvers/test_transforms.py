@@ -24,7 +24,6 @@ def DATA(x, level, cond=None):
     return GaussianData(MEAN, COVARIANCE)(x, level)
 
 
-
 def draw(solver, steps=80, n=20_000, data=DATA, scale=1.0):
     levels, x = grids.log_snr(end=1e-3)(SCHEDULE, steps), scale * noise(sample_keys(0, 0, n), (n, 2))
     return np.asarray(jax.jit(lambda: solvers.sample(sample_keys(1, 0, n), data, solver, levels, x).x)())
@@ -151,9 +150,9 @@ def test_guidance_and_thresholds_work_inside_every_solver(name):
         return Point(jnp.where(cond["null"][:, None], -1.0, jnp.asarray([0.5, 2.0])))(x, level)
 
     levels = grids.log_snr(end=1e-3)(SCHEDULE, 4)
-    guided = chain(denoise, guidance.classifier_free(2.0), guidance.static_threshold(-3.0, 3.0))
+    guided = chain(denoise, guidance.classifier_free(2.0), guidance.static_threshold(3.0))
     x = solvers.sample(sample_keys(0, 0, 3), guided, ALL[name](SCHEDULE), levels, jnp.ones((3, 2)), {}).x
-    atol = 1e-2 if name in ("reverse_diffusion", "predictor-corrector") else 1e-7  # their last step is a chain's mean
+    atol = 1e-2 if name in ("reverse_diffusion", "predictor_corrector") else 1e-7  # their last step is a chain's mean
     np.testing.assert_allclose(x, jnp.broadcast_to(jnp.asarray([2.0, 3.0]), (3, 2)), atol=atol)
 
 

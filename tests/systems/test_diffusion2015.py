@@ -8,28 +8,30 @@ import numpy as np
 import optax
 import pytest
 
-from diffux import codecs, conditions, keys, schedules, solvers, systems
+from diffux import codecs, keys, schedules, solvers, systems
 from diffux.devices.mesh import make_mesh, resolve
+from diffux.processes import Gaussian
 from diffux.systems import system as base
 from diffux.types import Learned
 
 BEATS = (np.arange(10) % 5 == np.arange(5)[:, None]).astype(np.uint8)
 KINDS = {
-    "point": {"kind": "gaussian", "steps": 8, "units": 6, "first": 1e-2},
-    "sequence": {"kind": "binomial", "steps": 30, "widths": (32, 32), "readout": "shared"},
-    "image": {"kind": "binomial", "steps": 10, "convolutions": (4,), "dense": (16,), "upper": (8,), "scales": 2},
-}
+    "point": {"kind": "gaussian", "network": "rbf", "codec": "standardized", "steps": 8, "units": 6, "first": 1e-2},
+    "bits": {"kind": "binomial", "network": "mlp", "codec": "bits", "steps": 30, "widths": (32, 32), "readout": "shared"},
+    "image": {"kind": "binomial", "codec": "binarized(0.5)", "steps": 10, "convolutions": (4,), "dense": (16,), "upper": (8,),
+              "scales": 2},
+}  # fmt: skip
 
 
 def build(field, **more):
-    return systems.build("diffusion2015", field=field, **KINDS[field] | more)
+    return systems.build("diffusion2015", data=field, **KINDS[field] | more)
 
 
 def batch(field, n=32):
     rng = np.random.default_rng(0)
     values = {
         "point": (np.where(rng.random((n, 1)) < 0.5, 1.0, -1.0) + 0.2 * rng.normal(size=(n, 2))).astype(np.float32),
-        "sequence": BEATS[np.arange(n) % 5],
+        "bits": BEATS[np.arange(n) % 5],
         "image": np.where(np.arange(4)[:, None, None] < 2, 255, 0).astype(np.uint8) * np.ones((n, 4, 4, 1), np.uint8),
     }
     return {field: values[field]}
@@ -78,7 +80,7 @@ def test_samples_do_not_depend_on_the_batch(field):
 
 
 def test_sampled_heartbeats_are_heartbeats():
-    system, variables, _, _ = trained("sequence", 1500)
+    system, variables, _, _ = trained("bits", 1500)
     x = np.asarray(systems.generate(keys.sample_keys(0, 0, 200), system, variables, (200, 10)).x)
     hits = (x[:, None] == BEATS).all(2)
     assert hits.any(1).mean() > 0.9 and hits.mean(0).min() > 0.05
@@ -151,8 +153,8 @@ def test_a_system_without_learned_numbers_has_the_parameters_it_had():
 
 
 def test_two_learned_numbers_of_one_name_are_refused():
-    system = build("point").replace(guidance=(Learned("beta_logits", jnp.zeros(3)),))
-    with pytest.raises(ValueError, match="two learned numbers of the system are called 'beta_logits'"):
+    system = build("point").replace(process=Gaussian(schedules.learned_betas(12)))
+    with pytest.raises(ValueError, match=r"two learned numbers of the system are called 'beta_logits', of shapes \((7|11),\)"):
         systems.init(jax.random.key(0), system, batch("point"))
 
 
@@ -169,26 +171,28 @@ def test_gaussian_solvers_walk_the_gaussian_model_and_not_the_binomial():
     system, variables, _, _ = trained("point")
     x = systems.generate(keys.sample_keys(0, 0, 4), system, variables, (4, 2), solver=solvers.ddim(), steps=4).x
     assert np.isfinite(x).all()
-    system, variables, _, _ = trained("sequence")
-    with pytest.raises(ValueError, match="DDIM walks Gaussian processes, got Binomial; solvers that fit: ancestral"):
+    system, variables, _, _ = trained("bits")
+    with pytest.raises(ValueError, match="DDIM needs a Gaussian process, got Binomial; solvers that fit: ancestral"):
         systems.generate(keys.sample_keys(0, 0, 4), system, variables, (4, 10), solver=solvers.ddim())
 
 
 def test_codecs_and_conditions():
     points = np.asarray([[3.0, 5.0], [1.0, -1.0]], np.float32)
     codec = codecs.standardized((1.0, 2.0), (2.0, 3.0))
-    np.testing.assert_allclose(codec.encode(None, {}, points, {}), [[1, 1], [0, -1]])
-    np.testing.assert_allclose(codec.decode({}, codec.encode(None, {}, points, {}), {}), points)
+    np.testing.assert_allclose(codec.encode(None, points, {}), [[1, 1], [0, -1]])
+    np.testing.assert_allclose(codec.decode(codec.encode(None, points, {}), {}), points)
     image = np.asarray([0, 127, 128, 255], np.uint8)
-    np.testing.assert_array_equal(codecs.binarized().encode(None, {}, image, {}), [0, 0, 1, 1])
-    np.testing.assert_array_equal(codecs.bits().encode(None, {}, image[:1] + 1, {}), [1.0])
-    x, cond = conditions.of("point")({}, None, {"point": points}, True)
-    assert x is points and cond == {}
-    with pytest.raises(ValueError, match="of points, and the batch holds image"):
-        conditions.of("point")({}, None, {"image": image}, True)
+    np.testing.assert_array_equal(codecs.binarized().encode(None, image, {}), [0, 0, 1, 1])
+    np.testing.assert_array_equal(codecs.bits().encode(None, image[:1] + 1, {}), [1.0])
+    x, cond = base.inputs(None, None, build("point"), {"point": points}, True)
+    np.testing.assert_array_equal(x, points)
+    assert cond == {}
+    with pytest.raises(ValueError, match="the model is of point, and the batch holds image"):
+        base.inputs(None, None, build("point"), {"image": image}, True)
     for bad, words in ((lambda: codecs.standardized(0.0, 0.0), "above 0"), (lambda: codecs.binarized(1.0), "threshold"),
                        (lambda: systems.build("diffusion2015", kind="gausian"), "did you mean 'gaussian'"),
-                       (lambda: systems.build("diffusion2015", field="points"), "did you mean 'point'")):  # fmt: skip
+                       (lambda: build("point", network="rbff"), "unknown network 'rbff'; did you mean 'rbf'"),
+                       (lambda: build("point", codec="standardised"), "did you mean 'standardized'")):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             bad()
 

@@ -7,12 +7,13 @@ import optax
 import pytest
 
 from diffux import guidance, keys, objectives, schedules, solvers, systems, times
+from diffux.config import parts
+from diffux.config.plan import plan
 from diffux.errors import UserError
 from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.processes import Gaussian
 from diffux.runs.run import Run
-from diffux.sampling.draw import conditions
-from diffux.sampling.files import classifier_of
+from diffux.sampling.draw import request
 from diffux.systems import system as base
 from diffux.types import Prediction
 
@@ -87,8 +88,8 @@ def test_it_learns_and_guides_and_cannot_be_sampled():
     assert len(traces) == 1 and 0 <= metrics["accuracy"] <= 1
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:5])
 
-    judge = guidance.noisy_classifier(system.network, system.parameterization, params["network"])
     ddpm = systems.build("ddpm", steps=50, betas="cosine", channels=8, multipliers=(1,), blocks=1, attention=())
+    judge = systems.resolved(system, base.Variables(params)).guides(systems.resolved(ddpm))
     plain = systems.init(jax.random.key(1), ddpm, batch())
     guided = ddpm.replace(guidance=(guidance.classifier(judge, 3.0), *ddpm.guidance))
     cond = {"label": np.arange(8) % 2}
@@ -96,11 +97,11 @@ def test_it_learns_and_guides_and_cannot_be_sampled():
     above = np.asarray(x[:, :2].mean((1, 2, 3)) - x[:, 2:].mean((1, 2, 3)))
     assert above[1::2].mean() > above[::2].mean() + 0.1  # label 1 is bright above
 
-    with pytest.raises(ValueError, match="no solver: it is trained"):
+    with pytest.raises(ValueError, match="a NoisyClassifier, is trained and not sampled"):
         systems.generate(keys.sample_keys(0, 0, 1), system, base.Variables(params), (1, 4, 4, 1))
-    with pytest.raises(ValueError, match="labels run from 0 to 1, got 0 to 7"):
+    with pytest.raises(ValueError, match="label runs from 0 to 1, got 0 to 7"):
         systems.generate(keys.sample_keys(0, 0, 8), guided, plain, (8, 4, 4, 1), {"label": np.arange(8)}, steps=2)
-    with pytest.raises(ValueError, match="this model is unconditional"):
+    with pytest.raises(ValueError, match="label was given, and nothing in this model reads it: it is unconditional"):
         systems.generate(keys.sample_keys(0, 0, 8), ddpm, plain, (8, 4, 4, 1), cond, steps=2)
 
 
@@ -109,7 +110,8 @@ def test_every_schedule_is_built_and_told(options):
     """Logits of shape (B, classes), finite at both ends of time."""
     system = systems.build("noisy_classifier", **TINY, **options)
     variables = systems.init(jax.random.key(0), system, batch(2))
-    judge = guidance.noisy_classifier(system.network, system.parameterization, variables.params["network"])
+    frozen = systems.resolved(system, variables)
+    judge = guidance.noisy_classifier(frozen.network, frozen.parameterization)
     for t in (0.05, 1.0):
         level = system.process.schedule(jnp.asarray(t))
         logits = judge.logits(system.process.marginal(jnp.ones((2, 4, 4, 1)), level).sample(keys.sample_keys(0, 0, 2)), level)
@@ -117,24 +119,22 @@ def test_every_schedule_is_built_and_told(options):
 
 
 def test_a_run_that_cannot_guide_is_refused():
-    """The classifier's levels, images and classes must be the model's; then every label in turn is asked for."""
-    build = lambda name, shape=(4, 4, 1), **more: Run({"system": {"name": name}}, systems.build(name, **more),  # noqa: E731
-                                                      base.Variables({"network": {}}), shape, 1)  # fmt: skip
-    classifier = lambda **more: build("noisy_classifier", **{"schedule": "cosine", "steps": 50, **TINY, **more})  # noqa: E731
+    """The classifier's levels, pixels and classes must be the model's; then every label in turn is asked for."""
     small = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
-    plain = build("ddpm", steps=50, betas="cosine", **small)
-    judge = classifier_of(plain, classifier())
-    guided = plain.system.replace(guidance=(guidance.classifier(judge), *plain.system.guidance))
-    told = conditions(Run(plain.config, guided, plain.variables, plain.shape, 1), 3)
-    np.testing.assert_array_equal(told["label"], [0, 1, 0])
+    frozen = lambda name, **more: systems.resolved(systems.build(name, **more), base.Variables({"network": {}}))  # noqa: E731
+    classifier = lambda **more: frozen("noisy_classifier", **{"schedule": "cosine", "steps": 50, **TINY, **more})  # noqa: E731
+    config = {"system": {"name": "ddpm", "steps": 50, "betas": "cosine", **small}, "data": {"batch_size": 4}}
+    made = plan(config, source={"image": np.zeros((4, 4, 4, 1), np.uint8)})
+    walk = lambda judge, system=made.system: parts.walk(system, guidance="classifier(3)", nets={"classifier": judge})  # noqa: E731
+    run = Run(made, made.system, base.Variables({"network": {}}), made.data.fields(), 1, walk=walk(classifier()))
+    np.testing.assert_array_equal(request(run, 3)["label"], [0, 1, 0])
     refused = {
-        "names a run of ddpm, which is no classifier": plain,
+        "--net classifier names a System, which guides no other model": frozen("ddpm", steps=50, betas="cosine", **small),
         "noise levels .FromBetas. and the classifier's .Cosine. differ": classifier(steps=None),
-        r"the model is of images \(4, 4, 1\) and the classifier of \(8, 8, 1\)": classifier(shape=(8, 8, 1)),
         "or their pixels' ranges differ": classifier(schedule="geometric", steps=None),
     }
     for words, other in refused.items():
         with pytest.raises(UserError, match=words):
-            classifier_of(plain, other)
+            walk(other)
     with pytest.raises(UserError, match="the model has 3 classes and the classifier 2"):
-        classifier_of(build("ddpm", steps=50, classes=3, **small), classifier())
+        walk(classifier(), systems.build("ddpm", steps=50, betas="cosine", classes=3, **small))

@@ -197,8 +197,8 @@ def test_predictor_corrector(name, first):
 def test_networks_by_name():
     """DDPM++ for VP and sub-VP, NCSN++ for VE, and its published form for larger images by fields."""
     small = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
-    assert not systems.build("score_sde", **small).network.fir
-    network = systems.build("score_sde", sde="ve", pyramid_in="skip", pyramid_out="skip", **small).network
+    assert not systems.build("score_sde", **small).network.module.fir
+    network = systems.build("score_sde", sde="ve", pyramid_in="skip", pyramid_out="skip", **small).network.module
     assert (network.fir, network.embedding, network.pyramid_in) == (True, "fourier", "skip")
 
 

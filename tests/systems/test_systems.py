@@ -9,8 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from diffux import conditions, grids, guidance, keys, objectives, parameterizations, schedules, solvers, systems, times, weightings
-from diffux.processes import Gaussian
+from diffux import grids, guidance, keys, objectives, parameterizations, schedules, solvers, systems, times, weightings
+from diffux.conditions import dropped, given
+from diffux.processes import Binomial, Gaussian
 from diffux.solvers import _sample
 from diffux.systems import system as base
 
@@ -49,8 +50,10 @@ def trained(name, classes=None, steps=400):
     @jax.jit
     def step(key, system, params, state, batch):
         traces.append(1)
+
         def loss(params):
             return systems.loss(key, system, base.Variables(params), batch, system.objective.init())
+
         (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params)
         updates, state = optimizer.update(grads, state)
         return optax.apply_updates(params, updates), state, value
@@ -142,11 +145,10 @@ def test_neutral_guidance_is_the_conditional_model():
 
 
 def test_label_dropout():
-    condition = conditions.labelled(0.25)
+    row = given("label", dropped(0.25))
     many = {"image": jnp.zeros((4000, 1)), "label": jnp.zeros(4000, int)}
-    _, cond = condition({}, jax.random.key(0), many, True)
-    np.testing.assert_allclose(cond["null"].mean(), 0.25, atol=0.03)
-    assert not condition({}, jax.random.key(0), many, False)[1]["null"].any()
+    np.testing.assert_allclose(row(jax.random.key(0), many, True)["null"].mean(), 0.25, atol=0.03)
+    assert not row(jax.random.key(0), many, False)["null"].any()
 
 
 def test_ema_weights_are_used_where_there_are_any():
@@ -216,11 +218,17 @@ def test_a_system_of_your_own():
 
 def test_a_process_that_the_solver_cannot_walk_is_refused():
     """A process of another kind with a Gaussian solver: the error names what fits, and ancestral sampling is not refused."""
+    system = BUILDS["ddpm"]().replace(process=Binomial(schedules.linear()))
+    for solver in (solvers.ddim(), solvers.compose(solvers.ddim(), solvers.langevin())):
+        name = type(solver).__name__
+        with pytest.raises(ValueError, match=f"{name} needs a Gaussian process, got Binomial; solvers that fit: ancestral"):
+            system.replace(solver=solver).check()
+    system.replace(solver=solvers.ancestral(Gaussian(schedules.linear()))).check()
 
-    class Bits:
-        schedule = schedules.linear()
 
-    system = BUILDS["ddpm"]().replace(process=Bits())
-    with pytest.raises(ValueError, match="DDIM walks Gaussian processes, got Bits; solvers that fit: ancestral"):
-        base.validate(system.replace(solver=solvers.ddim()))
-    base.validate(system.replace(solver=solvers.ancestral(Gaussian(schedules.linear()))))
+def test_a_solver_that_does_not_lead_to_data_is_refused():
+    """A corrector alone stays where it is, and an inversion walks up."""
+    system = BUILDS["ddpm"]()
+    for solver, words in ((solvers.langevin(), "corrects at one level"), (solvers.ddim_inversion(), "walks from data to noise")):
+        with pytest.raises(ValueError, match=words):
+            system.replace(solver=solver).check()

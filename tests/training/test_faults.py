@@ -20,9 +20,8 @@ import pytest
 from diffux import training
 from diffux.devices.compilation_cache import remove_unfinished
 from diffux.errors import StorageFailed, UserError
-from diffux.runs import checkpoint, checksums, metrics
-from diffux.runs import folder as workdir
-from diffux.training import loop
+from diffux.runs import checkpoint, checksums, folder, metrics
+from diffux.training import due, loop
 from diffux.training.batches import Batches
 from tests.training.test_loop import same
 
@@ -126,14 +125,14 @@ def test_what_is_in_the_way_is_refused(config, tmp_path):
 
 def test_the_config_of_a_damaged_file_comes_from_the_checkpoint(saved):
     (saved / "config.json").write_text("[]")
-    assert workdir.saved_config(saved) == {"seed": 0}
+    assert folder.saved_config(saved) == {"seed": 0}
     (saved / "data.json").write_text('{"shape": [8, "8", 1], "classes": null, "examples": 3, "levels": 2}')
-    with pytest.raises(UserError, match=r"data.json cannot be read \(shape is"):
-        workdir.data(saved)
+    with pytest.raises(UserError, match=r"data.json cannot be read \(the shape is"):
+        folder.fields_of(saved)
     for step in (2, 4):
         (saved / "checkpoints" / str(step) / "checksums.json").unlink()
     with pytest.raises(UserError, match=r"the config of the run in .* cannot be read"):
-        workdir.saved_config(saved)
+        folder.saved_config(saved)
 
 
 def test_metrics_of_a_killed_process_are_read_and_continued(tmp_path):
@@ -196,10 +195,10 @@ def test_a_full_disk_under_the_metrics(tmp_path):
 
 
 def test_a_picture_that_cannot_be_written(config, tmp_path, monkeypatch):
-    def refused(*arguments):
+    def refused(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(loop.pictures, "draw", refused)
+    monkeypatch.setattr(due.pictures, "picture", refused)
     with pytest.raises(StorageFailed, match=r"the picture of samples in .*; checkpoints? 3"):
         training.train(config(**{"training.sample_every": 3}), tmp_path)
     assert checkpoint.fault(tmp_path, 3) is None
@@ -307,7 +306,7 @@ def test_entries_that_a_killed_process_left_half_written_leave_the_compilation_c
         ({"data.channels": {}}, "data.channels is a value, not a section"),
         ({"optimizer.options": 3}, "optimizer.options is a section of settings, got 3"),
         ({"sample.steps": "many"}, "sample.steps must be a whole number, or None, got 'many'"),
-        ({"sample.guidance": [1.0]}, "sample.guidance must be a number, or None, got [1.0]"),
+        ({"sample.guidance": [[1.0]]}, "guidance is a classifier-free scale, or transforms such as"),
         ({"system.dropout": [0.1]}, "dropout of system ddpm must be a number, got [0.1]"),
         ({"system.clip": 1}, "clip of system ddpm must be True or False, got 1"),
         ({"system.multipliers": ["a"]}, "multipliers of system ddpm must be a sequence of numbers, got ['a']"),

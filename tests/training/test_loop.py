@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from diffux import training
+from diffux import data, training
 from diffux.errors import Diverged, UserError
 from diffux.runs import checkpoint, metrics
 from diffux.training import loop, program
@@ -48,7 +48,10 @@ def test_a_run_leaves_what_it_promises(config, tmp_path):
     assert sorted(path.name for path in (result.workdir / "samples").iterdir()) == ["step_000003.png", "step_000006.png"]
     assert json.loads((result.workdir / "config.json").read_text())["optimizer"]["name"] == "adam"
     assert json.loads((result.workdir / "versions.json").read_text())["jax"] == jax.__version__
-    assert json.loads((result.workdir / "data.json").read_text())["shape"] == [8, 8, 1]
+    about = json.loads((result.workdir / "data.json").read_text())
+    assert about["examples"] == 1437 and about["fingerprint"] == data.load("digits").fingerprint
+    image = {"kind": "image", "shape": [8, 8, 1], "dtype": "float32", "levels": 17}  # as dequantised batches hold it
+    assert about["fields"]["image"] == image and about["fields"]["label"]["classes"] == 10
     rows = metrics.read(result.workdir)
     assert [row["step"] for row in rows if "loss" in row] == [2, 3, 4, 6]
     assert [row["step"] for row in rows if "held_out_loss" in row] == [3, 6]
@@ -198,7 +201,7 @@ def test_a_loss_above_its_bound_is_a_fault(config, tmp_path):
 def test_a_labelled_system_and_accumulated_gradients(config, tmp_path):
     small = config(**{"system.classes": 10, "optimizer.accumulate": 2, "sample.guidance": 2.0})
     assert training.train(small, tmp_path).step == 6
-    with pytest.raises(UserError, match="5 classes and digits has 10"):
+    with pytest.raises(UserError, match="knows 5 values of label, and digits has 10"):
         training.train(config(**{"system.classes": 5}), tmp_path / "other")
 
 
@@ -229,7 +232,7 @@ def test_a_labelled_system_and_accumulated_gradients(config, tmp_path):
         ({"sharding.rules": [["kernel", "splt"]]}, "unknown sharding rule 'splt'; did you mean 'split'"),
         ({"sharding.rules": [["(", "split"]]}, "is no regular expression"),
         ({"sharding.optimizer": "shared"}, "did you mean 'sharded'"),
-        ({"compute.dtype": "bf16"}, "unknown compute.dtype 'bf16'; did you mean 'bfloat16'"),
+        ({"compute.dtype": "bf16"}, "unknown value of config.compute.dtype 'bf16'; did you mean 'bfloat16'"),
         ({"compute.remat": "block"}, "did you mean 'blocks'"),
         ({"faults.action": "ignore"}, "unknown value of config.faults.action 'ignore'"),
         ({"faults.largest_loss": 0}, "must be a number above 0, or None"),

@@ -1,0 +1,88 @@
+"""A row of parts that turns the fields of a batch into conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flax import struct
+
+from diffux import keys as rng
+from diffux.conditions.parts import Part
+
+
+@struct.dataclass
+class Given:
+    """The fields `names` as they are, and what `parts` make of others."""
+
+    names: tuple[str, ...] = struct.field(pytree_node=False, default=())
+    parts: tuple[Part, ...] = ()
+
+    def __call__(self, keys, fields: Mapping[str, Any], train: bool, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+        """The conditions {name: (B, ...)} of fields {name: (B, ...)}, and "null" where a part drops some.
+
+        keys: one key (), or a key a sample (B,). optional: entries that may be missing, because the network has a null for them.
+        Raises ValueError for a field that is missing.
+        """
+        fields, missing = dict(fields), []
+        for name in self.names:
+            if name not in fields and name not in optional:
+                missing.append(name)
+        for i, part in enumerate(self.parts):
+            lacking = [name for name in part.needs(fields) if name not in fields]
+            if lacking and not set(part.makes) <= {*optional, "null"}:
+                missing += lacking
+            elif not lacking:
+                fields = part(rng.fold_in(keys, i) if i else keys, fields, train)
+        if missing:
+            raise ValueError(f"this model is given {' and '.join(self.asks)}, got {' and '.join(sorted(fields)) or 'nothing'}")
+        return {name: fields[name] for name in self.gives if name in fields}
+
+    @property
+    def gives(self) -> tuple[str, ...]:
+        """The entries of the conditions."""
+        return tuple(dict.fromkeys([*self.names, *(name for part in self.parts for name in part.makes)]))
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The fields that a request for samples has: those that no part makes of others."""
+        return tuple(dict.fromkeys(self._asks()))
+
+    def _asks(self) -> Iterator[str]:
+        known: set[str] = set()
+        yield from self.names
+        for part in self.parts:
+            yield from (name for name in part.asks if name not in known)
+            known.update(part.makes)
+
+    def fields(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The `fields.Field` of every name in `asks`, from those of a data set; a name that it does not have is left out."""
+        known = dict(known)
+        for part in self.parts:
+            known |= part.fields(known)
+        return {name: known[name] for name in self.asks if name in known}
+
+    def asked(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What a request would hold that asks for the examples of a batch: held-out rows show a model what it is asked."""
+        fields = dict(batch)
+        for part in self.parts:
+            fields |= part.asked(fields)
+        return {name: fields[name] for name in self.asks if name in fields}
+
+
+def given(*row: str | Part) -> Given:
+    """A row of conditions: a name is a field that is given as it is, a part makes entries of fields, in the written order.
+
+    In training it reads a batch, in sampling what was asked; the same parts run in both. Example: super-resolution of images that
+    are brought to the range of the diffusion, given("label", made("low", "image", average_pool(4)), into("low", pixels())).
+
+    Example:
+        >>> import jax
+        >>> from diffux.conditions import dropped
+        >>> row = given("label", dropped(0.1))
+        >>> sorted(row(jax.random.key(0), {"label": jax.numpy.arange(3), "image": None}, True))
+        ['label', 'null']
+        >>> row.asks
+        ('label',)
+    """
+    return Given(tuple(part for part in row if isinstance(part, str)), tuple(part for part in row if not isinstance(part, str)))

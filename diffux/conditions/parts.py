@@ -1,0 +1,222 @@
+"""Parts of a row of conditions: each makes entries of the fields that it reads, (keys, fields, train) -> fields."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from diffux import keys as rng
+from diffux.codecs import Codec
+from diffux.noise_level import level_dtype
+from diffux.processes import Process
+from diffux.types import Net, as_part
+
+
+@runtime_checkable
+class Part(Protocol):
+    """What makes some fields of others.
+
+    asks: the fields that a request for samples must have for this part. makes: the entries that become conditions.
+    """
+
+    asks: tuple[str, ...]
+    makes: tuple[str, ...]
+
+    def needs(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """The names that must be among `fields` before the part can run."""
+        return self.asks
+
+    def __call__(self, keys, fields: dict[str, Any], train: bool) -> dict[str, Any]:
+        """`fields` with the entries that the part makes; keys () or (B,)."""
+
+    def fields(self, known: Mapping[str, Any]) -> dict[str, Any]:
+        """The `fields.Field` of what a request may have in the place of what a batch has, of those that are `known`."""
+        return {}
+
+    def asked(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What a request would have of the fields of a batch."""
+        return {}
+
+
+@struct.dataclass
+class Made(Part):
+    """fields[name] = operator(fields[source]), unless it is there."""
+
+    name: str = struct.field(pytree_node=False)
+    source: str = struct.field(pytree_node=False)
+    operator: Callable
+
+    @property
+    def asks(self):
+        return (self.name,)
+
+    @property
+    def makes(self):
+        return (self.name,)
+
+    def needs(self, fields):
+        return (self.name,) if self.name in fields or self.source not in fields else (self.source,)
+
+    def __call__(self, keys, fields, train):
+        return fields if self.name in fields else fields | self.asked(fields)
+
+    def fields(self, known):
+        if self.source not in known:
+            return {}
+        field = known[self.source]
+        made = jax.eval_shape(self._apply, jax.ShapeDtypeStruct((1, *field.shape), field.dtype))
+        return {self.name: dataclasses.replace(field, shape=made.shape[1:])}
+
+    def asked(self, fields):
+        return {self.name: self._apply(jnp.asarray(fields[self.source]))}
+
+    def _apply(self, x):
+        # a mean of 8-bit values is one of numbers, which wrap around in their own type; the result is 8 bits again
+        out = self.operator(x.astype(jnp.float32) if x.dtype == jnp.uint8 else x)
+        return jnp.round(out).astype(jnp.uint8) if x.dtype == jnp.uint8 and out.dtype != bool else out
+
+
+def made(name: str, source: str, operator: Callable) -> Made:
+    """`name` as operator(the field `source`), (B, *d) -> (B, *d'), unless it is given: what a task does to its data.
+
+    In training the operator, such as one of `diffux.operators`, makes the small, grey or masked image of the example; a request
+    for samples gives it. 8-bit images stay 8-bit images.
+
+    Example:
+        >>> from diffux.operators import average_pool
+        >>> part = made("low", "image", average_pool(2))
+        >>> part(None, {"image": jnp.full((1, 2, 2, 1), 200, jnp.uint8)}, True)["low"].tolist()
+        [[[[200]]]]
+    """
+    return Made(name, source, as_part(operator))
+
+
+@struct.dataclass
+class Into(Part):
+    """fields[name] = codec.encode(fields[name])."""
+
+    name: str = struct.field(pytree_node=False)
+    codec: Codec
+
+    @property
+    def asks(self):
+        return (self.name,)
+
+    @property
+    def makes(self):
+        return (self.name,)
+
+    def __call__(self, keys, fields, train):
+        return fields | {self.name: self.codec.encode(keys, fields[self.name], {})}
+
+
+def into(name: str, codec: Codec) -> Into:
+    """The field `name` in the space of a codec: pixels in the range of the diffusion, or latents of another model."""
+    return Into(name, codec)
+
+
+@struct.dataclass
+class Encoded(Part):
+    """The entries `makes` = net(fields[name])."""
+
+    name: str = struct.field(pytree_node=False)
+    net: Net
+    makes: tuple[str, ...] = struct.field(pytree_node=False)
+
+    @property
+    def asks(self):
+        return (self.name,)
+
+    def __call__(self, keys, fields, train):
+        out = self.net(fields[self.name])
+        return fields | dict(zip(self.makes, out if isinstance(out, tuple) else (out,), strict=True))
+
+
+def encoded(name: str, net: Net, makes: Sequence[str] | None = None) -> Encoded:
+    """What a network, such as a text encoder, makes of the field `name`: one entry of that name, or several, `makes`, of which it
+    returns a tuple. A frozen net stays as it is; one whose weights are `Learned` is trained with the system.
+    """
+    return Encoded(name, net, (name,) if makes is None else tuple(makes))
+
+
+@struct.dataclass
+class Augmented(Part):
+    """fields[name] ~ q(x_t | fields[name]), and the level's t."""
+
+    name: str = struct.field(pytree_node=False)
+    process: Process
+    most: Any
+    level: Any
+
+    @property
+    def asks(self):
+        return (self.name,)
+
+    @property
+    def makes(self):
+        return (self.name, f"{self.name}_level")
+
+    def __call__(self, keys, fields, train):
+        x, told = fields[self.name], f"{self.name}_level"
+        if train:
+            t = self.most * rng.uniform(rng.fold_in(keys, 0), x.shape[:1], level_dtype(x))
+        else:
+            t = jnp.broadcast_to(jnp.asarray(fields.get(told, self.level), level_dtype(x)), x.shape[:1])
+        noised = self.process.marginal(x, self.process.schedule(t)).sample(rng.fold_in(keys, 1))
+        return fields | {self.name: noised, told: t}
+
+
+def augmented(name: str, process: Process, most: float = 1.0, level: float = 0.0) -> Augmented:
+    """The field `name` with noise of a random level t in [0, `most`] in training, and of t = `level` in sampling unless
+    "`name`_level" is given, which is also what the network is told (Ho et al., 2022, "Cascaded diffusion models", sec. 3).
+
+    After `into`, so that the noise meets data of the range that the process is for.
+    """
+    return Augmented(name, process, most, level)
+
+
+@struct.dataclass
+class Dropped(Part):
+    """fields["null"]: in training, at random, all conditions together or each by itself."""
+
+    everything: Any
+    each: tuple[Any, ...]
+    names: tuple[str, ...] = struct.field(pytree_node=False)
+    asks = ()
+    makes = ("null",)
+
+    def __call__(self, keys, fields, train):
+        if not fields:
+            return fields
+        batch = len(jax.tree.leaves(fields)[0])
+
+        def flags(keys, share):
+            return rng.uniform(keys, (batch,)) < share if train else jnp.zeros(batch, bool)
+
+        if not self.names:
+            return fields | {"null": flags(keys, self.everything)}
+        each = {name: flags(rng.fold_in(keys, i) if i else keys, share)
+                for i, (name, share) in enumerate(zip(self.names, self.each, strict=True))}  # fmt: skip
+        if self.everything is not None:
+            whole = flags(rng.fold_in(keys, len(self.names)), self.everything)
+            each = {name: flag | whole for name, flag in each.items()}
+        return fields | {"null": each}
+
+
+def dropped(everything: float | None = None, **each: float) -> Dropped:
+    """Conditions that are null in training, each sample's with a probability (Ho and Salimans, 2022, alg. 1).
+
+    `everything`: that of all together, dropped(0.1); by name, of each by itself, dropped(text=0.1, image=0.5). Both may be given.
+    Raises ValueError for what is no probability below 1, and where nothing is dropped.
+    """
+    for name, share in {"everything": everything, **each}.items():
+        if share is not None and not 0 <= share < 1:
+            raise ValueError(f"the dropout of {name} is a probability 0 <= p < 1, got {share}")
+    if everything is None and not each:
+        raise ValueError("dropped needs a probability, dropped(0.1), or one by name, dropped(label=0.1)")
+    return Dropped(everything, tuple(each.values()), tuple(each))

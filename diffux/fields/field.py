@@ -1,0 +1,139 @@
+"""What a field is: everything that may be asked of one entry of a batch, whatever kind of data it holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+from diffux.errors import DataError
+from diffux.fields import drawing
+
+
+@runtime_checkable
+class Field(Protocol):
+    """One entry of an example: its `shape` and `dtype`, and what can be done with values (n, *shape) of it.
+
+    A kind is a frozen dataclass in a file of its own, which inherits what follows; as JSON it is its fields and its `kind`, the
+    name of the file. `things` is what several are called, `array` their name in a .npz file, `judges` the evaluations that suit
+    the kind, `shown` how many a picture shows, and `dequantizes` whether noise between its levels makes sense.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    things: ClassVar[str] = "examples"
+    array: ClassVar[str] = "samples"
+    judges: ClassVar[tuple[str, ...]] = ()
+    shown: ClassVar[int] = 64
+    dequantizes: ClassVar[bool] = False
+
+    def check(self, values: Any) -> np.ndarray:
+        """Values (n, *shape) as an array of them. Raises DataError for another shape, and for values that the kind cannot have."""
+        try:
+            values = np.asarray(values)
+        except ValueError as error:
+            raise DataError(f"{self.things} are numbers in one array, got rows of different lengths") from error
+        if not values.ndim or values.shape[1:] != tuple(self.shape):
+            raise DataError(f"{self.things} have the shape (n{''.join(f', {side}' for side in self.shape)}), got {values.shape}")
+        if values.dtype.kind not in "biuf":
+            raise DataError(f"{self.things} are numbers, got {values.dtype}")
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise DataError(f"{self.things} are finite numbers, got some that are infinite or not a number")
+        return values
+
+    def read(self, word: str) -> np.ndarray:
+        """Values (k, *shape) from a word of a command line: 3, cat, photo.png, "a red circle".
+
+        Raises DataError where this kind cannot be read from the word.
+        """
+        raise DataError(f"{self.things} cannot be read from a word, got {word!r}")
+
+    @property
+    def categories(self) -> int | None:
+        """How many different whole numbers a value can be; None of what is no choice among some."""
+        return None
+
+    def turn(self, n: int) -> np.ndarray | None:
+        """What n samples are asked for where nothing is said: every class in turn; None where only data can say."""
+        return None
+
+    def words(self, values: Any) -> list[str] | None:
+        """Values as words, for captions; None where there are none."""
+        return None
+
+    def sheet(self, values: Any, captions: Sequence[str] | None = None, real: Any = None) -> np.ndarray:
+        """Values (n, *shape) as one picture, uint8 (rows, columns, 1 or 3); some kinds draw `real` ones behind them."""
+        flat = np.asarray(values, np.float32).reshape(len(values), -1)
+        low, high = np.nanmin(flat, initial=0), np.nanmax(flat, initial=1)
+        return drawing.raster((flat - low) / (high - low))
+
+    def film(self, frames: Any) -> list[np.ndarray]:
+        """Frames (f, n, *shape) of a walk as a sheet each, of one size."""
+        return [self.sheet(frame) for frame in frames]
+
+    def strip(self, frames: Any, rows: int = 8) -> np.ndarray:
+        """Frames (f, n, *shape) of a walk as one picture, time from left to right."""
+        return drawing.beside(self.film(frames), gap=6)
+
+    def save(self, path: pathlib.Path, values: Any, captions: Sequence[str] | None = None, **about: Any) -> pathlib.Path:
+        """Write values to a .png (one picture) or a .npz (the array, and `about` it), beside and then renamed.
+
+        Raises DataError for another ending.
+        """
+        suffix = path.suffix.lower()
+        if suffix not in self.suffixes:
+            raise DataError(f"{path.name} must end in {' or '.join(self.suffixes)} to hold {self.things}")
+        if suffix == ".npz":
+            part = path.with_name(f".{path.name}.part.npz")
+            np.savez(part, **{self.array: np.asarray(values)}, **{key: value for key, value in about.items() if value is not None})
+            return part.replace(path)
+        return drawing.save(path, self.sheet(values, captions))
+
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npz")
+
+    def flip(self, values: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+        """Values (b, *shape), those with `mirrored` (b,) true reflected left to right, if this kind has a left."""
+        return values
+
+    def sides(self) -> tuple[int, int] | None:
+        """(height, width) of what can be cropped; None of what has no sides."""
+        return None
+
+    def crop(self, values: np.ndarray, offsets: np.ndarray, pixels: int, edge: str = "reflect") -> np.ndarray:
+        """Values padded by `pixels`, as numpy pads with `edge`, and cut back to their sides at `offsets` (b, 2), 0 .. 2 pixels."""
+        return values
+
+    def vote(self, values: Any) -> np.ndarray:
+        """One value of each of several draws (k, n, *shape): their mean."""
+        return np.mean(np.asarray(values), axis=0)
+
+    def same(self, other: Any) -> bool:
+        """Whether `other` is a field of the same kind and shape."""
+        return type(self) is type(other) and self.shape == other.shape
+
+    def as_json(self) -> dict[str, Any]:
+        """The field as JSON, which `fields.from_json` reads."""
+        return {"kind": type(self).__name__.lower(), **dataclasses.asdict(self)}
+
+
+def whole_numbers(values: np.ndarray, size: int, things: str) -> np.ndarray:
+    """The values as int32; DataError unless they are whole numbers 0 .. size - 1."""
+    if not np.issubdtype(values.dtype, np.integer) or (values.size and not (0 <= values.min() and values.max() < size)):
+        raise DataError(f"{things} are whole numbers from 0 to {size - 1}, got {values.dtype} {np.unique(values)[:4].tolist()}")
+    return values.astype(np.int32)
+
+
+def mode(values: np.ndarray) -> np.ndarray:
+    """The most frequent of integers (k, ...) along the first axis, the smallest where several are.
+
+    Example:
+        >>> mode(np.array([[1, 2], [1, 3], [0, 3]])).tolist()
+        [1, 3]
+    """
+    values = np.asarray(values)
+    found = np.unique(values)
+    counts = np.stack([(values == value).sum(0) for value in found])
+    return found[counts.argmax(0)]

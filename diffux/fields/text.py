@@ -1,0 +1,123 @@
+"""Texts: strings that a tokenizer turns into token numbers on the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from diffux.errors import DataError, one_sentence
+from diffux.fields import drawing
+from diffux.fields.field import Field, whole_numbers
+from diffux.fields.tokens import save_words
+
+
+@dataclasses.dataclass(frozen=True)
+class Text(Field):
+    """A string as `length` token numbers (length,), cut or filled up with `padding`.
+
+    tokenizer: the JSON of a tokenizer of the package `tokenizers`, so that a run knows its vocabulary wherever it is read.
+    """
+
+    length: int
+    tokenizer: str = dataclasses.field(repr=False)
+    padding: int = 0
+    dtype: str = "int32"
+    things: ClassVar[str] = "texts"
+    array: ClassVar[str] = "texts"
+    suffixes: ClassVar[tuple[str, ...]] = (".png", ".npz", ".txt")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def size(self) -> int:
+        """The number of tokens of the vocabulary."""
+        return _tokenizer(self.tokenizer).get_vocab_size()
+
+    def encode(self, strings: Sequence[str]) -> np.ndarray:
+        """Token numbers (n, length) of strings."""
+        out = np.full((len(strings), self.length), self.padding, np.int32)
+        for row, found in zip(out, _tokenizer(self.tokenizer).encode_batch(list(strings)), strict=True):
+            ids = found.ids[: self.length]
+            row[: len(ids)] = ids
+        return out
+
+    @property
+    def categories(self):
+        return self.size
+
+    def check(self, values):
+        return whole_numbers(super().check(values), self.size, "the tokens of a text")
+
+    def read(self, word):
+        """The string itself, or the lines of a .txt file."""
+        strings = [word]
+        if word.endswith(".txt"):
+            try:
+                strings = [line for line in pathlib.Path(word).expanduser().read_text().splitlines() if line.strip()]
+            except (OSError, ValueError) as error:
+                raise DataError(f"{word} cannot be read as text: {one_sentence(error)}") from error
+            if not strings:
+                raise DataError(f"{word} holds no line of text")
+        return self.encode(strings)
+
+    def words(self, values):
+        rows = [[i for i in row if i != self.padding] for row in np.asarray(values).tolist()]
+        return _tokenizer(self.tokenizer).decode_batch(rows)
+
+    def sheet(self, values, captions=None, real=None):
+        return drawing.page(self.words(values))
+
+    def save(self, path, values, captions=None, **about):
+        return save_words(self, path, values) if path.suffix.lower() == ".txt" else super().save(path, values, captions, **about)
+
+
+def of_words(strings: Iterable[str], length: int) -> Text:
+    """A text of lower-case words, with the vocabulary of `strings`; token 0 fills up and 1 stands for unknown words.
+
+    Example:
+        >>> field = of_words(["a red cat", "a dog"], length=4)
+        >>> field.encode(["a red bird"]).tolist(), field.words([[2, 4, 3, 0]])
+        ([[2, 5, 1, 0]], ['a dog cat'])
+    """
+    package = _package()
+    known = sorted({word for string in strings for word in string.lower().split()})
+    vocabulary = {word: i for i, word in enumerate(["[pad]", "[unknown]", *known])}
+    made = package.Tokenizer(package.models.WordLevel(vocabulary, unk_token="[unknown]"))
+    made.normalizer, made.pre_tokenizer = package.normalizers.Lowercase(), package.pre_tokenizers.WhitespaceSplit()
+    return Text(length, made.to_str())
+
+
+def of_file(path: Any, length: int, padding: int = 0) -> Text:
+    """A text of the tokenizer in a tokenizer.json of the Hugging Face format; DataError where it cannot be read."""
+    try:
+        text = pathlib.Path(path).expanduser().read_text()
+    except (OSError, ValueError) as error:
+        raise DataError(f"the tokenizer {path} cannot be read: {one_sentence(error)}") from error
+    field = Text(length, text, padding)
+    _tokenizer(text)
+    return field
+
+
+@functools.lru_cache(maxsize=8)
+def _tokenizer(text: str):
+    try:
+        return _package().Tokenizer.from_str(text)
+    except DataError:
+        raise
+    except Exception as error:  # the package raises plain exceptions
+        raise DataError(f"a tokenizer cannot be read: {one_sentence(error)[:200]}") from error
+
+
+def _package():
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise DataError('texts need the package tokenizers: pip install "diffux[text]"') from error
+    return tokenizers

@@ -1,0 +1,136 @@
+"""The pages say what is there: examples run, commands have these flags, and rows name files that exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffux import cli, listing
+from diffux.cli import main
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments" / "configs").glob("*.py"))]
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def table(text, heading):
+    """The rows of the first table below a heading, without the heads of its columns."""
+    below = text.partition(f"## {heading}\n")[2]
+    rows = [line for line in below.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[2:]]
+
+
+def test_the_worked_example_trains_and_draws(tmp_path, monkeypatch):
+    """A paper in one file, as the page has it, with a smaller network."""
+    monkeypatch.setattr(listing, "USED", {})
+    for block in blocks(ARCHITECTURE, "python"):
+        name = re.match(r"# (\w+\.py)\n", block)
+        if name:
+            (tmp_path / name[1]).write_text(block)
+    system, config = tmp_path / "rectified_flow.py", tmp_path / "rectified_flow_digits.py"
+    small = ["--config.system.channels=4", "--config.system.multipliers=(1,)", "--config.sample.n=2", "--config.sample.steps=2"]
+    few = ["--config.steps=4", "--config.training.eval_examples=64"]
+    run, out = str(tmp_path / "flow"), tmp_path / "flow.npz"
+    assert main(["train", "--use", str(system), "--config", str(config), "--workdir", run, *small, *few]) == 0
+    walk = ["--label", "3,8", "--guidance", "2", "--solver", "heun", "--steps", "2"]
+    assert main(["sample", "--use", str(system), "--workdir", run, *walk, "--n", "4", "--out", str(out)]) == 0
+    assert np.load(out)["labels"].tolist() == [3, 8, 3, 8]
+
+
+def test_the_readmes_lines_run(tmp_path, monkeypatch):
+    """On a run of a few steps of a tiny network, whose samples are worth nothing."""
+    from diffux import training
+    from tests.small import SMALL, Tiny
+
+    monkeypatch.setattr("diffux.systems.ddpm.UNet", Tiny)
+    config = SMALL | {"system": SMALL["system"] | {"classes": 10, "dropout": 0.0}}
+    training.train(config, tmp_path / "runs" / "digits")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks((ROOT / "README.md").read_text(), "python")
+    names: dict = {}
+    exec(block.replace(", 100", ", 4").replace("n=64", "n=4"), names)
+    np.testing.assert_allclose(names["x"][:, :, :4], (names["real"][:4, :, :4] + 1) / 2, atol=1e-6)
+    assert np.isfinite(names["bits"])
+
+
+def test_the_weighting_of_the_worked_example_is_the_velocitys():
+    """The squared error of F is that of x0_hat = x - t F, divided by t^2."""
+    import jax.numpy as jnp
+
+    from diffux import parameterizations, schedules
+
+    level = schedules.rectified()(jnp.asarray([0.2, 0.7]))
+    out = parameterizations.velocity(level).out
+    np.testing.assert_allclose(1 / out**2, 1 / np.array([0.2, 0.7]) ** 2, rtol=1e-5)
+
+
+def commands():
+    """(page, command, flags) of every command line on a page."""
+    for page in PAGES:
+        for line in page.read_text().replace("\\\n", " ").splitlines():
+            for command, rest in re.findall(
+                r"(?:^|&& )\s*(?:diffux|python experiments/(?=\w+\.py)) ?(\w+)(?:\.py)? (--.*?)(?:$|#| && )", line
+            ):
+                flags = [word for word in shlex.split(rest.replace("...", "")) if word.startswith("--")]
+                yield page.name, command, tuple(flag.partition("=")[0] for flag in flags)
+
+
+@pytest.mark.parametrize(("page", "command", "flags"), sorted(set(commands())))
+def test_commands_have_the_flags_that_the_pages_give_them(page, command, flags, capsys):
+    assert command in cli.commands()
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    known = set(re.findall(r"--[\w.-]+", capsys.readouterr().out))
+    for flag in flags:
+        assert flag in known or flag.startswith("--config."), f"{page}: diffux {command} has no {flag}"
+
+
+def test_configs_that_the_pages_name_exist():
+    from diffux.cli._config import configs
+
+    for page in PAGES:
+        for name in re.findall(r"--config ([a-z]\w+)(?=\s|$)", page.read_text()):
+            assert name in configs(), f"{page.name}: {name}"
+
+
+def test_nouns_stand_where_the_page_says():
+    rows = table(ARCHITECTURE, "The nouns")
+    assert len(rows) > 15
+    for noun, _, where in rows:
+        assert (ROOT / "diffux" / where.strip("`")).exists(), noun
+
+
+def test_what_is_added_goes_where_the_page_says():
+    """Folders exist, and a file with the function that a row names is found by listing."""
+    import importlib
+
+    rows = table(ARCHITECTURE, "Where does it go?")
+    assert {"a solver", "a weighting", "a system", "a field", "a figure"} <= {row[0] for row in rows}
+    for what, where, _ in rows:
+        first = re.findall(r"`([\w/.]+)`", where.replace("_NAME", "NAME"))[0]
+        path = ROOT / first.replace("NAME.py", "")
+        assert path.exists(), what
+        function = re.search(r"with `(\w+)\(", where)
+        if function and path.is_dir() and first.startswith("diffux/"):
+            package = importlib.import_module(f"diffux.{path.name}")
+            assert function[1] == "matches" or listing.modules(package, function[1]), what
+
+
+def test_the_readmes_lines_can_be_read_in_a_terminal():
+    for line in "".join(blocks((ROOT / "README.md").read_text(), "bash")).splitlines():
+        assert len(line) <= 100, line
+
+
+def test_every_solver_that_can_be_named_is_in_the_one_list():
+    """The list that the tests, the benchmarks and the figure are crossed with; test_structure has the page's rows."""
+    from diffux.config import parts
+    from tests.solvers.table import ROWS
+
+    listed = {re.match(r"\w+", name)[0] for members in ROWS.values() for name in members}
+    assert set(parts.known_solvers()) <= listed
