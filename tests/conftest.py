@@ -25,6 +25,16 @@ def cache(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def quick():
+    """Programs compiled with little optimization, in half the time: for tests of what a run does and not of its numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes that a test starts
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def x64():
     """Float64 for the length of a test: closed forms are compared to rounding."""

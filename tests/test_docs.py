@@ -10,6 +10,8 @@ import pytest
 from diffux import cli, listing
 from diffux.cli import main
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "experiments" / "configs").glob("*.py"))]
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()

@@ -19,6 +19,8 @@ from diffux.cli import _config, _flags
 from diffux.errors import UserError
 from diffux.runs import folder
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 DIGITS = str(EXPERIMENTS / "configs" / "ddpm_digits.py")

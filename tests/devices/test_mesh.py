@@ -199,6 +199,7 @@ print("BITS", likelihood.held_out(run, n=5, rtol=1e-3, atol=1e-3)["rows"]["model
 """
 
 
+@pytest.mark.slow
 def test_a_run_continues_on_another_mesh(tmp_path, config):
     """Split parameters, then whole ones, then another split, then one device: the losses are those of one device throughout."""
     said = simulated(RUN, tmp_path / "many")

@@ -18,6 +18,8 @@ from tests import plane
 from tests.evaluation.conftest import ROOT
 from tests.small import SMALL, Tiny
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @pytest.fixture
 def script(monkeypatch, capsys):

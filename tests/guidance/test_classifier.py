@@ -103,6 +103,7 @@ class Counted(NoisyClassifier):
 TRACED: list = []
 
 
+@pytest.mark.slow
 def test_a_real_classifier_guides_a_real_network_without_a_second_compilation():
     """The slope through the convolution is that of finite differences; other weights, scale and labels compile nothing."""
     network, classifier = UNet(channels=8, multipliers=(1,), blocks=1, attention=()), Counted(3, depth=10, width=1, base=4)

@@ -34,7 +34,10 @@ def params_of(name):
     return jax.tree.map(lambda p: p + 0.1 * generator.normal(size=p.shape).astype(p.dtype), params)
 
 
-@pytest.mark.parametrize("name, platform", [("unet", "cpu"), ("unet", "tpu"), ("ncsnpp", "tpu"), ("refinenet", "tpu")])
+LONG = (pytest.param("ncsnpp", "tpu", marks=pytest.mark.slow), pytest.param("refinenet", "tpu", marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize("name, platform", [("unet", "cpu"), ("unet", "tpu"), *LONG])
 def test_less_is_kept_and_contractions_are_not_computed_twice(name, platform):
     params = params_of(name)
 

@@ -15,6 +15,8 @@ from diffux.keys import sample_keys
 from diffux.objectives import elbo
 from diffux.systems import denoiser
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 FILES = pathlib.Path(__file__).parent
 
 

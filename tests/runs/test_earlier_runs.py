@@ -15,6 +15,8 @@ from diffux.keys import sample_keys
 from diffux.runs import export, tensors
 from tests import plane
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 # What a config could not say then.
 SINCE = (("nets",), ("data", "options"), ("optimizer", "groups"), ("training", "start"), ("sample", "given"))
 POINTS = {"field": "point", "shape": [2], "dtype": "float32", "classes": None, "examples": 10000, "levels": None}

@@ -25,6 +25,8 @@ from diffux.sampling import files
 from diffux.version import __version__
 from tests.small import SMALL, Tiny
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 STEPS = {"steps": 60, "log_every": 30, "checkpoint_every": 20, "keep": 2}
 
 

@@ -24,6 +24,8 @@ from diffux.systems.system import System, Variables
 from diffux.types import Learned, Net
 from tests import plane
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -25,6 +25,8 @@ from diffux.training import due, loop
 from diffux.training.batches import Batches
 from tests.training.test_loop import same
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ROOT = pathlib.Path(__file__).parents[2]
 FAULTS = str(ROOT / "experiments" / "stress" / "run.py")
 

@@ -14,6 +14,8 @@ from diffux.errors import Diverged, UserError
 from diffux.runs import checkpoint, metrics
 from diffux.training import loop, program
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 def leaves(workdir, raw=True):
     variables = training.load(workdir, raw=raw).variables

@@ -21,6 +21,8 @@ from diffux.sampling import files
 from diffux.types import Learned, Net
 from tests import plane
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @struct.dataclass
 class Regression:

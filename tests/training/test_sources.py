@@ -13,6 +13,8 @@ from diffux.errors import UserError
 from diffux.runs import metrics
 from tests import plane
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 RING = np.exp(2j * np.pi * np.arange(200) / 200).view(float).reshape(-1, 2).astype(np.float32)
 
 
