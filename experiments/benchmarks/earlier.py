@@ -18,6 +18,7 @@ The figures are also written to a JSON file, in which parts that did not run thi
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -33,7 +34,8 @@ from safetensors.numpy import load_file
 
 HERE = EXPERIMENTS.parent
 TOLERANCE = 1e-5
-FEW = ("--config.training.log_every=1", "--config.training.sample_every=0", "--config.training.eval_every=0")
+QUIET = ("--config.training.sample_every=0", "--config.training.eval_every=0", "--config.sample.n=1", "--config.sample.steps=1")
+FEW = ("--config.training.log_every=1", *QUIET)
 WALKS = {
     "samples, its own solver": ("--steps", "50"),
     "samples, DDIM": ("--solver", "ddim", "--steps", "20"),
@@ -140,7 +142,7 @@ def _rate(side: Checkout, config: str, *flags: str) -> float:
     """Images a second, the median of a run's lines but the first."""
     workdir = side.scratch / "rate"
     shutil.rmtree(workdir, ignore_errors=True)
-    rows = side.train(config, workdir, "--config.training.sample_every=0", "--config.training.eval_every=0", *flags)
+    rows = side.train(config, workdir, *QUIET, *flags)
     return float(np.median(_losses(rows, "images_per_second")[1:]))
 
 
@@ -166,17 +168,16 @@ MEASURES = {
 }
 
 
-def speed(both: list[Checkout], rounds: int) -> dict:
-    found: dict = {}
-    view = table(f"{rounds} rounds in turn, median (quartiles)", *(side.name for side in both), "now / earlier")
-    for name, measure in MEASURES.items():
-        values: dict[str, list[float]] = {side.name: [] for side in both}
-        for turn in track(range(rounds), name, console=CONSOLE):
-            for side in both if turn % 2 else reversed(both):
-                values[side.name].append(measure(side))
-        first, second = values.values()
-        found[name] = {key: spread(of) for key, of in values.items()} | {"ratio": spread(np.divide(second, first))}
-        view.add_row(name, *(shown(figures, 2) for figures in found[name].values()))
+def speed(both: list[Checkout], name: str, rounds: int) -> dict:
+    """One of the measures: each checkout's values, and the ratios within a round."""
+    values: dict[str, list[float]] = {side.name: [] for side in both}
+    for turn in track(range(rounds), name, console=CONSOLE):
+        for side in both if turn % 2 else reversed(both):
+            values[side.name].append(MEASURES[name](side))
+    first, second = values.values()
+    found = {key: spread(of) for key, of in values.items()} | {"ratio": spread(np.divide(second, first))}
+    view = table(f"{rounds} rounds in turn, median (quartiles)", *values, "now / earlier")
+    view.add_row(name, *(shown(figures, 2) for figures in found.values()))
     CONSOLE.print(view)
     return found
 
@@ -228,8 +229,10 @@ def main() -> int:
     every = not (flags.equal or flags.speed or flags.memory)
     with tempfile.TemporaryDirectory() as scratch:
         both = [Checkout(name, root, pathlib.Path(scratch)) for name, root in (("earlier", flags.earlier), ("now", HERE))]
-        parts = {"equal": lambda: equal(both), "speed": lambda: speed(both, flags.rounds), "memory": lambda: memory(both)}
-        results = record("earlier", {name: run for name, run in parts.items() if every or getattr(flags, name)}, flags.out)
+        parts = {"equal": {"equal": lambda: equal(both)}, "memory": {"memory": lambda: memory(both)},
+                 "speed": {name: functools.partial(speed, both, name, flags.rounds) for name in MEASURES}}  # fmt: skip
+        wanted = {key: run for name, runs in parts.items() if every or getattr(flags, name) for key, run in runs.items()}
+        results = record("earlier", wanted, flags.out)
     return 0 if results.get("equal", {"equal": True})["equal"] else 1
 
 
