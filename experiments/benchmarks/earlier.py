@@ -3,7 +3,7 @@
   git worktree add ../earlier 9679d90
   python experiments/benchmarks/earlier.py --earlier ../earlier
   python experiments/benchmarks/earlier.py --earlier ../earlier --equal
-  python experiments/benchmarks/earlier.py --earlier ../earlier --speed --rounds 5
+  python experiments/benchmarks/earlier.py --earlier ../earlier --speed --rounds 9
   python experiments/benchmarks/earlier.py --earlier ../earlier --memory
 
 Both are driven by their commands, each in processes of its own. --equal: ddpm_digits from the same seed, its initial weights, first
@@ -162,7 +162,7 @@ CIFAR = ("--config.data.name=patches/32", "--config.data.batch_size=8", "--confi
 MEASURES = {
     "seconds to the first step, cold": lambda side: _first_step(side, cold=True),
     "seconds to the first step, warm": lambda side: _first_step(side, cold=False),
-    "images/s, ddpm_digits": lambda side: _rate(side, "ddpm_digits", "--config.steps=1500", "--config.training.log_every=100"),
+    "images/s, ddpm_digits": lambda side: _rate(side, "ddpm_digits", "--config.steps=300", "--config.training.log_every=50"),
     "images/s, ddpm_cifar10's step, batch 8": lambda side: _rate(side, "ddpm_cifar10", *CIFAR),
     "sampler's overhead, us a step": _overhead,
 }
@@ -223,7 +223,7 @@ def main() -> int:
     parser.add_argument("--earlier", type=pathlib.Path, required=True, metavar="DIR", help="a checkout of an earlier commit")
     for part in ("equal", "speed", "memory"):
         parser.add_argument(f"--{part}", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3, help="of --speed (3)")
+    parser.add_argument("--rounds", type=int, default=5, help="of --speed (5)")
     parser.add_argument("--out", type=pathlib.Path, help="where the figures go; results/earlier_<device>.json beside this file")
     flags = parser.parse_args()
     every = not (flags.equal or flags.speed or flags.memory)
