@@ -85,10 +85,10 @@ def first_sentence(text: str | None) -> str:
         'DDIM (Song et al., 2021, eq. 12).'
     """
     words = " ".join((text or "").strip().partition("\n\n")[0].split())
-    return (
-        re.split(r"(?<!\bal)(?<!\bsec)(?<!\beq)(?<!\beqs)(?<!\balgs)(?<!\balg)(?<!\bapp)(?<!\bfig)\. ", words)[0].removesuffix(".")
-        + "."
-    )
+    return _END.split(words)[0].removesuffix(".") + "."
+
+
+_END = re.compile(r"(?<!\bal)(?<!\bsec)(?<!\beq)(?<!\beqs)(?<!\balgs)(?<!\balg)(?<!\bapp)(?<!\bfig)\. ")
 
 
 def use(files: Iterable[str | pathlib.Path]) -> list[Used]:

@@ -12,7 +12,7 @@ from diffux.conditions import Given, given
 from diffux.config.plan import plan
 from diffux.runs.run import Run
 from diffux.solvers import Sampled
-from diffux.systems.system import Variables
+from diffux.systems.trainable import Variables
 
 CONFIG = {
     "system": {"name": "ddpm", "steps": 50, "channels": 4, "multipliers": (1,), "attention": ()},

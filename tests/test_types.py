@@ -10,7 +10,7 @@ import pytest
 from flax import struct
 
 from diffux import systems
-from diffux.systems.system import Variables, not_averaged
+from diffux.systems.trainable import Variables, not_averaged
 from diffux.types import Learned, Net, Step, part
 
 X = {"x": np.array([[1.0, -2.0], [0.5, 3.0]], np.float32)}

@@ -19,13 +19,17 @@ from diffux.types import Net, as_part
 
 @runtime_checkable
 class Part(Protocol):
-    """What makes some fields of others.
+    """What makes some fields of others; by default it asks for the field `name` of its own, and makes the entry of that name."""
 
-    asks: the fields that a request for samples must have for this part. makes: the entries that become conditions.
-    """
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The fields that a request for samples must have for this part."""
+        return (self.name,)
 
-    asks: tuple[str, ...]
-    makes: tuple[str, ...]
+    @property
+    def makes(self) -> tuple[str, ...]:
+        """The entries that become conditions."""
+        return (self.name,)
 
     def needs(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The names that must be among `fields` before the part can run."""
@@ -50,14 +54,6 @@ class Made(Part):
     name: str = struct.field(pytree_node=False)
     source: str = struct.field(pytree_node=False)
     operator: Callable
-
-    @property
-    def asks(self):
-        return (self.name,)
-
-    @property
-    def makes(self):
-        return (self.name,)
 
     def needs(self, fields):
         return (self.name,) if self.name in fields or self.source not in fields else (self.source,)
@@ -103,14 +99,6 @@ class Into(Part):
     name: str = struct.field(pytree_node=False)
     codec: Codec
 
-    @property
-    def asks(self):
-        return (self.name,)
-
-    @property
-    def makes(self):
-        return (self.name,)
-
     def __call__(self, keys, fields, train):
         return fields | {self.name: self.codec.encode(keys, fields[self.name], {})}
 
@@ -122,15 +110,15 @@ def into(name: str, codec: Codec) -> Into:
 
 @struct.dataclass
 class Encoded(Part):
-    """The entries `makes` = net(fields[name])."""
+    """The `entries` = net(fields[name])."""
 
     name: str = struct.field(pytree_node=False)
     net: Net
-    makes: tuple[str, ...] = struct.field(pytree_node=False)
+    entries: tuple[str, ...] = struct.field(pytree_node=False)
 
     @property
-    def asks(self):
-        return (self.name,)
+    def makes(self):
+        return self.entries
 
     def __call__(self, keys, fields, train):
         out = self.net(fields[self.name])
@@ -152,10 +140,6 @@ class Augmented(Part):
     process: Process
     most: Any
     level: Any
-
-    @property
-    def asks(self):
-        return (self.name,)
 
     @property
     def makes(self):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diffux.config.schema import KEYS, check_value
 from diffux.errors import UserError, unknown
 
 # lbfgs needs to evaluate the loss again inside its update, and the others take no schedule of the learning rate.
@@ -199,19 +200,11 @@ def made(steps: int, name: str = "adam", learning_rate: float = 1e-3, schedule: 
         for key, value in settings.items():
             if key not in own:
                 raise unknown("setting of optimizer.groups", key, own)
-            _check_setting(key, value)
+            known = KEYS[f"optimizer.{key}"]
+            check_value(f"optimizer.groups.{key}", known, value)
+            if known.open and not isinstance(value, Mapping):
+                raise UserError(f"config.optimizer.groups.{key} is a section of settings, got {value!r}")
         # options belong to an optimizer: another one begins without
         fresh = {"options": None} if "name" in settings else {}
         found.append(group(pattern, own | fresh | dict(settings)))
     return Optimizer((*found, group("", own)))
-
-
-def _check_setting(key: str, value: Any) -> None:
-    """Raise UserError where a setting of a group has not the type and the bound of the optimizer's own."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    words = {"name": "a string", "schedule": "a string", "options": "a section of settings",
-             "warmup": "a whole number of at least 0", "clip": "a number of at least 0, or None"}  # fmt: skip
-    fits = {"name": isinstance(value, str), "schedule": isinstance(value, str), "options": isinstance(value, Mapping | None),
-            "warmup": number and isinstance(value, int), "clip": number or value is None}  # fmt: skip
-    if not fits.get(key, number):
-        raise UserError(f"{key} of optimizer.groups must be {words.get(key, 'a number of at least 0')}, got {value!r}")

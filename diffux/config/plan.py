@@ -16,6 +16,7 @@ from diffux.devices.mesh import Sharding, batch_devices
 from diffux.errors import UserError, explained, unknown
 from diffux.fields import Field
 from diffux.naming import accepts, parse
+from diffux.systems.trainable import not_averaged
 from diffux.types import reads
 
 
@@ -138,7 +139,7 @@ def plan(config: Any, *, nets: Mapping[str, Any] = {}, source: Any = None) -> Pl
             raise unknown("net (nothing in this system or its guidance takes it)", name, {*accepted} - {*config["system"]})
     form = {key: wanted.pop(key) for key in ("size", "channels")}
     optimizer = {key: value for key, value in config["optimizer"].items() if key != "accumulate"}
-    averaged = dataclasses.replace(averages.kept(**ema), leave=frozenset(systems.system.not_averaged(system)))
+    averaged = dataclasses.replace(averages.kept(**ema), leave=frozenset(not_averaged(system)))
     return Plan(
         config=config, name=config["system"]["name"], seed=config["seed"], system=system, nets=nets,
         data=Data(**wanted | {"options": form | wanted["options"], "own": own}),

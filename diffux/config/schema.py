@@ -192,14 +192,15 @@ def check(config: Any) -> dict[str, Any]:
         _check_numbers(name, value)
     for name, key in KEYS.items():
         if not key.open:
-            _check(name, key, flat[name])
+            check_value(name, key, flat[name])
     batch, parts = config["data"]["batch_size"], config["optimizer"]["accumulate"]
     if batch % parts:
         raise UserError(f"config.optimizer.accumulate is {parts}, which does not divide data.batch_size {batch}")
     return config
 
 
-def _check(name: str, key: Key, value: Any) -> None:
+def check_value(name: str, key: Key, value: Any) -> None:
+    """Raise UserError, in which the value is called config.`name`, for one of another type or out of the bounds of `key`."""
     or_none = key.default is None or key.kind is not None
     if value is None and or_none:
         return

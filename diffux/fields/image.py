@@ -28,6 +28,7 @@ class Image(Field):
     dequantizes: ClassVar[bool] = True
     array: ClassVar[str] = "images"
     judges: ClassVar[tuple[str, ...]] = ("images",)
+    height: ClassVar[int | None] = 0
 
     def check(self, values):
         values = super().check(values)
@@ -62,15 +63,6 @@ class Image(Field):
         """A row for each of the first `rows` samples."""
         samples = np.asarray(frames)[:, :rows].swapaxes(0, 1)
         return drawing.tile(samples.reshape(-1, *samples.shape[2:]), columns=len(frames))
-
-    def flip(self, values, mirrored):
-        return mirror(values, mirrored, axis=2)
-
-    def sides(self):
-        return self.shape[:2]
-
-    def crop(self, values, offsets, pixels, edge="reflect"):
-        return shift(values, offsets, pixels, edge)
 
 
 @contextlib.contextmanager
@@ -121,25 +113,3 @@ def cut(picture: Any, sides: Sequence[int], resampling: Any) -> Any:
 def has_alpha(picture: Any) -> bool:
     """Whether a picture of PIL has an alpha channel or a transparent colour."""
     return picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-
-
-def mirror(values: np.ndarray, mirrored: np.ndarray, axis: int) -> np.ndarray:
-    """Values (b, ...), those with `mirrored` (b,) true reversed along `axis`."""
-    out = values.copy()
-    out[mirrored] = np.flip(values[mirrored], axis)
-    return out
-
-
-def shift(values: np.ndarray, offsets: np.ndarray, pixels: int, edge: str = "reflect", first: int = 1) -> np.ndarray:
-    """Values (b, ..., H, W, ...) padded by reflection along the axes `first` and `first` + 1, and cut back to H x W at `offsets`
-    (b, 2) in 0 .. 2 pixels; (pixels, pixels) is the value itself. `edge` is "reflect", or "symmetric" where the border repeats.
-
-    Source: He et al., 2016 (zero padding there; reflection makes no black borders to be learned).
-    """
-    height, width = values.shape[first : first + 2]
-    padding = [(pixels, pixels) if axis in (first, first + 1) else (0, 0) for axis in range(values.ndim)]
-    padded, out = np.pad(values, padding, mode=edge), np.empty_like(values)
-    before = (slice(None),) * (first - 1)
-    for value, source, (y, x) in zip(out, padded, offsets.tolist(), strict=True):  # three times faster than one index
-        value[:] = source[(*before, slice(y, y + height), slice(x, x + width))]
-    return out

@@ -10,7 +10,7 @@ import numpy as np
 from diffux.errors import DataError
 from diffux.fields import drawing
 from diffux.fields.field import Field, mode
-from diffux.fields.image import cut, mirror, opened, shift
+from diffux.fields.image import cut, opened
 
 _COLOURS = np.array([[0, 0, 0], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0],
                      [204, 121, 167]], np.uint8)  # Okabe and Ito, which most people can tell apart  # fmt: skip
@@ -26,6 +26,7 @@ class Mask(Field):
     dtype: str = "uint8"
     things: ClassVar[str] = "masks"
     array: ClassVar[str] = "masks"
+    height: ClassVar[int | None] = 0
 
     def check(self, values):
         values = super().check(values)
@@ -48,15 +49,6 @@ class Mask(Field):
         values = np.asarray(values).astype(int)
         colours = np.where((values == 255)[..., None], 128, _COLOURS[values % len(_COLOURS)]).astype(np.uint8)
         return drawing.tile(colours, captions=captions)
-
-    def flip(self, values, mirrored):
-        return mirror(values, mirrored, axis=2)
-
-    def sides(self):
-        return self.shape[:2]
-
-    def crop(self, values, offsets, pixels, edge="reflect"):
-        return shift(values, offsets, pixels, edge)
 
     def vote(self, values):
         return mode(values)

@@ -10,7 +10,7 @@ import numpy as np
 from diffux.errors import DataError
 from diffux.fields import drawing
 from diffux.fields.field import Field
-from diffux.fields.image import MODES, Image, mirror, opened, pixels, shift
+from diffux.fields.image import MODES, Image, opened, pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Video(Field):
     things: ClassVar[str] = "videos"
     dequantizes: ClassVar[bool] = True
     array: ClassVar[str] = "videos"
+    height: ClassVar[int | None] = 1
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".npz", ".gif")
 
     def check(self, values):
@@ -55,12 +56,3 @@ class Video(Field):
             return super().save(path, values, captions, **about)
         values = np.asarray(values)
         return drawing.animate(path, [drawing.tile(values[:, i]) for i in range(self.shape[0])], rest=400)
-
-    def flip(self, values, mirrored):
-        return mirror(values, mirrored, axis=3)
-
-    def sides(self):
-        return self.shape[1:3]
-
-    def crop(self, values, offsets, pixels, edge="reflect"):
-        return shift(values, offsets, pixels, edge, first=2)

@@ -21,7 +21,7 @@ from diffux.fields import Field
 from diffux.runs import checkpoint, export, folder, nets, snapshots
 from diffux.runs.run import Run
 from diffux.systems.shapes import shapes_of
-from diffux.systems.system import Variables
+from diffux.systems.trainable import Variables
 
 
 def load(

@@ -13,7 +13,8 @@ from diffux.config.plan import Plan
 from diffux.errors import UserError, explained
 from diffux.fields import Field, Label
 from diffux.solvers import Sampled
-from diffux.systems.system import Variables, generate, resolved
+from diffux.systems.system import generate
+from diffux.systems.trainable import Variables, resolved
 from diffux.types import reads
 
 

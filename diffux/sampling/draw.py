@@ -24,6 +24,13 @@ def named(models: Models) -> dict[str, Run]:
     return {"model": models} if isinstance(models, Run) else dict(models)
 
 
+def check(n: int, batch: int, frames: int = 1) -> None:
+    """Raise UserError unless all of these are at least 1."""
+    for name, value in {"n": n, "batch": batch, "frames": frames}.items():
+        if value < 1:
+            raise UserError(f"{name} must be at least 1, got {value}")
+
+
 def samples(run: Run, n: int, *, seed: int = 0, batch: int = 256, given: Mapping[str, Any] | None = None,
             **walk: Any) -> np.ndarray:  # fmt: skip
     """Samples 0 .. n-1 of a seed (n, *d), floats in [0, 1] of images.
@@ -56,6 +63,7 @@ def draw(
     takes. A batch is split over the devices of the first run's mesh. A last one that is not full, or that they do not divide, is
     drawn as a full one and cut, so that one program serves all; sample i does not depend on the batch it was drawn in.
     """
+    check(n, batch)
     models = named(models)
     run, mesh = tasks.task(task, models), next(iter(models.values())).mesh
     batch, every = sharding.shared(min(batch, n), mesh), request(models, n, given or {}, task=task)

@@ -20,7 +20,7 @@ from diffux.naming import parse
 from diffux.runs import nets as frozen_nets
 from diffux.runs.restore import load
 from diffux.runs.run import Run
-from diffux.sampling.draw import draw, outcome, request
+from diffux.sampling.draw import check, draw, outcome, request
 from diffux.sampling.pictures import captions
 
 _WALKS = (".png", ".gif")
@@ -60,13 +60,6 @@ def models(
     walk = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options, "nets": loaded}
     return {name: dataclasses.replace(run, walk=parts.walk(run.system, **walk)) if hasattr(run.system, "generate") else run
             for name, run in runs.items()}  # fmt: skip
-
-
-def check(n: int, batch: int, frames: int = 1) -> None:
-    """Raise UserError unless all of these are at least 1."""
-    for name, value in {"n": n, "batch": batch, "frames": frames}.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
 
 
 def sample(

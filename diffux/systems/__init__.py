@@ -7,18 +7,8 @@ from types import ModuleType
 
 from diffux import listing
 from diffux.naming import pick
-from diffux.systems.system import (
-    System,
-    Trainable,
-    Variables,
-    decode,
-    denoiser,
-    encode,
-    generate,
-    init,
-    loss,
-    resolved,
-)
+from diffux.systems.system import System, decode, denoiser, encode, generate, loss
+from diffux.systems.trainable import Trainable, Variables, init, resolved
 
 
 def names() -> list[str]:

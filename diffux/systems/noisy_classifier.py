@@ -20,7 +20,7 @@ from diffux.networks.noisy_classifier import NoisyClassifier as Network
 from diffux.objectives import Objective
 from diffux.parameterizations import conditioned, direct, normalized, recentred
 from diffux.processes import Gaussian, Process
-from diffux.systems.system import Model, inputs
+from diffux.systems.system import objective_loss
 from diffux.types import Learned, Net, Parameterization
 
 CONTINUOUS = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
@@ -50,11 +50,7 @@ class NoisyClassifier:
         return {"label": self.classes}
 
     def loss(self, key, batch, state, train):
-        key_given, key_codec, key_objective, key_dropout = jax.random.split(key, 4)
-        x, cond = inputs(key_given, key_codec, self, batch, train)
-        denoise = Model(self.network, self.parameterization, dropout_key=key_dropout if train else None, train=train)
-        losses, metrics, state = self.objective.apply(key_objective, denoise, x, cond, state)
-        return jnp.mean(losses), (metrics, state)
+        return objective_loss(key, self, batch, state, train)
 
     def guides(self, system) -> guidance.NoisyClassifier:
         """log p(label | x_t) for guiding `system`, both resolved; ValueError where noise levels, data, pixels' ranges or classes

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from diffux.errors import UserError, explained
-from diffux.systems.system import Variables, init, resolved
+from diffux.systems.trainable import Variables, init, resolved
 
 
 def shapes_of(seed: int, system, batch: Mapping[str, Any]) -> Variables:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from diffux.averages import Averages
 from diffux.config.optimizers import Optimizer
-from diffux.systems.system import Variables
+from diffux.systems.trainable import Variables
 
 PyTree = Any
 

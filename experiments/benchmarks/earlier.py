@@ -53,32 +53,34 @@ class Checkout:
         if not (self.root / "diffux").is_dir():
             raise SystemExit(f"{root} is no checkout of diffux")
 
-    def run(self, script: str, *arguments, cache: pathlib.Path | None = None) -> str:
-        """What a script of experiments/ prints; the end of what it says where it fails."""
-        cache = cache or self.scratch / "cache"
-        environment = os.environ | {"PYTHONPATH": str(self.root), "DIFFUX_CACHE": str(cache)}
-        command = [sys.executable, str(self.root / "experiments" / script), *map(str, arguments)]
+    def run(self, *words, cache: pathlib.Path | None = None) -> None:
+        """Run Python with these words in a process of its own; ends with the end of what it says where it fails."""
+        environment = os.environ | {"PYTHONPATH": str(self.root), "DIFFUX_CACHE": str(cache or self.scratch / "cache")}
+        command = [sys.executable, *map(str, words)]
         done = subprocess.run(command, cwd=self.scratch, env=environment, capture_output=True, text=True)
         if done.returncode:
-            raise SystemExit(f"{self.name}: {script} {' '.join(command[2:])} ended with {done.returncode}\n{done.stderr[-2000:]}")
-        return done.stdout
+            raise SystemExit(f"{self.name}: {' '.join(command[1:])} ended with {done.returncode}\n{done.stderr[-2000:]}")
+
+    def script(self, name: str) -> pathlib.Path:
+        """A script of experiments/."""
+        return self.root / "experiments" / name
 
     def train(self, config: str, workdir: pathlib.Path, *flags: str, cache: pathlib.Path | None = None) -> list[dict]:
         """Train, or continue; the lines of the run's metrics."""
-        path = self.root / f"experiments/configs/{config}.py"
-        self.run("train.py", "--config", path, "--workdir", workdir, *flags, cache=cache)
+        path = self.script(f"configs/{config}.py")
+        self.run(self.script("train.py"), "--config", path, "--workdir", workdir, *flags, cache=cache)
         return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
     def weights(self, workdir: pathlib.Path, *flags: str) -> dict[str, np.ndarray]:
         """The weights of a run by their names."""
         file = self.scratch / "weights.safetensors"
-        self.run("export.py", "--workdir", workdir, "--out", file, *flags)
+        self.run(self.script("export.py"), "--workdir", workdir, "--out", file, *flags)
         return load_file(file)
 
     def samples(self, *flags) -> np.ndarray:
         """Sixteen samples of a run or of an export."""
         file = self.scratch / "samples.npz"
-        self.run("sample.py", *flags, "--n", 16, "--seed", 0, "--out", file)
+        self.run(self.script("sample.py"), *flags, "--n", 16, "--seed", 0, "--out", file)
         with np.load(file) as held:
             return held["images"]
 
@@ -116,7 +118,7 @@ def equal(both: list[Checkout]) -> dict:
     for name, walk in WALKS.items():
         compare(f"{name}, of the earlier run", *(side.samples("--workdir", earlier, *walk) for side in both))
     exported = both[0].scratch / "exported.safetensors"
-    both[0].run("export.py", "--workdir", earlier, "--out", exported)
+    both[0].run(both[0].script("export.py"), "--workdir", earlier, "--out", exported)
     compare("samples of the earlier export", *(side.samples("--weights", exported, "--steps", "20") for side in both))
 
     continued = []
@@ -149,11 +151,7 @@ def _rate(side: Checkout, config: str, *flags: str) -> float:
 def _overhead(side: Checkout) -> float:
     """Microseconds a step of DDIM beyond bare evaluations."""
     file = side.scratch / "overhead.json"
-    environment = os.environ | {"PYTHONPATH": str(side.root)}
-    command = [sys.executable, str(side.root / "experiments/benchmarks/sampling.py"), "--overhead", "--out", str(file)]
-    done = subprocess.run(command, cwd=side.scratch, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{side.name}: sampling.py --overhead failed\n{done.stderr[-2000:]}")
+    side.run(side.script("benchmarks/sampling.py"), "--overhead", "--out", file)
     return json.loads(file.read_text())["overhead"]["overhead_us"]["ddim, one scan"]["median"]
 
 
@@ -189,14 +187,10 @@ def memory(both: list[Checkout]) -> dict:
     found: dict = {}
     flags = ["--topology", "v5e:2x4", "--config.sharding.fsdp=8", "--config.data.batch_size=128", "--json"]
     for side in both:
-        file, config = side.scratch / "report.json", side.root / "experiments/configs/ddpm_cifar10.py"
-        if (side.root / "diffux/cli/compile.py").exists():
-            code = "import sys; from diffux.cli import main; sys.exit(main(['compile', *sys.argv[1:]]))"
-            script = side.scratch / "compile.py"
-            script.write_text(code + "\n")
-            side.run(str(script), "--config", config, *flags, file)
-        else:
-            side.run("train.py", "--config", config, "--compile_only", *flags, file)
+        file, config = side.scratch / "report.json", side.script("configs/ddpm_cifar10.py")
+        as_command = (side.root / "diffux/cli/compile.py").exists()
+        command = ("-m", "diffux", "compile") if as_command else (side.script("train.py"), "--compile_only")
+        side.run(*command, "--config", config, *flags, file)
         found[side.name] = json.loads(file.read_text())
     numbers = {name: dict(_numbers(report)) for name, report in found.items()}
     view = table("ddpm_cifar10 on TPU v5e, 2x4, fsdp 8", *numbers)

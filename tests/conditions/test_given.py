@@ -13,7 +13,7 @@ from diffux.conditions import augmented, dropped, encoded, given, into, made
 from diffux.keys import sample_keys
 from diffux.operators import average_pool
 from diffux.processes import Gaussian
-from diffux.systems.system import Variables
+from diffux.systems.trainable import Variables
 from diffux.types import Learned, Net
 
 KEY, PROCESS = jax.random.key(0), Gaussian(schedules.linear())

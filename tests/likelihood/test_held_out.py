@@ -30,7 +30,8 @@ from diffux.errors import EvaluationError
 from diffux.evaluation import likelihood
 from diffux.parameterizations import conditioned, integer
 from diffux.runs.run import Run
-from diffux.systems.system import System, Variables
+from diffux.systems.system import System
+from diffux.systems.trainable import Variables
 from tests.small import SMALL, Tiny
 
 STD = 0.6

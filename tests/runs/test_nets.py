@@ -20,7 +20,8 @@ from diffux.config.plan import plan
 from diffux.errors import UserError
 from diffux.runs import metrics, nets, start, tensors
 from diffux.runs.run import Run
-from diffux.systems.system import System, Variables
+from diffux.systems.system import System
+from diffux.systems.trainable import Variables
 from diffux.types import Learned, Net
 from tests import plane
 

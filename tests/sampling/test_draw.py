@@ -192,3 +192,8 @@ def test_the_outcome_is_the_field_that_the_values_fit():
     refused(
         lambda: outcome(models, {"image": np.zeros((5, 9, 9, 1))}), r"drawn as image, \(5, 9, 9, 1\), is no field of the models"
     )
+
+
+def test_a_number_of_samples_below_one_is_refused(points):
+    refused(lambda: next(draw(points, 0)), "n must be at least 1, got 0")
+    refused(lambda: next(draw(points, 2, batch=0)), "batch must be at least 1, got 0")

@@ -12,6 +12,7 @@ from diffux import codecs, keys, schedules, solvers, systems
 from diffux.devices.mesh import make_mesh, resolve
 from diffux.processes import Gaussian
 from diffux.systems import system as base
+from diffux.systems import trainable
 from diffux.types import Learned
 
 BEATS = (np.arange(10) % 5 == np.arange(5)[:, None]).astype(np.uint8)
@@ -46,7 +47,7 @@ def trained(field, steps=300):
     @functools.partial(jax.jit, donate_argnums=(2, 3))
     def step(key, system, params, state, data):
         traces.append(1)
-        loss = lambda params: systems.loss(key, system, base.Variables(params), data, ())  # noqa: E731
+        loss = lambda params: systems.loss(key, system, trainable.Variables(params), data, ())  # noqa: E731
         (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params)
         updates, state = optimizer.update(grads, state)
         return optax.apply_updates(params, updates), state, value
@@ -55,7 +56,7 @@ def trained(field, steps=300):
     for i in range(steps):
         params, state, value = step(jax.random.key(i), system, params, state, data)
         losses.append(float(value))
-    return system, base.Variables(params), losses, len(traces)
+    return system, trainable.Variables(params), losses, len(traces)
 
 
 @pytest.mark.parametrize("field", KINDS)
@@ -114,7 +115,7 @@ def test_the_gradient_of_learned_betas_is_that_of_finite_differences():
     @jax.jit
     def loss(logits):  # the noise is frozen in the key
         params = {"network": network, "process": {"beta_logits": logits}}
-        return systems.loss(jax.random.key(5), system, base.Variables(params), data, ())[0]
+        return systems.loss(jax.random.key(5), system, trainable.Variables(params), data, ())[0]
 
     slope, step = jax.grad(loss)(logits), 1e-5
     want = [(loss(logits.at[i].add(step)) - loss(logits.at[i].add(-step))) / (2 * step) for i in range(7)]
@@ -200,6 +201,6 @@ def test_codecs_and_conditions():
 @pytest.mark.parametrize("field", KINDS)
 def test_variables_have_shapes_before_anything_is_computed(field):
     system, example = build(field), batch(field, 2)
-    shapes = jax.eval_shape(lambda system: base.init(jax.random.key(0), system, example), system)
-    drawn = base.init(jax.random.key(0), system, example)
+    shapes = jax.eval_shape(lambda system: trainable.init(jax.random.key(0), system, example), system)
+    drawn = trainable.init(jax.random.key(0), system, example)
     assert jax.tree.map(np.shape, shapes.params) == jax.tree.map(np.shape, drawn.params)

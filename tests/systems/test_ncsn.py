@@ -11,7 +11,7 @@ from diffux.denoisers import as_denoiser
 from diffux.keys import sample_keys
 from diffux.noise_level import NoiseLevel
 from diffux.processes import Gaussian
-from diffux.systems import system as base
+from diffux.systems import trainable
 from tests.oracles import GaussianData
 
 SMALL = {"channels": 4, "multipliers": (1, 1), "dilations": (2,)}
@@ -127,7 +127,7 @@ def test_the_walk_ends_denoised_or_not(denoise):
     step, n = 0.2, 4000
     system = systems.build("ncsn", levels=5, sigma_max=1.0, step=step, inner=60, denoise=denoise, **SMALL)
     exact = system.replace(network=Exact())
-    variables = base.Variables({"network": {}})
+    variables = trainable.Variables({"network": {}})
     x = np.asarray(systems.generate(sample_keys(0, 0, n), exact, variables, (n, 1, 1, 1)).x)
     np.testing.assert_allclose(x.mean(), 0.4, atol=1e-3)
     if denoise:

@@ -14,7 +14,7 @@ from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.processes import Gaussian
 from diffux.runs.run import Run
 from diffux.sampling.draw import request
-from diffux.systems import system as base
+from diffux.systems import trainable
 from diffux.types import Prediction
 
 TINY = {"classes": 2, "depth": 10, "width": 1, "base": 8}
@@ -75,7 +75,7 @@ def test_it_learns_and_guides_and_cannot_be_sampled():
     @jax.jit
     def step(key, system, params, state, batch):
         traces.append(1)
-        loss = lambda params: systems.loss(key, system, base.Variables(params), batch, ())  # noqa: E731
+        loss = lambda params: systems.loss(key, system, trainable.Variables(params), batch, ())  # noqa: E731
         (value, (metrics, _)), slope = jax.value_and_grad(loss, has_aux=True)(params)
         updates, state = optimizer.update(slope, state)
         return optax.apply_updates(params, updates), state, value, metrics
@@ -89,7 +89,7 @@ def test_it_learns_and_guides_and_cannot_be_sampled():
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:5])
 
     ddpm = systems.build("ddpm", steps=50, betas="cosine", channels=8, multipliers=(1,), blocks=1, attention=())
-    judge = systems.resolved(system, base.Variables(params)).guides(systems.resolved(ddpm))
+    judge = systems.resolved(system, trainable.Variables(params)).guides(systems.resolved(ddpm))
     plain = systems.init(jax.random.key(1), ddpm, batch())
     guided = ddpm.replace(guidance=(guidance.classifier(judge, 3.0), *ddpm.guidance))
     cond = {"label": np.arange(8) % 2}
@@ -98,7 +98,7 @@ def test_it_learns_and_guides_and_cannot_be_sampled():
     assert above[1::2].mean() > above[::2].mean() + 0.1  # label 1 is bright above
 
     with pytest.raises(ValueError, match="a NoisyClassifier, is trained and not sampled"):
-        systems.generate(keys.sample_keys(0, 0, 1), system, base.Variables(params), (1, 4, 4, 1))
+        systems.generate(keys.sample_keys(0, 0, 1), system, trainable.Variables(params), (1, 4, 4, 1))
     with pytest.raises(ValueError, match="label runs from 0 to 1, got 0 to 7"):
         systems.generate(keys.sample_keys(0, 0, 8), guided, plain, (8, 4, 4, 1), {"label": np.arange(8)}, steps=2)
     with pytest.raises(ValueError, match="label was given, and nothing in this model reads it: it is unconditional"):
@@ -121,12 +121,12 @@ def test_every_schedule_is_built_and_told(options):
 def test_a_run_that_cannot_guide_is_refused():
     """The classifier's levels, pixels and classes must be the model's; then every label in turn is asked for."""
     small = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
-    frozen = lambda name, **more: systems.resolved(systems.build(name, **more), base.Variables({"network": {}}))  # noqa: E731
+    frozen = lambda name, **more: systems.resolved(systems.build(name, **more), trainable.Variables({"network": {}}))  # noqa: E731
     classifier = lambda **more: frozen("noisy_classifier", **{"schedule": "cosine", "steps": 50, **TINY, **more})  # noqa: E731
     config = {"system": {"name": "ddpm", "steps": 50, "betas": "cosine", **small}, "data": {"batch_size": 4}}
     made = plan(config, source={"image": np.zeros((4, 4, 4, 1), np.uint8)})
     walk = lambda judge, system=made.system: parts.walk(system, guidance="classifier(3)", nets={"classifier": judge})  # noqa: E731
-    run = Run(made, made.system, base.Variables({"network": {}}), made.data.fields(), 1, walk=walk(classifier()))
+    run = Run(made, made.system, trainable.Variables({"network": {}}), made.data.fields(), 1, walk=walk(classifier()))
     np.testing.assert_array_equal(request(run, 3)["label"], [0, 1, 0])
     refused = {
         "--net classifier names a System, which guides no other model": frozen("ddpm", steps=50, betas="cosine", **small),

@@ -11,7 +11,7 @@ from diffux import keys, objectives, schedules, solvers, systems, times, weighti
 from diffux.codecs import pixels
 from diffux.conditions import given, into
 from diffux.processes import Gaussian
-from diffux.systems.system import Variables
+from diffux.systems.trainable import Variables
 from tests import plane
 
 SEEN = []

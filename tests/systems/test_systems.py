@@ -13,7 +13,7 @@ from diffux import grids, guidance, keys, objectives, parameterizations, schedul
 from diffux.conditions import dropped, given
 from diffux.processes import Binomial, Gaussian
 from diffux.solvers import _sample
-from diffux.systems import system as base
+from diffux.systems import trainable
 
 TINY = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "dropout": 0.1}
 REFINED = {"channels": 4, "multipliers": (1,), "dilations": ()}
@@ -52,7 +52,7 @@ def trained(name, classes=None, steps=400):
         traces.append(1)
 
         def loss(params):
-            return systems.loss(key, system, base.Variables(params), batch, system.objective.init())
+            return systems.loss(key, system, trainable.Variables(params), batch, system.objective.init())
 
         (value, _), grads = jax.value_and_grad(loss, has_aux=True)(params)
         updates, state = optimizer.update(grads, state)
@@ -62,7 +62,7 @@ def trained(name, classes=None, steps=400):
     for i in range(steps):
         params, state, value = step(jax.random.key(i), BUILDS[name](classes=classes), params, state, batch())
         losses.append(float(value))
-    return system, base.Variables(params), losses, len(traces)
+    return system, trainable.Variables(params), losses, len(traces)
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -155,7 +155,7 @@ def test_ema_weights_are_used_where_there_are_any():
     system, variables, _, _ = trained("ddpm")
     zero = jax.tree.map(jnp.zeros_like, variables.params)
     run = lambda v: systems.generate(keys.sample_keys(0, 0, 4), system, v, SHAPE, steps=3, solver=solvers.ddim()).x  # noqa: E731
-    np.testing.assert_array_equal(run(variables._replace(ema=zero)), run(base.Variables(zero)))
+    np.testing.assert_array_equal(run(variables._replace(ema=zero)), run(trainable.Variables(zero)))
 
 
 def test_evaluation_loss_has_no_dropout():
