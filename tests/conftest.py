@@ -1,6 +1,7 @@
 """Fixtures shared by all tests; shapes written in the package's annotations are checked while the tests run."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -23,6 +24,19 @@ def cache(tmp_path_factory):
     path = tmp_path_factory.mktemp("cache")
     os.environ["DIFFUX_CACHE"] = str(path)
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_parts_of_ones_own(monkeypatch):
+    """What a test uses from outside the package is no longer in use when it ends: other tests list what the package has."""
+    from diffux import listing
+
+    used = {}
+    monkeypatch.setattr(listing, "USED", used)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in used | listing.USED:
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,8 @@ def table(text, heading):
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[2:]]
 
 
-def test_the_worked_example_trains_and_draws(tmp_path, monkeypatch):
+def test_the_worked_example_trains_and_draws(tmp_path):
     """A paper in one file, as the page has it, with a smaller network."""
-    monkeypatch.setattr(listing, "USED", {})
     for block in blocks(ARCHITECTURE, "python"):
         name = re.match(r"# (\w+\.py)\n", block)
         if name:

@@ -327,12 +327,10 @@ def test_what_there_is_is_listed_a_line_each(capsys, kind, names):
     assert all(len(said) > 10 and said.endswith(".") for _, said in rows), rows
 
 
-def test_files_of_ones_own_are_listed_with_the_others(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(listing, "USED", {})
+def test_files_of_ones_own_are_listed_with_the_others(capsys, tmp_path):
     (tmp_path / "my_own_walk.py").write_text('"""A system of mine. It does little."""\n\n\ndef build():\n    return None\n')
     assert cli.main(["list", "systems", "--use", str(tmp_path / "my_own_walk.py")]) == 0
     assert re.search(r"^my_own_walk +A system of mine\.$", capsys.readouterr().out, re.M)
-    sys.modules.pop("my_own_walk")
 
 
 def test_mistyped_commands_and_kinds_have_near_matches(capsys):
@@ -359,9 +357,8 @@ def test_guidance_is_a_chain_and_nets_have_names():
     assert walk()["guidance"] is None
 
 
-def test_a_file_of_parts_is_asked_for_again_and_never_imported(tmp_path, monkeypatch):
+def test_a_file_of_parts_is_asked_for_again_and_never_imported(tmp_path):
     """What a run's folder names is compared with what is in use, by name and hash; a file that changed is said so."""
-    monkeypatch.setattr(listing, "USED", {})
     file, said = tmp_path / "my_parts_of_a_run.py", []
     file.write_text("raise SystemExit('imported')\n")
     with pytest.raises(UserError, match=r"made with parts of my_parts_of_a_run.py: name that file again, --use my_parts_of_a_run"):
@@ -375,4 +372,3 @@ def test_a_file_of_parts_is_asked_for_again_and_never_imported(tmp_path, monkeyp
     assert not said
     folder.check_used(tmp_path, {file.name: "0" * 64}, said.append)
     assert said == [f"{file} is not as it was when the run in {tmp_path} began"]
-    sys.modules.pop("my_parts_of_a_run")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pickle
-import sys
 
 import numpy as np
 import pytest
@@ -186,10 +185,8 @@ def test_a_plan_takes_sources_and_arrays_in_the_place_of_a_name():
 
 
 @pytest.fixture
-def stripes(tmp_path, monkeypatch):
-    """A data set in a file outside the package, in use for the length of a test."""
-    monkeypatch.setattr(listing, "USED", {})
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def stripes(tmp_path):
+    """A data set in a file outside the package."""
     path = tmp_path / "stripes_of_mine.py"
     path.write_text('''"""Stripes of one's own: as many as are asked for."""
 
@@ -204,8 +201,7 @@ def load(rest, *, split, width=4):
     image[:, :, ::2] = 255
     return data.of_arrays({"image": image}, name="stripes_of_mine", split=split)
 ''')
-    yield path
-    sys.modules.pop("stripes_of_mine", None)
+    return path
 
 
 def test_a_data_set_in_a_file_of_ones_own_is_named_like_any_other(stripes):
@@ -229,4 +225,3 @@ def test_files_that_cannot_be_used_are_refused(stripes, tmp_path):
     refused(lambda: listing.use([tmp_path / "two words.py"]), "whose name can be written in a config, got two words.py", UserError)
     listing.use([tmp_path / "digits.py"])
     refused(lambda: data.load("digits"), "is called as a module of diffux.data: give it a name of its own", UserError)
-    sys.modules.pop("digits", None)
