@@ -37,7 +37,7 @@ class Source:
 
     Raises:
         IndexError: outside -len <= index < len.
-        DataError: an example that cannot be read, or an array whose shape or kind of numbers is not that of its field.
+        DataError: an example that cannot be read or lacks a field, or an array of another shape or kind of numbers than its field.
     """
 
     def __init__(self, reader: Reader, *, name: str, split: str, fields: Mapping[str, Field],
@@ -100,6 +100,8 @@ class Source:
     def _read_into(self, values, row: int, index: int) -> None:
         example = self.reader.read(int(index))
         for name, field in self.fields.items():
+            if name not in example:
+                raise DataError(f"{self.name} has {field.things} in the field {name}, number {index} has {' and '.join(example)}.")
             value = field.encode([example[name]])[0] if isinstance(example[name], str) else np.asarray(example[name])
             if value.shape != tuple(field.shape):
                 hint = ": pass size= (say, size=64) to cut and resize them to one." if field.sides() else "."

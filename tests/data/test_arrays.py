@@ -163,6 +163,7 @@ def test_a_reader_of_ones_own_gives_batches_of_its_fields():
 @pytest.mark.parametrize(("changed", "words"), [
     ({"image": Image((3, 2, 1))}, "squares has images of different shapes .3x2x1, at number 0 2x3x1.: pass size="),
     ({"label": Point()}, "squares has points of different shapes"),
+    ({"weight": Point()}, "squares has points in the field weight, number 0 has image and caption and label"),
     ({"image": Image((2, 3, 1), dtype="bool")}, "squares has images of uint8, at number 0, and their field image is of bool"),
 ])  # fmt: skip
 def test_a_reader_that_gives_something_else_is_refused(changed, words):
