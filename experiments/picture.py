@@ -16,6 +16,8 @@ import sys
 
 import door  # noqa: F401 - finds the library of a clone that is not installed
 
+from diffux.files import aside
+
 EXPERIMENTS = pathlib.Path(__file__).resolve().parent
 
 COLUMNS, STEPS, LEFT, LOW = 7, 100, 5, 4
@@ -112,9 +114,8 @@ def figure(panels: dict, states: list, found: dict, floor: float, out: pathlib.P
     axes.legend(fontsize=7, frameon=False)
     axes.grid(True, color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
-    beside = out.with_name(f".{out.name}")
-    drawn.savefig(beside, dpi=110, format="png")
-    beside.replace(out)
+    with aside(out) as part:
+        drawn.savefig(part, dpi=110, format="png")
     pyplot.close(drawn)
 
 

@@ -20,6 +20,7 @@ from diffux.console import Progress
 from diffux.devices import mesh as sharding
 from diffux.errors import EvaluationError, explained
 from diffux.evaluation.runs import sources
+from diffux.files import aside
 from diffux.keys import fold_in, sample_keys
 from diffux.naming import pick
 from diffux.noise_level import NoiseLevel
@@ -227,9 +228,8 @@ def of_run(
             begun = time.perf_counter() if done == total else begun
 
         result = held_out(run, progress=report, **options)
-    part = folder / ".likelihood.json.part"
-    part.write_text(json.dumps(result, indent=2) + "\n")
-    part.replace(folder / "likelihood.json")
+    with aside(folder / "likelihood.json") as part:
+        part.write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 

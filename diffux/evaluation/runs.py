@@ -20,6 +20,7 @@ from diffux.evaluation._evaluate import Result, evaluate, evaluations
 from diffux.evaluation.figure import Real
 from diffux.fields import Field
 from diffux.fields import drawing as pictures
+from diffux.files import aside
 from diffux.runs import folder as run_folder
 from diffux.runs import restore
 from diffux.runs.run import Run
@@ -112,6 +113,7 @@ def picture(path: pathlib.Path, samples: np.ndarray, test: data.Source, name: st
 
 def write(folder: pathlib.Path, result: Result, **more: Any) -> pathlib.Path:
     """Write evaluation.json; a reader never sees half of one."""
-    part = folder / ".evaluation.json.part"
-    part.write_text(json.dumps(result.as_json() | more, indent=2) + "\n")
-    return part.replace(folder / "evaluation.json")
+    path = folder / "evaluation.json"
+    with aside(path) as part:
+        part.write_text(json.dumps(result.as_json() | more, indent=2) + "\n")
+    return path

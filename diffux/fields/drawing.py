@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from diffux.files import aside
+
 # Images smaller than this are enlarged, pixel by pixel, so that an 8x8 digit can be seen.
 _VISIBLE = 48
 _BIN = 6  # side of an element of a row
@@ -108,19 +110,19 @@ def save(path: pathlib.Path, sheet: np.ndarray) -> pathlib.Path:
     """Write a uint8 sheet as an image file; a reader never sees half of one."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part{path.suffix}")
-    _image(sheet).save(part)
-    return part.replace(path)
+    with aside(path) as part:
+        _image(sheet).save(part, path.suffix[1:])
+    return path
 
 
 def animate(path: pathlib.Path, sheets: Sequence[np.ndarray], milliseconds: int = 80, rest: int = 1500) -> pathlib.Path:
     """Write sheets of one size as a GIF that rests on the last; a reader never sees half of one."""
     path, pages = pathlib.Path(path), [_image(sheet) for sheet in sheets]
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part{path.suffix}")
     durations = [milliseconds] * (len(pages) - 1) + [rest]
-    pages[0].save(part, save_all=True, append_images=pages[1:], duration=durations, loop=0)
-    return part.replace(path)
+    with aside(path) as part:
+        pages[0].save(part, path.suffix[1:], save_all=True, append_images=pages[1:], duration=durations, loop=0)
+    return path
 
 
 def _image(sheet: np.ndarray):

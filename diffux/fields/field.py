@@ -11,6 +11,7 @@ import numpy as np
 
 from diffux.errors import DataError
 from diffux.fields import drawing
+from diffux.files import aside
 
 
 @runtime_checkable
@@ -90,9 +91,10 @@ class Field(Protocol):
         if suffix not in self.suffixes:
             raise DataError(f"{path.name} must end in {' or '.join(self.suffixes)} to hold {self.things}")
         if suffix == ".npz":
-            part = path.with_name(f".{path.name}.part.npz")
-            np.savez(part, **{self.array: np.asarray(values)}, **{key: value for key, value in about.items() if value is not None})
-            return part.replace(path)
+            known = {key: value for key, value in about.items() if value is not None}
+            with aside(path) as part, part.open("wb") as file:
+                np.savez(file, **{self.array: np.asarray(values)}, **known)
+            return path
         return drawing.save(path, self.sheet(values, captions))
 
     def sides(self) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ import numpy as np
 from diffux.errors import DataError
 from diffux.fields import drawing
 from diffux.fields.field import Field, mode, whole_numbers
+from diffux.files import aside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +58,6 @@ class Tokens(Field):
 
 def save_words(field: Field, path, values):
     """Write values as words, one a line, beside and then renamed."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text("".join(" ".join(words.splitlines()) + "\n" for words in field.words(values)))
-    return part.replace(path)
+    with aside(path) as part:
+        part.write_text("".join(" ".join(words.splitlines()) + "\n" for words in field.words(values)))
+    return path

@@ -20,6 +20,7 @@ from diffux.config.plan import Plan
 from diffux.config.schema import refuse_another_run
 from diffux.devices import together as distributed
 from diffux.errors import UserError, one_sentence
+from diffux.files import aside
 from diffux.runs import checkpoint
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
@@ -106,10 +107,8 @@ def check_shared(workdir: pathlib.Path, plan: Plan, patience: float = 60) -> Non
 
 
 def _write(path: pathlib.Path, content: Any) -> None:
-    part = path.with_name(f".{path.name}.part")
-    with checkpoint.writing(path.parent, path.name):
+    with checkpoint.writing(path.parent, path.name), aside(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")
-        part.replace(path)
 
 
 def describe(workdir: pathlib.Path, plan: Plan, source: data.Source, parts: Mapping[str, Any]) -> None:

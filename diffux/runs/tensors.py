@@ -5,7 +5,6 @@ Names are the tree's keys joined by "/". The header's metadata are strings; its 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ import numpy as np
 from flax import traverse_util
 
 from diffux.errors import UserError, one_sentence
+from diffux.files import aside
 
 PyTree = Any
 
@@ -29,21 +29,16 @@ def write(path: pathlib.Path, tree: PyTree, metadata: Mapping[str, str]) -> None
     from safetensors.numpy import save_file
 
     flat = traverse_util.flatten_dict(jax.tree.map(lambda x: np.asarray(x, order="C"), tree), sep="/")
-    part = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.touch()
-        mode = part.stat().st_mode  # the library makes files that nobody else may read
-        save_file(flat, part, {**metadata, "sha256": _digest(flat, metadata)})
-        part.chmod(mode)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if isinstance(error, OSError):
-            raise
+        with aside(path) as part:
+            part.touch()
+            mode = part.stat().st_mode  # the library makes files that nobody else may read
+            save_file(flat, part, {**metadata, "sha256": _digest(flat, metadata)})
+            part.chmod(mode)
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+    except SafetensorError as error:
         raise OSError(one_sentence(error)) from error
 
 

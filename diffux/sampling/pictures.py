@@ -10,6 +10,7 @@ import numpy as np
 
 from diffux import data, tasks
 from diffux.fields import drawing
+from diffux.files import aside
 from diffux.runs.run import Run
 from diffux.sampling.draw import Models, draw, named
 
@@ -32,6 +33,6 @@ def picture(path: pathlib.Path, run: Run, n: int, *, seed: int, given: Mapping[s
 
 def copy(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     """Copy a picture over another."""
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, part)
-    return part.replace(target)
+    with aside(target) as part:
+        shutil.copyfile(source, part)
+    return target

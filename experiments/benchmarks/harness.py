@@ -25,6 +25,7 @@ sys.path.insert(0, str(EXPERIMENTS))
 import door  # noqa: E402, F401 - finds the library of a clone that is not installed
 
 from diffux.cli import _config  # noqa: E402
+from diffux.files import aside  # noqa: E402
 
 CONSOLE = Console()
 
@@ -120,8 +121,7 @@ def record(name: str, parts: Mapping[str, Callable[[], dict]], out: pathlib.Path
         results[part] = begin | {"load_after": None} | run()
         results[part]["load_after"] = os.getloadavg()[0]
         out.parent.mkdir(parents=True, exist_ok=True)
-        beside = out.with_name(f".{out.name}")
-        beside.write_text(json.dumps(results, indent=1) + "\n")
-        beside.replace(out)
+        with aside(out) as written:
+            written.write_text(json.dumps(results, indent=1) + "\n")
     CONSOLE.print(f"written to {out}")
     return results

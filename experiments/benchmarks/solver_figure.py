@@ -18,6 +18,8 @@ import numpy as np
 import solver_table
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
+from diffux.files import aside
+
 FEWEST, MOST, HIGHEST = 5, 200, 3.0
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#8c6d31", "#11a579", "#e73f74"]
@@ -95,9 +97,8 @@ def draw(found: dict, floor: float, last_step: float, out: pathlib.Path) -> None
     same = "; ".join(" = ".join(names) for names in groups.values())
     figure.text(0.5, 0.008, f"Drawn once, as they are the same step: {same}", ha="center", fontsize=8.5, color="0.3")
     figure.tight_layout(rect=(0, 0.025, 1, 1), w_pad=2)
-    beside = out.with_name(f".{out.name}")
-    figure.savefig(beside, dpi=100, format="png")
-    beside.replace(out)
+    with aside(out) as part:
+        figure.savefig(part, dpi=100, format="png")
 
 
 def main() -> None:
