@@ -61,7 +61,7 @@ class Real:
         values = values if split == "train" else values[in_random_order(values)]
         if self.through is not None:
             return np.asarray(self.through(values))
-        return values / np.float32(255) if self.field.dequantizes and values.dtype == np.uint8 else values
+        return in_floats(values) if self.field.dequantizes else values
 
     def check(self, values: Any) -> np.ndarray:
         """The samples as their field has them. Raises EvaluationError for a wrong shape or range, and for fewer than two."""
@@ -75,6 +75,11 @@ class Real:
         if len(values) < 2:
             raise EvaluationError(f"an evaluation needs at least 2 {self.field.things}, got {len(values)}")
         return values
+
+
+def in_floats(values: np.ndarray) -> np.ndarray:
+    """8-bit values (N, *d) as floats in [0, 1], as samples are; others as they are."""
+    return values / np.float32(255) if values.dtype == np.uint8 else values
 
 
 def in_random_order(values: Any) -> np.ndarray:

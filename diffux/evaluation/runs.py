@@ -17,7 +17,7 @@ from diffux.console import Progress
 from diffux.devices.compilation_cache import use_compilation_cache
 from diffux.errors import UserError, explained
 from diffux.evaluation._evaluate import Result, evaluate, evaluations
-from diffux.evaluation.figure import Real
+from diffux.evaluation.figure import Real, in_floats
 from diffux.fields import Field
 from diffux.fields import drawing as pictures
 from diffux.files import aside
@@ -98,7 +98,7 @@ def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
     trained on such. Where networks do that, their errors are to count, and the data stay as they are."""
     codec = system.codec
     if nets(codec):
-        return lambda values: values / np.float32(255) if values.dtype == np.uint8 else values
+        return in_floats
     return lambda values: np.asarray(codec.decode(codec.encode(jax.random.key(0), values, {}), {}), np.float32)
 
 
