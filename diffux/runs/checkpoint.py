@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -158,8 +159,10 @@ def stay(steps: Sequence[int], losses: Mapping[int, float], keep: int, keep_best
 
 
 def _raised_elsewhere(record: logging.LogRecord) -> bool:
-    # The storage library logs the traceback of every error that it raises as well.
-    trace = record.exc_info[2] if record.exc_info else None
+    # The storage library logs the traceback of every error that it raises as well, and of those of writes it gave up.
+    _, error, trace = record.exc_info or (None, None, None)
+    if "ocdbt" in str(error).lower():  # its format: these come without a trace
+        return False
     while trace is not None:
         if "orbax" in trace.tb_frame.f_code.co_filename:
             return False
@@ -182,6 +185,7 @@ class Checkpoints:
         self._losses = {step: loss for loss, step in _losses(workdir)}
         for logger in ("absl", "asyncio"):
             logging.getLogger(logger).addFilter(_raised_elsewhere)
+        warnings.filterwarnings("ignore", "coroutine '.*serialize.*' was never awaited", RuntimeWarning)  # a write it gave up
         self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self,

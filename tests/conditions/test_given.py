@@ -69,6 +69,21 @@ def test_the_row_is_made_in_the_written_order():
     np.testing.assert_array_equal(asked, pooled)
     own = np.full((N, 2, 2, 1), 7, np.uint8)  # what is given is not made
     np.testing.assert_array_equal(ROWS["made"](KEY, BATCH | {"low": own}, True)["low"], own)
+    bright = {"image": np.full((1, 2, 2, 1), 200, np.uint8)}  # 200 + 200 is no 8-bit number, their mean is one
+    np.testing.assert_array_equal(given(made("mean", "image", lambda x: (x + x) / 2))(KEY, bright, True)["mean"], bright["image"])
+
+
+def test_what_a_part_has_made_is_not_asked_for():
+    assert given(encoded("text", ENCODER, ("words",)), into("words", codecs.pixels())).asks == ("text",)
+
+
+def test_parts_draw_independently():
+    row = given(augmented("first", PROCESS), augmented("second", PROCESS))
+    clean = np.zeros((4000, 1), np.float32)
+    found = row(KEY, {"first": clean, "second": clean}, True)
+    for one, other in (("first", "second"), ("first_level", "second_level")):
+        together = np.corrcoef(np.ravel(found[one]), np.ravel(found[other]))[0, 1]
+        assert abs(together) < 0.08  # five deviations of that of independent ones
 
 
 def test_what_a_network_makes_of_a_field():
