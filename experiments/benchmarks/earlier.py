@@ -1,14 +1,16 @@
-"""This checkout beside an earlier one: equal weights, losses and samples; old runs and exports; speed and memory.
+"""This checkout beside an earlier one: equal weights, losses and samples; old runs and exports; figures, speed and memory.
 
   git worktree add ../earlier 9679d90
   python experiments/benchmarks/earlier.py --earlier ../earlier
   python experiments/benchmarks/earlier.py --earlier ../earlier --equal
+  python experiments/benchmarks/earlier.py --earlier ../earlier --figures
   python experiments/benchmarks/earlier.py --earlier ../earlier --speed --rounds 9
   python experiments/benchmarks/earlier.py --earlier ../earlier --memory
 
 Both are driven by their commands, each in processes of its own. --equal: ddpm_digits from the same seed, its initial weights, first
 ten losses and held-out loss; then samples of the earlier run by both, by its own solver, by DDIM and with guidance, the run
-continued by both, and its export sampled by both. --speed: seconds from the start of a process to the first step, with an
+continued by both, and its export sampled by both. --figures: ddpm_digits trained by both with three seeds, its last held-out loss
+and the figures of 512 samples by DDIM. --speed: seconds from the start of a process to the first step, with an
 empty compilation cache and with the one that this left; images a second of ddpm_digits and of the step of ddpm_cifar10; the
 overhead of the sampler: the two checkouts take turns, and each figure is the ratio within a round. --memory: what the
 compiler for TPU v5e says of ddpm_cifar10 sharded over eight (pip install libtpu). Exit status 1 where something is not equal.
@@ -130,6 +132,29 @@ def equal(both: list[Checkout]) -> dict:
     return {"largest_differences": differences, "tolerance": TOLERANCE, "equal": max(differences.values()) <= TOLERANCE}
 
 
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+SEEDS = 3
+
+
+def figures(both: list[Checkout]) -> dict:
+    """What the whole run of each seed comes to, by checkout, in the order of the seeds."""
+    found: dict[str, dict[str, list[float]]] = {side.name: {} for side in both}
+    for seed, side in track([(seed, side) for seed in range(SEEDS) for side in both], "figures", console=CONSOLE):
+        workdir = side.scratch / f"seed{seed}"
+        rows = side.train("ddpm_digits", workdir, f"--config.seed={seed}")
+        side.run(side.script("evaluate.py"), "--workdir", workdir, "--solver", "ddim", "--steps", 50)
+        judged = json.loads((workdir / "evaluation.json").read_text())["rows"]["generated"]
+        held_out = _losses(rows, "held_out_loss")[-1]
+        for name, value in {"held-out loss": held_out, **{key: judged[key] for key in ("recognisable", "frechet")}}.items():
+            found[side.name].setdefault(name, []).append(float(value))
+    view = table(f"ddpm_digits, {SEEDS} seeds: smallest, middle, largest", *found)
+    for name in found[both[0].name]:
+        view.add_row(name, *(", ".join(f"{value:.4g}" for value in sorted(of[name])) for of in found.values()))
+    CONSOLE.print(view)
+    return found
+
+
 # --- speed -----------------------------------------------------------------------------------------------------------
 
 
@@ -211,20 +236,22 @@ def _numbers(report, path: str = ""):
 
 # --- the run ---------------------------------------------------------------------------------------------------------
 
+PARTS = {"equal": equal, "figures": figures, "memory": memory}
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--earlier", type=pathlib.Path, required=True, metavar="DIR", help="a checkout of an earlier commit")
-    for part in ("equal", "speed", "memory"):
+    for part in (*PARTS, "speed"):
         parser.add_argument(f"--{part}", action="store_true")
     parser.add_argument("--rounds", type=int, default=5, help="of --speed (5)")
     parser.add_argument("--out", type=pathlib.Path, help="where the figures go; results/earlier_<device>.json beside this file")
     flags = parser.parse_args()
-    every = not (flags.equal or flags.speed or flags.memory)
+    every = not any(getattr(flags, part) for part in (*PARTS, "speed"))
     with tempfile.TemporaryDirectory() as scratch:
         both = [Checkout(name, root, pathlib.Path(scratch)) for name, root in (("earlier", flags.earlier), ("now", HERE))]
-        parts = {"equal": {"equal": lambda: equal(both)}, "memory": {"memory": lambda: memory(both)},
-                 "speed": {name: functools.partial(speed, both, name, flags.rounds) for name in MEASURES}}  # fmt: skip
+        parts = {name: {name: functools.partial(part, both)} for name, part in PARTS.items()}
+        parts["speed"] = {name: functools.partial(speed, both, name, flags.rounds) for name in MEASURES}
         wanted = {key: run for name, runs in parts.items() if every or getattr(flags, name) for key, run in runs.items()}
         results = record("earlier", wanted, flags.out)
     return 0 if results.get("equal", {"equal": True})["equal"] else 1
