@@ -180,13 +180,13 @@ def _overhead(side: Checkout) -> float:
     return json.loads(file.read_text())["overhead"]["overhead_us"]["ddim, one scan"]["median"]
 
 
-CIFAR = ("--config.data.name=patches/32", "--config.data.batch_size=8", "--config.steps=6", "--config.training.log_every=1",
+CIFAR = ("--config.data.name=patches/32", "--config.data.batch_size=2", "--config.steps=6", "--config.training.log_every=1",
          "--config.training.checkpoint_every=1000")  # fmt: skip
 MEASURES = {
     "seconds to the first step, cold": lambda side: _first_step(side, cold=True),
     "seconds to the first step, warm": lambda side: _first_step(side, cold=False),
     "images/s, ddpm_digits": lambda side: _rate(side, "ddpm_digits", "--config.steps=300", "--config.training.log_every=50"),
-    "images/s, ddpm_cifar10's step, batch 8": lambda side: _rate(side, "ddpm_cifar10", *CIFAR),
+    "images/s, ddpm_cifar10's step, batch 2": lambda side: _rate(side, "ddpm_cifar10", *CIFAR),
     "sampler's overhead, us a step": _overhead,
 }
 
