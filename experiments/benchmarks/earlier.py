@@ -5,6 +5,7 @@
   python experiments/benchmarks/earlier.py --earlier ../earlier --equal
   python experiments/benchmarks/earlier.py --earlier ../earlier --figures
   python experiments/benchmarks/earlier.py --earlier ../earlier --speed --rounds 9
+  python experiments/benchmarks/earlier.py --earlier ../earlier --speed images --rounds 9
   python experiments/benchmarks/earlier.py --earlier ../earlier --memory
 
 Both are driven by their commands, each in processes of its own. --equal: ddpm_digits from the same seed, its initial weights, first
@@ -12,7 +13,8 @@ ten losses and held-out loss; then samples of the earlier run by both, by its ow
 continued by both, and its export sampled by both. --figures: ddpm_digits trained by both with three seeds, its last held-out loss
 and the figures of 512 samples by DDIM. --speed: seconds from the start of a process to the first step, with an
 empty compilation cache and with the one that this left; images a second of ddpm_digits and of the step of ddpm_cifar10; the
-overhead of the sampler: the two checkouts take turns, and each figure is the ratio within a round. --memory: what the
+overhead of the sampler, or those of them whose name has a word; the two checkouts take turns, and each figure is the ratio within
+a round. --memory: what the
 compiler for TPU v5e says of ddpm_cifar10 sharded over eight (pip install libtpu). Exit status 1 where something is not equal.
 The figures are also written to a JSON file, in which parts that did not run this time stay as they are.
 """
@@ -181,7 +183,7 @@ def _overhead(side: Checkout) -> float:
 
 
 CIFAR = ("--config.data.name=patches/32", "--config.data.batch_size=2", "--config.steps=6", "--config.training.log_every=1",
-         "--config.training.checkpoint_every=1000")  # fmt: skip
+         "--config.training.checkpoint_every=1000", "--config.training.eval_examples=2")  # fmt: skip
 MEASURES = {
     "seconds to the first step, cold": lambda side: _first_step(side, cold=True),
     "seconds to the first step, warm": lambda side: _first_step(side, cold=False),
@@ -242,17 +244,20 @@ PARTS = {"equal": equal, "figures": figures, "memory": memory}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--earlier", type=pathlib.Path, required=True, metavar="DIR", help="a checkout of an earlier commit")
-    for part in (*PARTS, "speed"):
+    for part in PARTS:
         parser.add_argument(f"--{part}", action="store_true")
+    parser.add_argument("--speed", nargs="?", const="", metavar="WORD", help="all of it, or the measures whose name has a word")
     parser.add_argument("--rounds", type=int, default=5, help="of --speed (5)")
     parser.add_argument("--out", type=pathlib.Path, help="where the figures go; results/earlier_<device>.json beside this file")
     flags = parser.parse_args()
-    every = not any(getattr(flags, part) for part in (*PARTS, "speed"))
+    every = flags.speed is None and not any(getattr(flags, part) for part in PARTS)
     with tempfile.TemporaryDirectory() as scratch:
         both = [Checkout(name, root, pathlib.Path(scratch)) for name, root in (("earlier", flags.earlier), ("now", HERE))]
         parts = {name: {name: functools.partial(part, both)} for name, part in PARTS.items()}
-        parts["speed"] = {name: functools.partial(speed, both, name, flags.rounds) for name in MEASURES}
-        wanted = {key: run for name, runs in parts.items() if every or getattr(flags, name) for key, run in runs.items()}
+        measures = [name for name in MEASURES if (flags.speed or "") in name]
+        parts["speed"] = {name: functools.partial(speed, both, name, flags.rounds) for name in measures}
+        chosen = [name for name in parts if every or getattr(flags, name) not in (None, False)]
+        wanted = {key: run for name in chosen for key, run in parts[name].items()}
         results = record("earlier", wanted, flags.out)
     return 0 if results.get("equal", {"equal": True})["equal"] else 1
 
