@@ -84,18 +84,25 @@ def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0) -> SubVP:
 
 @struct.dataclass
 class Cosine(Schedule):
-    """alpha = cos, sigma = sin of an angle linear in t, truncated to a range of log-SNR."""
+    """alpha = cos, sigma = sin of an angle linear in t, truncated to a range of log-SNR.
 
-    angle_min: Any
-    angle_max: Any
+    The angle is kept by what it is above 0 at the clean end and below pi / 2 at the other, which float32 tells from 0.
+    """
+
+    above: Any
+    below: Any
+
+    @property
+    def _range(self):
+        return 0.5 * np.pi - self.below - self.above
 
     def moments(self, t):
-        angle = self.angle_min + t * (self.angle_max - self.angle_min)
-        return jnp.log(jnp.cos(angle)), jnp.sin(angle) ** 2
+        return jnp.log(jnp.sin(self.below + (1 - t) * self._range)), jnp.sin(self.above + t * self._range) ** 2
 
     def inverse(self, log_snr):
-        angle = jnp.arctan(jnp.exp(-0.5 * jnp.asarray(log_snr)))
-        return (angle - self.angle_min) / (self.angle_max - self.angle_min)
+        log_snr = jnp.asarray(log_snr)
+        angle = jnp.arctan(jnp.exp(-0.5 * jnp.abs(log_snr)))  # above 0, or below pi / 2
+        return jnp.where(log_snr > 0, (angle - self.above) / self._range, 1 - (angle - self.below) / self._range)
 
 
 def cosine(log_snr_min: float = -20.0, log_snr_max: float = 20.0) -> Cosine:
@@ -108,7 +115,7 @@ def cosine(log_snr_min: float = -20.0, log_snr_max: float = 20.0) -> Cosine:
         0.0
     """
     need(log_snr_min < log_snr_max, f"cosine needs log_snr_min < log_snr_max, got {log_snr_min} and {log_snr_max}")
-    return Cosine(float(np.arctan(np.exp(-0.5 * log_snr_max))), float(np.arctan(np.exp(-0.5 * log_snr_min))))
+    return Cosine(float(np.arctan(np.exp(-0.5 * log_snr_max))), float(np.arctan(np.exp(0.5 * log_snr_min))))
 
 
 @struct.dataclass

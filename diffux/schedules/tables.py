@@ -15,7 +15,10 @@ from diffux.types import Learned, Schedule, value_of
 
 @struct.dataclass
 class FromBetas(Schedule):
-    """A discrete chain's schedule: exact at t = i / T, log alpha linear in t between (Lu et al., 2022, app. D)."""
+    """A discrete chain's schedule: exact at t = i / T, log alpha linear in t between (Lu et al., 2022, app. D).
+
+    Its slope at t = i / T is that of the step that ends there, beta_i, and at t = 0 that of the first.
+    """
 
     log_alphas: Any  # (T + 1,), from 0 at t = 0
 
@@ -26,9 +29,11 @@ class FromBetas(Schedule):
 
     def moments(self, t):
         knots = jnp.asarray(self.log_alphas)
-        position = jnp.clip(jnp.asarray(t) * self.steps, 0, self.steps)
-        below = jnp.clip(jnp.floor(position).astype(int), 0, self.steps - 1)
-        return variance_preserving(knots[below] + (position - below) * (knots[below + 1] - knots[below]))
+        t = jnp.asarray(t, jnp.result_type(t, knots.dtype))
+        position = jnp.where(t < 0, 0, jnp.where(t > 1, self.steps, t * self.steps))  # clip has half a slope at the ends
+        rounding = 4 * jnp.finfo(t.dtype).eps * self.steps  # of t = i / T
+        above = jnp.clip(jnp.ceil(position - rounding).astype(int), 1, self.steps)
+        return variance_preserving(knots[above] + (position - above) * (knots[above] - knots[above - 1]))
 
     def inverse(self, log_snr):
         knots = jnp.asarray(self.log_alphas)

@@ -17,13 +17,12 @@ VARIANCE_PRESERVING, VARIANCE_EXPLODING, RECTIFIED, OTHER = (
 
 def family(schedule: Schedule) -> str:
     """Which law ties alpha to sigma: "variance preserving", "variance exploding", "rectified" or "other"."""
-    level = schedule(jnp.asarray([0.25, 0.5, 0.75]))
-    alpha, sigma = np.asarray(level.alpha, np.float64), np.asarray(level.sigma, np.float64)
-    for name, deviation in ((VARIANCE_PRESERVING, alpha**2 + sigma**2 - 1), (VARIANCE_EXPLODING, alpha - 1),
-                            (RECTIFIED, alpha + sigma - 1)):  # fmt: skip
-        if np.all(np.abs(deviation) < 1e-5):
+    moments = schedule.moments(jnp.asarray([0.25, 0.5, 0.75]))
+    log_alpha, variance = (np.asarray(value, np.float64) for value in moments)
+    for name, of_alpha in ((VARIANCE_PRESERVING, -np.expm1(2 * log_alpha)), (RECTIFIED, np.expm1(log_alpha) ** 2)):
+        if np.allclose(variance, of_alpha, rtol=1e-4, atol=0):
             return name
-    return OTHER
+    return VARIANCE_EXPLODING if not log_alpha.any() else OTHER
 
 
 @struct.dataclass
@@ -35,15 +34,16 @@ class Shifted(Schedule):
     family: str = struct.field(pytree_node=False)
 
     def moments(self, t):
+        # (alpha, k sigma), brought back into the family by one factor: smooth at t = 0, where log-SNR itself is infinite
         log_alpha, variance = self.schedule.moments(t)
-        # nsr = sigma^2 / alpha^2, multiplied by exp(-shift): smooth at t = 0, where log-SNR itself is infinite
-        nsr = jnp.exp(-self.shift) * variance * jnp.exp(-2 * log_alpha)
-        if self.family == VARIANCE_PRESERVING:
-            return -0.5 * jnp.log1p(nsr), nsr / (1 + nsr)
+        k, alpha = jnp.exp(-0.5 * jnp.asarray(self.shift)), jnp.exp(log_alpha)
+        variance = k**2 * variance
         if self.family == VARIANCE_EXPLODING:
-            return log_alpha, nsr
-        alpha, sigma = jnp.exp(log_alpha), jnp.exp(-0.5 * jnp.asarray(self.shift)) * jnp.sqrt(variance)
-        return log_alpha - jnp.log(alpha + sigma), (sigma / (alpha + sigma)) ** 2
+            return log_alpha, variance
+        if self.family == VARIANCE_PRESERVING:
+            return -0.5 * jnp.log1p(variance / alpha**2), variance / (alpha**2 + variance)
+        sigma = -k * jnp.expm1(log_alpha)
+        return -jnp.log1p(sigma / alpha), (sigma / (alpha + sigma)) ** 2
 
     def inverse(self, log_snr):
         return self.schedule.inverse(jnp.asarray(log_snr) - self.shift)

@@ -81,6 +81,21 @@ def test_sde_coefficients_are_finite_at_the_clean_end(name):
     assert np.isfinite(f) and np.isfinite(g2) and g2 >= 0
 
 
+@pytest.mark.parametrize("x64", [False, True])
+def test_a_chains_slope_at_a_step_is_its_own(x64):
+    """dx = f x dt + g dw over step i takes alpha by sqrt(1 - beta_i): g^2 = -T log(1 - beta_i) at i / T, and at 0 as in step 1."""
+    betas = schedules.linear_betas(1000)
+    want = -1000 * np.log1p(-np.append(betas[0], betas))
+    with jax.enable_x64(x64):
+        f, g2 = sde.coefficients(schedules.from_betas(betas), jnp.arange(1001) / 1000)
+        np.testing.assert_allclose(g2, want, rtol=1e-10 if x64 else 1e-2)  # a difference of float32 numbers near 1
+        np.testing.assert_allclose(f, -want / 2, rtol=1e-10 if x64 else 1e-2)
+        learned = schedules.learned_betas(50)
+        slopes = sde.coefficients(learned, jnp.arange(51) / 50)[1]
+        own = np.asarray(learned.betas(), np.float64)
+        np.testing.assert_allclose(slopes, -50 * np.log1p(-np.append(own[0], own)), rtol=1e-6 if x64 else 1e-2)
+
+
 def test_linear_betas_golden():
     abar = schedules.from_betas(schedules.linear_betas())((jnp.asarray([0, 1, 10, 100, 250, 500, 750, 999]) + 1) / 1000).alpha ** 2
     want = [0.9999, 0.9997800920720721, 0.997806572507846, 0.8951415908975365, 0.5214230306185275, 0.07779665836502389,
@@ -158,6 +173,44 @@ def test_shift_moves_log_snr_and_keeps_the_family():
 def test_sd3_shift_is_the_published_time_map():
     t = jnp.linspace(0, 1, 11)
     np.testing.assert_allclose(schedules.shifted(schedules.rectified(), -2 * np.log(3.0))(t[:-1]).sigma, (3 * t / (1 + 2 * t))[:-1])
+
+
+def test_a_shifted_schedule_keeps_its_ends():
+    """Without signal at t = 1 where the other has none; with the slope of 3 t / (1 + 2 t) at t = 0, where there is no noise yet."""
+    level = schedules.shifted(schedules.zero_terminal(schedules.linear()), -2 * np.log(2.0))(jnp.asarray([0.0, 1.0]))
+    np.testing.assert_array_equal(level.alpha, [1, 0])
+    np.testing.assert_array_equal(level.sigma, [0, 1])
+    f, g2 = sde.coefficients(schedules.shifted(schedules.rectified(), -2 * np.log(3.0)), 0.0)
+    np.testing.assert_allclose([f, g2], [-3, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("shift", [-30.0, -2.0, 0.0, 2.0, 30.0])
+def test_a_shift_is_exact_in_float32(shift):
+    """At every t, as close as float32 comes to what float64 finds."""
+    t = np.linspace(0, 1, 65)
+    for name in ("linear", "rectified", "cosine"):
+        want = schedules.shifted(SCHEDULES[name](), shift)(jnp.asarray(t))
+        with jax.enable_x64(False):
+            got = schedules.shifted(SCHEDULES[name](), shift)(jnp.asarray(t, jnp.float32))
+        for one, other in ((got.alpha, want.alpha), (got.sigma, want.sigma)):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-30)
+
+
+def test_cosine_reaches_its_ends_in_float32():
+    """The angle of log-SNR -36 is 1.5e-8 below pi / 2, which float32 does not tell from pi / 2."""
+    with jax.enable_x64(False):
+        schedule = schedules.cosine(-36.0, 36.0)
+        np.testing.assert_allclose(schedule(jnp.asarray([0.0, 0.5, 1.0])).log_snr, [36, 0, -36], rtol=1e-6, atol=1e-6)
+        t = jnp.asarray([0.0, 1e-4, 0.3, 0.7, 1 - 1e-4, 1.0])
+        np.testing.assert_allclose(schedule.inverse(schedule(t).log_snr), t, atol=1e-6)
+
+
+def test_a_family_is_known_by_its_law_and_not_by_little_noise():
+    small = {"variance exploding": schedules.geometric(1e-4, 1e-3), "variance preserving": schedules.linear(1e-7, 1e-6),
+             "rectified": schedules.shifted(schedules.rectified(), 20.0), "other": schedules.sub_vp(1e-3, 2e-3)}  # fmt: skip
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            assert {name: schedules.family(schedule) for name, schedule in small.items()} == {name: name for name in small}
 
 
 @pytest.mark.parametrize(
