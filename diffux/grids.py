@@ -5,8 +5,10 @@ Every grid here ends at the clean level (0, 1, 0) unless its docstring says othe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -52,6 +54,25 @@ def uniform(start: float = 1.0, end: float | None = None) -> Uniform:
     return Uniform(start, end)
 
 
+_EDGE = 1e-3  # from t = 0 and 1, where log-SNR may be infinite
+
+
+def _along(schedule: Schedule, start, end, steps: int, between: Callable[[Any, Any, int], Any]) -> NoiseLevel:
+    """The levels at the log-SNRs between(first, last, n) from t = start to t = end (None: to the cleanest that is finite).
+
+    Where log-SNR is not finite at `start`, or falls so fast there that levels would share a time, `start` itself comes first and
+    the others begin at _EDGE below it.
+    """
+    start, n = jnp.asarray(start, jnp.result_type(float)), _steps(steps)
+    if end is None:
+        end = jnp.where(jnp.isfinite(schedule(jnp.zeros_like(start)).log_snr), 0.0, _EDGE)
+    first, slope = jax.jvp(lambda t: schedule(t).log_snr, (start,), (jnp.ones_like(start),))
+    inner, last = schedule(jnp.stack([start - _EDGE, end])).log_snr
+    apart = 4 * jnp.finfo(start.dtype).eps * jnp.abs(slope) * n < last - first  # false where either is infinite
+    after = jnp.where(apart, between(first, last, n)[1:], between(inner, last, n - 1))
+    return _levels(schedule, jnp.append(start, schedule.inverse(after)))
+
+
 @struct.dataclass
 class LogSNR:
     """Times uniform in log-SNR."""
@@ -60,12 +81,15 @@ class LogSNR:
     end: Any
 
     def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
-        ends = schedule(jnp.asarray([self.start, self.end])).log_snr
-        return _levels(schedule, schedule.inverse(jnp.linspace(ends[0], ends[1], _steps(steps))))
+        return _along(schedule, self.start, self.end, steps, jnp.linspace)
 
 
 def log_snr(start: float = 1.0, end: float = 1e-3) -> LogSNR:
-    """Levels uniform in log-SNR from t = start to t = end, then clean (Lu et al., 2022, sec. 3.3)."""
+    """Levels uniform in log-SNR from t = start to t = end, then clean (Lu et al., 2022, sec. 3.3).
+
+    Where log-SNR is -inf at `start`, or falls there too steeply for the floats that times are, the first level is t = start and the
+    others are uniform from t = start - 1e-3.
+    """
     if not 0 < end < start <= 1:
         raise ValueError(f"a log-SNR grid needs 0 < end < start <= 1, got end {end} and start {start}")
     return LogSNR(start, end)
@@ -85,16 +109,20 @@ class Karras:
     end: Any
 
     def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
-        high, low = jnp.exp(-0.5 * schedule(jnp.asarray([self.start, self.end])).log_snr) ** (1 / self.rho)
-        ratio = jnp.linspace(high, low, _steps(steps)) ** self.rho
-        return _levels(schedule, schedule.inverse(-2 * jnp.log(ratio)))
+        def between(first, last, n):
+            return -2 * self.rho * jnp.log(jnp.linspace(*(jnp.exp(-0.5 * end / self.rho) for end in (first, last)), n))
+
+        return _along(schedule, self.start, self.end, steps, between)
 
 
-def karras(rho: float = 7.0, start: float = 1.0, end: float = 0.0) -> Karras:
+def karras(rho: float = 7.0, start: float = 1.0, end: float | None = None) -> Karras:
     """(sigma / alpha)^(1/rho) uniform from t = start to t = end, then clean (Karras et al., 2022, eq. 5).
 
-    `end` must have sigma > 0 for a schedule whose t = 0 is clean data.
+    `end` is by default 0 where there is still noise, as in EDM's schedule, and 1e-3 where t = 0 is clean data. A schedule that is
+    -inf or too steep in log-SNR at `start` is walked as by `log_snr`. Raises ValueError unless 0 <= end < start <= 1 and rho > 0.
     """
+    if not (0 <= (end or 0) < start <= 1 and rho > 0):
+        raise ValueError(f"a Karras grid needs 0 <= end < start <= 1 and rho > 0, got end {end}, start {start} and rho {rho}")
     return Karras(rho, start, end)
 
 

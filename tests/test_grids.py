@@ -1,10 +1,12 @@
 """Grids against the published index lists, and the laws of every grid."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diffux import grids, schedules
+from tests.schedules.test_schedules import SCHEDULES
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -23,9 +25,10 @@ def test_published_index_lists():
     np.testing.assert_array_equal(index(grids.discrete(1000), 1000), np.arange(999, -1, -1))
 
 
-ALL = {"uniform": grids.uniform(), "uniform_end": grids.uniform(end=0.01), "log_snr": grids.log_snr(),
-       "karras": grids.karras(end=1e-3), "leading": grids.discrete(1000, "leading"), "quadratic": grids.discrete(1000, "quadratic"),
-       "trailing": grids.discrete(1000, "trailing"), "linspace": grids.discrete(1000)}  # fmt: skip
+ALL = {"uniform": grids.uniform(), "uniform_end": grids.uniform(end=0.01), "log_snr": grids.log_snr(), "karras": grids.karras(),
+       "karras_end": grids.karras(end=1e-2), "leading": grids.discrete(1000, "leading"),
+       "quadratic": grids.discrete(1000, "quadratic"), "trailing": grids.discrete(1000, "trailing"),
+       "linspace": grids.discrete(1000)}  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7, 300])
@@ -35,6 +38,35 @@ def test_every_grid_decreases_to_the_clean_level(name, steps):
     assert levels.t.shape == (steps + 1,)
     grids.check(levels)
     assert (float(levels.t[-1]), float(levels.alpha[-1]), float(levels.sigma[-1])) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("grid", ["uniform", "log_snr", "karras"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_grid_walks_every_schedule(schedule, grid):
+    """From t = 1, whatever log-SNR is there, by steps that float32 tells apart."""
+    with jax.enable_x64(False):
+        made = SCHEDULES[schedule]()
+        for steps in (1, 1000):
+            levels = jax.jit(ALL[grid], static_argnums=1)(made, steps)
+            assert levels.t.shape == (steps + 1,) and (float(levels.t[0]), float(levels.t[-1])) == (1, 0)
+            grids.check(levels)
+            assert np.all(np.isfinite(levels.log_snr[1:-1]))
+
+
+def test_a_walk_begins_with_the_level_that_has_no_signal():
+    """Then 1e-3 below it, where log-SNR is finite, by even steps as elsewhere."""
+    levels = grids.log_snr()(schedules.rectified(), 9)
+    np.testing.assert_allclose(levels.t[:2], [1, 0.999])
+    np.testing.assert_allclose(np.diff(levels.log_snr[1:-1], 2), 0, atol=1e-9)
+    rho = np.asarray(grids.karras(rho=3.0)(schedules.zero_terminal(schedules.linear()), 9).log_snr)
+    assert rho[0] == -np.inf
+    np.testing.assert_allclose(np.diff(np.exp(-0.5 * rho[1:-1] / 3), 2), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{"end": 1.0}, {"end": -0.1}, {"start": 1.5}, {"rho": 0.0}])
+def test_what_karras_refuses(options):
+    with pytest.raises(ValueError, match="0 <= end < start <= 1 and rho > 0, got"):
+        grids.karras(**options)
 
 
 def test_log_snr_grid_is_even():

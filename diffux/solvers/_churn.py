@@ -36,8 +36,10 @@ class Churn(Solver):
 
     def step(self, keys, denoise, x, state, *, t, s):
         (most, own), rho = state, t.sigma / t.alpha
-        gamma = jnp.where((self.low <= rho) & (rho <= self.high), most, 0)
-        up = level_at(self.schedule, t.half_log_snr - jnp.log1p(gamma))
+        top = self.schedule(jnp.ones_like(t.t))  # no level is noisier, but where alpha is 1 whatever sigma is
+        least = jnp.where(top.alpha == 1, -jnp.inf, top.half_log_snr)
+        gamma = jnp.where((self.low <= rho) & (rho <= self.high) & (t.half_log_snr > least), most, 0)
+        up = level_at(self.schedule, jnp.maximum(t.half_log_snr - jnp.log1p(gamma), least))
         up = jax.tree.map(lambda a, b: jnp.where(gamma > 0, a, b).astype(x.dtype), up, t)
         ratio = jnp.where(gamma > 0, up.alpha / t.alpha, 1)
         std = jnp.sqrt(jnp.maximum((up.sigma - ratio * t.sigma) * (up.sigma + ratio * t.sigma), 0))
@@ -52,8 +54,9 @@ def churn(
     """EDM's stochasticity around a single-step solver: up by gamma = min(amount / steps, sqrt 2 - 1), then the step.
 
     amount is S_churn, [low, high] the sigma / alpha at which there is any (S_min, S_max), noise its scale (S_noise; Karras
-    et al., 2022, alg. 2; ImageNet-64: 40, 0.05, 50, 1.003 at 256 steps). Stochastic; evaluations and last step as the
-    solver's. Raises ValueError for a solver that remembers, and for an amount below 0.
+    et al., 2022, alg. 2; ImageNet-64: 40, 0.05, 50, 1.003 at 256 steps). Where alpha < 1 at t = 1, it goes no further up than
+    there. Stochastic; evaluations and last step as the solver's. Raises ValueError for a solver that remembers, and for an
+    amount below 0.
     """
     _single("churn", solver)
     need_schedule("churn", schedule)

@@ -10,6 +10,7 @@ from diffux.keys import noise, sample_keys
 from diffux.processes import Gaussian
 from diffux.solvers import needs
 from diffux.solvers._compose import Composed
+from diffux.types import Prediction
 from tests.oracles import GaussianData, Point
 from tests.solvers.table import ALL, DETERMINISTIC
 
@@ -122,6 +123,24 @@ def test_churn_goes_around_a_composed_solver():
     """What the solver inside holds is carried along; with a corrector inside the law stays right."""
     x = draw(solvers.churn(solvers.compose(solvers.heun(), solvers.langevin(0.02)), SCHEDULE, 10.0), steps=150)
     np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=0.08)
+
+
+@pytest.mark.parametrize("schedule", [SCHEDULE, schedules.from_betas(schedules.linear_betas()), schedules.rectified()],
+                         ids=lambda schedule: type(schedule).__name__)  # fmt: skip
+def test_churn_never_goes_above_the_noisiest_level(schedule):
+    """At t = 1 it adds nothing, just below it as much as is missing to that, and further down a share of the noise."""
+    asked, solver = [], solvers.churn(solvers.euler(), schedule, 100.0)
+    levels = grids.uniform()(schedule, 1000)
+
+    def denoise(x, level, cond=None):
+        asked.append(float(level.t))
+        return Prediction(jnp.zeros_like(x))
+
+    for t in (1.0, 0.9999, 0.5):
+        x = jnp.ones((2, 3))
+        out, _ = solver.step(sample_keys(0, 0, 2), denoise, x, solver.init(x, levels), t=schedule(t), s=schedule(0.4))
+        assert np.isfinite(out).all()
+    assert asked[0] == 1 and 0.9999 < asked[1] <= 1 and 0.501 < asked[2] < 0.6
 
 
 # --- the start, and transforms of the denoiser -----------------------------------------------------------------------
