@@ -33,6 +33,7 @@ class Adams(Solver):
     schedule: Any
     steps: int = struct.field(pytree_node=False)
     variable: str = struct.field(pytree_node=False)
+    lower_order_final: bool = struct.field(pytree_node=False, default=False)
     remembers = "predictions"
 
     @property
@@ -45,7 +46,7 @@ class Adams(Solver):
     def step(self, keys, denoise, x, state, *, t, s):
         x0 = denoise(x, t).x0
         state = state.push(sde.epsilon(x0, x, t), t)
-        usable = state.usable(self.steps, lower_order_final=False)
+        usable = state.usable(self.steps, self.lower_order_final)
         if self.variable in ("log_rho", "t"):
             usable = jnp.where(s.sigma == 0, 1, usable)
         return extrapolate(x0, x, state, self.weights(state, usable, s), t, s), state.after()
@@ -101,14 +102,16 @@ def extrapolate(x0, x, state: History, weights, t, s):
     return out.astype(x.dtype)
 
 
-def lms(order: int = 4) -> Adams:
+def lms(order: int = 4, lower_order_final: bool = True) -> Adams:
     """Linear multistep with a polynomial in sigma / alpha through the last `order` estimates (k-diffusion, "lms"; the
     rho-AB variant of Zhang and Chen, 2022).
 
-    One evaluation a step. The first steps have orders 1, 2, ...; the last, to sigma = 0, has full order.
+    One evaluation a step. The first steps have orders 1, 2, ..., and the last ones to sigma = 0 ..., 2, 1. Without
+    `lower_order_final` they have full order, as published: where the steps before were small, as on fine grids of EDM's schedule,
+    that extrapolates a polynomial far beyond its estimates, and what is rough in those grows by powers of the number of steps.
     Raises ValueError for an order outside 1 .. 4.
     """
-    return Adams(None, need_order("lms", order, 4), "rho")
+    return Adams(None, need_order("lms", order, 4), "rho", bool(lower_order_final))
 
 
 def deis(schedule: Schedule | None = None, order: int = 3, variable: str = "log_rho") -> Adams:

@@ -44,6 +44,7 @@ ROWS = {
         "lms-2": (lambda schedule: solvers.lms(2), 2),
         "lms-3": (lambda schedule: solvers.lms(3), 3),
         "lms-4": (lambda schedule: solvers.lms(4), 4),
+        "lms-4, full order last": (lambda schedule: solvers.lms(4, lower_order_final=False), 4),
         "deis-1": (lambda schedule: solvers.deis(order=1), 1),
         "deis-2": (lambda schedule: solvers.deis(order=2), 2),
         "deis-3": (lambda schedule: solvers.deis(order=3), 3),
