@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
+import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Shaped
 
 from diffux.noise_level import append_axes
-from diffux.types import Cond, Denoiser, Parameterization, Prediction, Transform
+from diffux.types import Cond, Denoiser, Parameterization, Prediction, Transform, as_part, checked, made
 
 
-def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser:
+def as_denoiser(apply: Callable, parameterization: Parameterization, params: Any = None, told: Callable | None = None) -> Denoiser:
     """The denoiser of a network: x0_hat = skip x + out F(input x, noise, cond) (Karras et al., 2022, eq. 7).
 
-    `apply(x, noise, cond)` takes x (B, *d) and the number(s) that the network is told, shape (B,), and returns F (B, *d),
-    or a pair (F, variance) of which the second is `Prediction.variance`. Where `skip` is None the estimate is F itself,
-    whatever its shape: logits of a classifier (B, K) or of tokens (B, *d, K).
+    - apply: `apply(x, noise, cond)` takes x (B, *d) and the number (B,) that the network is told of each sample's level, and
+      returns F (B, *d), or a pair (F, variance) of which the second is `Prediction.variance`. Where `skip` is None the estimate
+      is F itself, whatever its shape: logits of a classifier (B, K) or of tokens (B, *d, K).
+    - params: with them it is `apply(params, x, noise, cond)`, a function that depends on nothing else, and the denoiser is a
+      pytree: a walk with other params is not compiled again, where one of a closure is compiled at each call.
+    - told: level -> the number, in the place of the parameterization's own, which is 999 t but for `edm` (log(sigma / alpha) / 4)
+      and `conditioned`: `parameterizations.integer(1000)` for a network trained on indices 0 .. 999, `log_snr`, `log_sigma`, or a
+      function.
+
+    Raises ValueError for a parameterization that was not called, as `edm` without its brackets.
 
     Example:
         >>> import jax.numpy as jnp
@@ -24,28 +35,45 @@ def as_denoiser(apply: Callable, parameterization: Parameterization) -> Denoiser
         >>> perfect(jnp.zeros((2, 4)), schedules.linear()(0.5), {}).x0.tolist()[0]
         [1.0, 1.0, 1.0, 1.0]
     """
+    made(parameterization, "the parameterization")
+    if params is not None:
+        return Network(as_part(apply), as_part(parameterization), params, told if told is None else as_part(told))
+    return lambda x, level, cond={}: _predicted(apply, parameterization, told, x, level, cond)
 
-    def denoise(x: Shaped[Array, "b *d"], level, cond: Cond = {}) -> Prediction:  # noqa: B006 - never mutated
-        skip, out, scale, noise, shift = parameterization(level)
-        f = apply(x if scale is None else append_axes(scale, x) * x + append_axes(shift, x), noise, cond)
-        f, variance = f if isinstance(f, tuple) else (f, None)
-        if skip is None:
-            return Prediction(f, variance)
-        return Prediction(append_axes(skip, x) * x + append_axes(out, x) * f, variance)
 
-    return denoise
+@struct.dataclass
+class Network:
+    """A function of parameters as a denoiser."""
+
+    apply: Any
+    parameterization: Any
+    params: Any
+    told: Any
+
+    def __call__(self, x, level, cond={}):  # noqa: B006 - never mutated
+        return _predicted(functools.partial(self.apply, self.params), self.parameterization, self.told, x, level, cond)
+
+
+def _predicted(apply, parameterization, told, x: Shaped[Array, "b *d"], level, cond: Cond) -> Prediction:
+    skip, out, scale, noise, shift = parameterization(level)
+    noise = jnp.broadcast_to(noise if told is None else told(level), jnp.shape(x)[:1])
+    f = apply(x if scale is None else append_axes(scale, x) * x + append_axes(shift, x), noise, cond)
+    f, variance = f if isinstance(f, tuple) else (f, None)
+    if skip is None:
+        return Prediction(f, variance)
+    return Prediction(append_axes(skip, x) * x + append_axes(out, x) * f, variance)
 
 
 def chain(denoise: Denoiser, *transforms: Transform) -> Denoiser:
     """`denoise` with the transforms applied around it, the first one innermost."""
     for transform in transforms:
-        denoise = transform(denoise)
+        denoise = made(transform, "a transform")(denoise)
     return denoise
 
 
-def bind(denoise: Denoiser, cond: Cond) -> Callable:
-    """(x, level, **more) -> Prediction: `denoise` with its condition fixed, as solvers take it.
+def bind(denoise: Denoiser, cond: Cond, categories: bool = False) -> Callable:
+    """(x, level, **more) -> Prediction: `denoise` with its condition fixed and its answer `checked`, as solvers take it.
 
     `more` are entries of the condition that a solver changes from step to step, such as an earlier estimate.
     """
-    return lambda x, level, **more: denoise(x, level, {**cond, **more} if more else cond)
+    return lambda x, level, **more: checked(denoise(x, level, {**cond, **more} if more else cond), x, categories)

@@ -17,15 +17,23 @@ def sample_keys(seed: int, start: int = 0, n: int = 1) -> Key[Array, " n"]:
     return jax.vmap(lambda index: jax.random.fold_in(jax.random.key(seed), index))(jnp.arange(start, start + n))
 
 
+def need_keys(keys) -> None:
+    """Refuse numbers in the place of keys, among them the raw keys of `jax.random.PRNGKey`, which look like a batch of two."""
+    if not jnp.issubdtype(jnp.result_type(keys), jax.dtypes.prng_key):
+        shape = f"{jnp.result_type(keys)}{list(jnp.shape(keys))}"
+        raise ValueError(f"keys are made by jax.random.key(seed), or keys.sample_keys(seed, 0, B) for a batch, got {shape}")
+
+
 def fold_in(keys: Key[Array, "*b"], data) -> Key[Array, "*b"]:
-    """Fold a number into one key (), or into every key of (B,)."""
+    """Fold a number into one key (), or into every key of (B,). Raises ValueError for keys of `jax.random.PRNGKey`."""
+    need_keys(keys)
     return jax.random.fold_in(keys, data) if keys.ndim == 0 else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
 
 
 def noise(keys: Key[Array, "*b"], shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
     """Standard normal noise of `shape`: from one key () for the whole of it, or from keys (B,) for a row each.
 
-    Raises ValueError where keys (B,) meet a shape that does not begin with B.
+    Raises ValueError where keys (B,) meet a shape that does not begin with B, and for keys of `jax.random.PRNGKey`.
     """
     return _draw(jax.random.normal, keys, shape, dtype)
 
@@ -37,6 +45,7 @@ def uniform(keys: Key[Array, "*b"], shape: tuple[int, ...], dtype=None) -> Float
 
 def _draw(draw, keys, shape, dtype):
     dtype = jnp.result_type(float) if dtype is None else dtype
+    need_keys(keys)
     if keys.ndim == 0:
         return draw(keys, shape, dtype)
     if tuple(shape[:1]) != keys.shape:

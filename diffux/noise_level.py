@@ -53,15 +53,28 @@ def append_axes(value, x) -> Array:
     return value.reshape(value.shape + (1,) * (jnp.ndim(x) - value.ndim))
 
 
+def need_broadcast(what: str, value, x) -> None:
+    """Refuse a value that does not broadcast to x (B, *d): ValueError says both shapes, and the likely remedy for a mask (H, W)."""
+    shape, wanted = jnp.shape(value), jnp.shape(x)
+    try:
+        fits = jnp.broadcast_shapes(shape, wanted) == wanted
+    except ValueError:
+        fits = False
+    if not fits:
+        hint = f"; {what}[..., None] has the shape {(*shape, 1)}" if shape == wanted[1:-1] else ""
+        raise ValueError(f"{what} of shape {shape} does not broadcast to samples of shape {wanted}{hint}")
+
+
 def level_dtype(x) -> Any:
-    """The type of levels beside x: x's own, and that of floats where x holds tokens, which are integers.
+    """The type of levels beside x: x's own, but at least float32, as neighbouring levels are one number in bfloat16; that of
+    floats where x holds tokens, which are integers.
 
     Example:
-        >>> level_dtype(jnp.zeros(1, jnp.int32))
-        dtype('float32')
+        >>> level_dtype(jnp.zeros(1, jnp.bfloat16)), level_dtype(jnp.zeros(1, jnp.int32))
+        (dtype('float32'), dtype('float32'))
     """
     dtype = jnp.result_type(x)
-    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+    return jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 
 def clean(dtype=None) -> NoiseLevel:

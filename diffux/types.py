@@ -64,8 +64,24 @@ class part:
 
 
 def as_part(value: Any) -> Any:
-    """`value`, with a plain function wrapped as a `part`."""
+    """`value`, with a plain function wrapped as a `part`; ValueError for a constructor of diffux that was not called."""
+    made(value)
     return part(value) if isinstance(value, types.FunctionType | functools.partial) else value
+
+
+def made(value: Any, what: str = "a part") -> Any:
+    """`value`, unless it is a function of diffux that makes what is wanted: ValueError asks to call it.
+
+    Example:
+        >>> from diffux import solvers
+        >>> made(solvers.ddim, "the solver")
+        Traceback (most recent call last):
+        ValueError: the solver is the function ddim, which makes one: call it, as ddim() with what it takes
+    """
+    if isinstance(value, types.FunctionType) and value.__module__.split(".")[0] == __package__ and "<" not in value.__qualname__:
+        name = value.__name__
+        raise ValueError(f"{what} is the function {name}, which makes one: call it, as {name}() with what it takes")
+    return value
 
 
 def fits(value: Any, system: Any) -> None:
@@ -190,6 +206,23 @@ class Prediction(NamedTuple):
 
     x0: Any
     variance: Any = None
+
+
+def checked(prediction: Any, x: Any, categories: bool = False) -> Prediction:
+    """`prediction`, where it is one of x (B, *d), or with `categories` of tokens x; ValueError says what came and what fits.
+
+    Example:
+        >>> checked(Prediction(jnp.zeros((2, 1))), jnp.zeros((2, 3)))
+        Traceback (most recent call last):
+        ValueError: a denoiser's x0 has the shape of x, (2, 3), and is (2, 1): numbers of a level go with x as level.like(x)
+    """
+    if not isinstance(prediction, Prediction):
+        raise ValueError(f"a denoiser returns Prediction(x0), and gave {type(prediction).__name__}")
+    shape, wanted = jnp.shape(prediction.x0), jnp.shape(x)
+    if shape[: len(wanted)] != wanted or (len(shape) > len(wanted) and not categories):
+        raise ValueError(f"a denoiser's x0 has the shape of x, {wanted}, and is {shape}: numbers of a level go with x as "
+                         "level.like(x)")  # fmt: skip
+    return prediction
 
 
 Denoiser = Callable[[Any, NoiseLevel, Cond], Prediction]

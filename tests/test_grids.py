@@ -22,6 +22,8 @@ def test_published_index_lists():
     np.testing.assert_array_equal(index(grids.discrete(1000, "quadratic"), 10)[::-1], [0, 9, 39, 88, 158, 246, 355, 483, 632, 800])
     np.testing.assert_array_equal(index(grids.discrete(1000, "linspace"), 10)[::-1], np.arange(0, 1000, 111))
     np.testing.assert_array_equal(index(grids.discrete(1000, "trailing"), 4), [999, 749, 499, 249])
+    # strides of 142.86, of which the published code rounds the multiples
+    np.testing.assert_array_equal(index(grids.discrete(1000, "trailing"), 7), [999, 856, 713, 570, 428, 285, 142])
     np.testing.assert_array_equal(index(grids.discrete(1000), 1000), np.arange(999, -1, -1))
 
 

@@ -36,6 +36,21 @@ def drawn(objective, x, key):
     return seen["t"], seen["x"]
 
 
+def test_times_and_noise_are_independent():
+    """Of one number a sample: were both drawn with one key, the noise would be a function of the time."""
+    seen = []
+
+    def denoise(x, level, cond):
+        seen.append((level.t, x[:, 0]))
+        return Prediction(0 * x)
+
+    objective = objectives.denoising(processes.Gaussian(schedules.geometric(1.0, 1.0001)), weightings.uniform, times.uniform())
+    objective.apply(jax.random.key(0), denoise, jnp.zeros((10_000, 1)), {}, ())
+    t, noise = map(np.asarray, seen[0])
+    assert t.std() > 0.25 and noise.std() > 0.9
+    assert abs(np.corrcoef(t, noise)[0, 1]) < 0.04 and abs(np.corrcoef(t, noise**2)[0, 1]) < 0.04  # four standard errors
+
+
 def test_snr_weighted_x0_loss_is_l_simple():
     """Value and gradients equal Ho et al.'s eq. 14, written by hand from the table of betas."""
     T, betas = 1000, schedules.linear_betas()

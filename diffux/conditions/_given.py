@@ -55,6 +55,11 @@ class Given:
             yield from (name for name in part.asks if name not in known)
             known.update(part.makes)
 
+    @property
+    def drops(self) -> bool:
+        """Whether training ever replaces a condition by its null."""
+        return any(getattr(part, "ever", False) for part in self.parts)
+
     def fields(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """The `fields.Field` of every name in `asks`, from those of a data set; a name that it does not have is left out."""
         known = dict(known)

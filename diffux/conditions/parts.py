@@ -174,6 +174,11 @@ class Dropped(Part):
     asks = ()
     makes = ("null",)
 
+    @property
+    def ever(self) -> bool:
+        """Whether anything is ever dropped; numbers under `jit` are not looked at."""
+        return any(isinstance(share, jax.core.Tracer) or share > 0 for share in (self.everything or 0, *self.each))
+
     def __call__(self, keys, fields, train):
         if not fields:
             return fields

@@ -56,6 +56,9 @@ class ClassifierFree:
         can = tuple(getattr(system.network.module, "nulls", reads))
         named = [*(self.drop or ()), *(self.against or ())]
         missing = [name for name in named if name not in (reads if name in (self.against or {}) else can)]
+        if not missing and can and not system.given.drops and (self.drop is None or self.drop):
+            raise ValueError("classifier_free takes a model's null condition, which this one was trained without: its system needs "
+                             "a label_dropout above 0")  # fmt: skip
         if missing or not (named or can):
             has = ", ".join(can) or "none: this model is unconditional"
             what = f"classifier_free of {missing[0]}" if missing else "classifier_free"

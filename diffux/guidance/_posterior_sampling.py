@@ -12,7 +12,7 @@ from flax import struct
 
 from diffux.guidance._classifier import covariance_factor
 from diffux.noise_level import NoiseLevel, append_axes
-from diffux.types import Denoiser, as_part
+from diffux.types import Denoiser, as_part, checked
 
 
 class Products(NamedTuple):
@@ -32,11 +32,12 @@ class PosteriorSampling:
     y: Any
     std: Any
     covariance: Any
+    bounded: bool = struct.field(pytree_node=False, default=True)
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
         def guided(x, level, cond):
             # reverse mode alone: the networks' convolution refuses forward mode on CPU
-            x0, pull, prediction = jax.vjp(lambda x: _estimate(denoise(x, level, cond)), x, has_aux=True)
+            x0, pull, prediction = jax.vjp(lambda x: _estimate(checked(denoise(x, level, cond), x)), x, has_aux=True)
             measured, back = jax.vjp(self.measure, x0)
             y = jnp.broadcast_to(jnp.asarray(self.y, measured.dtype), measured.shape)
             batch, factor = x.shape[0], covariance_factor(level, x)
@@ -49,6 +50,8 @@ class PosteriorSampling:
             weight = self.covariance(residual, self.std, products)
             inside = level.like(x)
             shift = jnp.where((inside.alpha > 0) & (inside.sigma > 0), covariance(backward(weight)), 0)
+            if self.bounded:
+                shift = append_axes(_until_nearest(forward(shift), residual), shift) * shift
             return prediction._replace(x0=x0 + shift)
 
         return guided
@@ -58,12 +61,18 @@ def _estimate(prediction):
     return prediction.x0, prediction
 
 
+def _until_nearest(moved, residual):
+    """The share (B,) of a move, at most all of it, after which what is measured is nearest to y."""
+    along, size = jnp.sum(moved * residual, axis=1), jnp.sum(moved**2, axis=1)
+    return jnp.where(size > 0, jnp.clip(along / jnp.where(size > 0, size, 1), 0, 1), 1)
+
+
 def _transposed(function: Callable, at):
     """The transpose of a linear function, by reverse mode."""
     return lambda v: jax.vjp(function, at)[1](v)[0]
 
 
-def posterior_sampling(measure: Callable, y: Any, std: float, covariance: Any = None) -> PosteriorSampling:
+def posterior_sampling(measure: Callable, y: Any, std: float, covariance: Any = None, bounded: bool = True) -> PosteriorSampling:
     """The estimate given y = A(x_0) + N(0, std^2 I): x0_hat + Cov A^T w, with w = grad_m log N(y; m, ...) at m = A(x0_hat).
 
     measure: A, an operator of `diffux.operators` or any function (B, *d) -> (B, *m) that JAX can differentiate in reverse; one
@@ -73,6 +82,10 @@ def posterior_sampling(measure: Callable, y: Any, std: float, covariance: Any = 
     - `tweedie()`, the default: Cov itself. Exact for Gaussian data and linear A.
     - `isotropic(variance)`: r_t^2 I (PiGDM).
     - `dps()`, `dps(step)`: nothing. Biased, and cheap.
+
+    bounded: no sample is moved further than to where A(x0_hat), linearised, is nearest to y. By the exact rule none is: its move
+    is K (K + std^2 I)^-1 of the way, with K = A Cov A^T. The other two, and a learned Jacobian, move many times the way at high
+    noise, where walks of a learned network then run off to infinity. False gives the equations as published.
 
     Cov = sigma^2 / alpha d x0_hat / d x in front is the chain rule of grad_x log p(y | x_t), which every rule shares. It is
     read off the vector-Jacobian product, which is right for a symmetric Jacobian, as that of an exact score is; a learned
@@ -92,7 +105,7 @@ def posterior_sampling(measure: Callable, y: Any, std: float, covariance: Any = 
     covariance = tweedie() if covariance is None else covariance
     if isinstance(covariance, DPS) and covariance.step is None and isinstance(std, int | float) and std == 0:
         raise ValueError("dps() divides by std^2, and std is 0; what fits: dps(step), isotropic(), tweedie()")
-    return PosteriorSampling(as_part(measure), y, std, covariance)
+    return PosteriorSampling(as_part(measure), y, std, covariance, bool(bounded))
 
 
 @struct.dataclass
@@ -174,31 +187,40 @@ def _solve(product: Callable, right, std, level: NoiseLevel, iterations: int | N
     """w (B, M) of (K + std^2 I) w = right, for the symmetric K that `product` multiplies by."""
     # at either end of the walk K is zero, and with std = 0 nothing could be solved; the answer is not used there
     inside = append_axes((level.alpha > 0) & (level.sigma > 0), right)
-    full = lambda w: jnp.where(inside, product(w) + std**2 * w, w)  # noqa: E731
     if iterations is not None:
-        return _conjugate_gradients(full, right, iterations)
+        return _conjugate_gradients(lambda w: jnp.where(inside, product(w) + std**2 * w, w), right, iterations)
     count = right.shape[1]
     units = jnp.broadcast_to(jnp.eye(count, dtype=right.dtype)[:, None], (count, *right.shape))
-    columns = jnp.moveaxis(jax.vmap(full)(units), 0, 2)
-    # a learned Jacobian is symmetric only nearly, and a covariance is
-    return jnp.linalg.solve((columns + jnp.swapaxes(columns, 1, 2)) / 2, right[..., None])[..., 0]
+    columns = jnp.moveaxis(jax.vmap(lambda w: jnp.where(inside, product(w), w))(units), 0, 2)
+    # a covariance is symmetric and has no negative values; a learned Jacobian only nearly
+    values, vectors = jnp.linalg.eigh((columns + jnp.swapaxes(columns, 1, 2)) / 2)
+    rounding = count * jnp.finfo(right.dtype).eps * values[:, -1:]
+    # without noise, what is measured twice or not at all is solved in the sense of least squares
+    kept = (values > rounding) | (jnp.asarray(std) > 0)
+    along = jnp.einsum("bmk,bm->bk", vectors, right)
+    shares = jnp.where(kept, along / jnp.where(kept, jnp.maximum(values, 0) + std**2, 1), 0)
+    return jnp.einsum("bmk,bk->bm", vectors, shares)
 
 
 def _conjugate_gradients(product: Callable, right, iterations: int):
-    """Hestenes and Stiefel's method for each row of (B, M), which rests where its residual has reached rounding."""
+    """Hestenes and Stiefel's method for each row of (B, M), which rests where its residual has reached rounding, and where a
+    direction is of a null space to rounding."""
     dot = functools.partial(jnp.sum, axis=1, keepdims=True)
-    enough = (10 * jnp.finfo(right.dtype).eps) ** 2 * dot(right**2)
+    eps = jnp.finfo(right.dtype).eps
+    enough = (10 * eps) ** 2 * dot(right**2)
 
     def body(_, carry):
-        w, residual, direction, size = carry
+        w, residual, direction, size, steepest = carry
         along = product(direction)
-        curvature = dot(direction * along)
-        moving = (size > enough) & (curvature > 0)
-        length = jnp.where(moving, size / jnp.where(moving, curvature, 1), 0)
-        w, residual = w + length * direction, residual - length * along
+        curvature, length = dot(direction * along), dot(direction**2)
+        moving = (size > enough) & (curvature > 10 * eps * steepest * length)
+        step = jnp.where(moving, size / jnp.where(moving, curvature, 1), 0)
+        steepest = jnp.where(moving, jnp.maximum(steepest, curvature / jnp.where(moving, length, 1)), steepest)
+        w, residual = w + step * direction, residual - step * along
         next_size = dot(residual**2)
         ratio = jnp.where(moving, next_size / jnp.where(size > 0, size, 1), 0)
-        return w, residual, jnp.where(moving, residual + ratio * direction, direction), jnp.where(moving, next_size, size)
+        direction, size = jnp.where(moving, residual + ratio * direction, direction), jnp.where(moving, next_size, size)
+        return w, residual, direction, size, steepest
 
-    start = (jnp.zeros_like(right), right, right, dot(right**2))
+    start = (jnp.zeros_like(right), right, right, dot(right**2), jnp.zeros_like(right[:, :1]))
     return jax.lax.fori_loop(0, iterations, body, start)[0]

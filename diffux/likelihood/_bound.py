@@ -9,9 +9,10 @@ import jax.numpy as jnp
 
 from diffux import keys as rng
 from diffux.distributions import Normal
-from diffux.likelihood.shared import compiled, dims, need_flow, over_dims, prior
+from diffux.likelihood.shared import compiled, dims, flow_between, over_dims, prior
+from diffux.noise_level import level_dtype
 from diffux.processes import Process
-from diffux.types import Cond, Denoiser
+from diffux.types import Cond, Denoiser, checked
 
 
 class ContinuousBound(NamedTuple):
@@ -62,10 +63,9 @@ def bound(
         >>> float(found.diffusion[0])
         0.0
     """
-    need_flow("bound", process, start, end)
+    x, start, end = flow_between("bound", process, x, start, end)
     if samples < 1:
         raise ValueError(f"bound needs at least 1 sample, got {samples}")
-    start, end = (jnp.asarray(t, x.dtype) for t in (start, end))
     return _bound(denoise)(process, x, cond, keys, start, end, samples=int(samples), reconstruct=bool(reconstruct))
 
 
@@ -75,9 +75,9 @@ def reconstruction(keys, denoise: Denoiser, process: Process, x, cond: Cond = {}
     log p(x) >= E[log p(x_start) + the second]: Jensen's correction of a density that is known at t = start only, with the
     decoder N(x; x0_hat(x_start), (sigma / alpha)^2) (Song et al., 2021b, code).
     """
-    level = process.schedule(jnp.asarray(start, x.dtype))
+    level = process.schedule(jnp.asarray(start, level_dtype(x)))
     noised = process.marginal(x, level).sample(keys)
-    decoder = Normal(denoise(noised, level, cond).x0.astype(x.dtype), level.sigma / level.alpha)
+    decoder = Normal(checked(denoise(noised, level, cond), x).x0.astype(x.dtype), level.sigma / level.alpha)
     return noised, over_dims(decoder.log_prob(x)) + _entropy(x, level)
 
 
@@ -94,7 +94,7 @@ def _terms(denoise, process, x, cond, keys, start, end, *, samples, reconstruct)
     def one(i):
         level = schedule(schedule.inverse(most + (least - most) * (i + shift) / samples))
         xt = process.marginal(x, level).sample(rng.fold_in(keys, 2 + i)).astype(x.dtype)
-        return level.snr * over_dims((x - denoise(xt, level, cond).x0.astype(x.dtype)) ** 2)
+        return level.snr * over_dims((x - checked(denoise(xt, level, cond), x).x0.astype(x.dtype)) ** 2)
 
     errors = jax.lax.map(one, jnp.arange(samples))
     kl = over_dims(process.marginal(x, last).kl(prior(process, x.shape, last)))

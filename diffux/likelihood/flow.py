@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from diffux.integrate import integrate
 from diffux.likelihood.divergence import Divergence, hutchinson
-from diffux.likelihood.shared import compiled, dims, need_flow, over_dims, prior
+from diffux.likelihood.shared import compiled, dims, flow_between, over_dims, prior
 from diffux.noise_level import append_axes
 from diffux.processes import Process
-from diffux.types import Cond, Denoiser
+from diffux.types import Cond, Denoiser, checked
 
 
 class LogProb(NamedTuple):
@@ -65,9 +65,9 @@ def log_prob(
         >>> bool(jnp.allclose(found.log_prob, want, atol=1e-4))
         True
     """
-    need_flow("log_prob", process, start, end)
+    x, start, end = flow_between("log_prob", process, x, start, end)
     options = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
-    return _log_prob(denoise)(process, x, cond, keys, divergence, *_numbers(x, start, end), **options)
+    return _log_prob(denoise)(process, x, cond, keys, divergence, start, end, **options)
 
 
 def encode(denoise: Denoiser, process: Process, x, cond: Cond = {}, *, start: float, end: float = 1.0, rtol: float = 1e-5,  # noqa: B006
@@ -76,9 +76,9 @@ def encode(denoise: Denoiser, process: Process, x, cond: Cond = {}, *, start: fl
 
     It is the same for every model of the same density: nothing is drawn. Raises ValueError as `log_prob` does.
     """
-    need_flow("encode", process, start, end)
+    x, start, end = flow_between("encode", process, x, start, end)
     options = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
-    return _carry(denoise)(process, x, cond, *_numbers(x, start, end), **options)
+    return _carry(denoise)(process, x, cond, start, end, **options)
 
 
 def decode(denoise: Denoiser, process: Process, z, cond: Cond = {}, *, start: float, end: float = 1.0,  # noqa: B006
@@ -89,9 +89,9 @@ def decode(denoise: Denoiser, process: Process, z, cond: Cond = {}, *, start: fl
     `temperature` multiplies z before it is decoded; below 1 it gives smoother images
     (Song et al., 2021, app. D). Raises ValueError as `log_prob` does.
     """
-    need_flow("decode", process, start, end)
+    z, start, end = flow_between("decode", process, z, start, end)
     options = {"rtol": rtol, "atol": atol, "method": method, "max_steps": max_steps}
-    return _carry(denoise)(process, temperature * z, cond, *_numbers(z, end, start), **options)
+    return _carry(denoise)(process, temperature * z, cond, end, start, **options)
 
 
 def interpolate(z0, z1, n: int):
@@ -118,10 +118,6 @@ def interpolate(z0, z1, n: int):
     return first * z0 + second * z1
 
 
-def _numbers(x, *times):
-    return tuple(jnp.asarray(t, x.dtype) for t in times)
-
-
 def _walk(denoise, process, x, cond, t, s, divergence, drawn, **options):
     """(x at time s, the integral of tr(d x0_hat / dy) / D over u (B,), evaluations (B,)) from x at time t."""
     schedule, batch = process.schedule, jnp.ones(x.shape[0], x.dtype)
@@ -129,7 +125,7 @@ def _walk(denoise, process, x, cond, t, s, divergence, drawn, **options):
 
     def estimate(u):
         level = schedule(schedule.inverse(-2 * u))
-        return lambda y: denoise(append_axes(level.alpha, y) * y, level, cond).x0.astype(y.dtype)
+        return lambda y: checked(denoise(append_axes(level.alpha, y) * y, level, cond), y).x0.astype(y.dtype)
 
     def slope(u, state):
         if divergence is None:

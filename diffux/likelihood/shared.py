@@ -8,20 +8,27 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from diffux.distributions import Normal
-from diffux.noise_level import NoiseLevel
+from diffux.noise_level import NoiseLevel, level_dtype
 from diffux.processes import Gaussian
+from diffux.processes.gaussian import need_floats
 from diffux.types import Denoiser, is_part
 
 
-def need_flow(what: str, process, start, end) -> None:
-    """Refuse a process without a flow, and times between which there is none; numbers under `jit` are not looked at."""
+def flow_between(what: str, process, x, start, end) -> tuple[Array, Array, Array]:
+    """(x, start, end) in the type of levels, at least float32, to which densities are numbers worth having.
+
+    Refuses a process without a flow, integers, and times between which there is no flow; numbers under `jit` are not looked at.
+    """
     if not isinstance(process, Gaussian):
         raise ValueError(f"{what} needs a Gaussian process, got {type(process).__name__}: there is no likelihood of a categorical "
                          "or binomial process by the probability flow; what fits is its bound, objectives.elbo")  # fmt: skip
+    need_floats(what, x)
+    numbers = tuple(jnp.asarray(number, level_dtype(x)) for number in (x, start, end))
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((process, start, end))):
-        return
+        return numbers
     if not 0 <= start < end <= 1:
         raise ValueError(f"{what} needs 0 <= start < end <= 1, got start {start} and end {end}")
     name = type(process.schedule).__name__
@@ -33,6 +40,7 @@ def need_flow(what: str, process, start, end) -> None:
     if sigma == 0:
         raise ValueError(f"{what} needs noise where it starts, and sigma = 0 at t = {start} of {name}: give a start above it, "
                          "as start=1e-5")  # fmt: skip
+    return numbers
 
 
 def prior(process: Gaussian, shape: tuple[int, ...], end: NoiseLevel) -> Normal:

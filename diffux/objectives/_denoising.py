@@ -12,7 +12,7 @@ from diffux import times as training_times
 from diffux.noise_level import append_axes
 from diffux.objectives.objective import mean_over_dims, noised
 from diffux.processes import Process
-from diffux.types import as_part, part
+from diffux.types import as_part, checked, part
 
 
 @part
@@ -53,7 +53,7 @@ class Denoising:
     def at(self, prediction, x, xt, level, cond={}):  # noqa: B006 - never mutated
         # under the norm, so that large weights meet small errors before either overflows
         weight = append_axes(jnp.sqrt(self.weighting(level)), x)
-        losses = self.norm(weight * (prediction.x0 - x))
+        losses = self.norm(weight * (checked(prediction, xt).x0 - x))
         return mean_over_dims(losses, None if self.mask is None else cond[self.mask], self.over)
 
 

@@ -13,7 +13,7 @@ from diffux.distributions import Bernoulli, DiscretizedNormal, Distribution, Nor
 from diffux.noise_level import NoiseLevel, clean, level_dtype
 from diffux.objectives.objective import mean_over_dims, noised
 from diffux.processes import Process, is_gaussian
-from diffux.types import Prediction, as_part
+from diffux.types import Prediction, as_part, checked
 
 
 class Bound(NamedTuple):
@@ -143,6 +143,7 @@ class ELBO:
     def _term(self, prediction, x, xt, index):
         """(kl, nll) of step `index` (B,): one of the two is zero in every row."""
         process, is_first = self.process, index == 1
+        checked(prediction, xt, categories=not is_gaussian(process))
         # the first step's posterior is a point, whose KL and gradient may be NaN even where they are not used: the KL of
         # the second stands in for it
         safe = jnp.maximum(index, 2)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
 from diffux import times as training_times
+from diffux.keys import need_keys
 from diffux.noise_level import NoiseLevel, append_axes, level_dtype
 from diffux.types import Prediction
 
@@ -41,6 +42,7 @@ def noised(process, times, key, x, state=()) -> tuple[Any, NoiseLevel, Any, Any]
 
     The share is what a sample's loss is multiplied by where the times are not drawn from the distribution that they stand for.
     """
+    need_keys(key)
     key_t, key_x = jax.random.split(key)
     t, share = training_times.draw(times, key_t, x.shape[0], state)
     level = process.schedule(t.astype(level_dtype(x)))
@@ -53,7 +55,7 @@ def mean_over_dims(
     """The mean over all axes but the first: (B, *d) -> (B,).
 
     where: (B, *prefix of d), true for the entries that count. over="wanted" divides by their number (a sample without any has the
-    mean 0), and over="all" by the number of all entries, as some published losses do.
+    mean 0), and over="all" by the number of all entries, as some published losses do. Raises ValueError for another shape of it.
 
     Example:
         >>> mean_over_dims(jnp.array([[1.0, 3.0, 8.0]]), jnp.array([[True, True, False]])).tolist()
@@ -61,6 +63,9 @@ def mean_over_dims(
     """
     if where is None:
         return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
+    sides = jnp.shape(where)
+    if sides[:1] != x.shape[:1] or len(sides) > x.ndim or any(n not in (m, 1) for n, m in zip(sides, x.shape, strict=False)):
+        raise ValueError(f"a mask of the loss has the first axes of the data, {x.shape}, got the shape {sides}")
     count = jnp.broadcast_to(append_axes(where, x), x.shape)
     total = jnp.sum(jnp.where(count, x, 0).reshape(x.shape[0], -1), axis=1)
     number = x[0].size if over == "all" else jnp.maximum(jnp.sum(count.reshape(x.shape[0], -1), axis=1), 1)

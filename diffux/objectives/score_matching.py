@@ -16,6 +16,7 @@ from diffux import sde
 from diffux.noise_level import NoiseLevel
 from diffux.objectives.objective import mean_over_dims
 from diffux.processes import Process
+from diffux.types import checked
 
 CLEAN_UNIT = NoiseLevel(0.0, 1.0, 1.0)
 """The level at which a model without noise levels is read: score = x0_hat - x."""
@@ -23,7 +24,7 @@ CLEAN_UNIT = NoiseLevel(0.0, 1.0, 1.0)
 
 def _scores(denoise, cond, level: NoiseLevel):
     """x (B, *d) -> the model's score (B, *d) at `level`, whose fields are (B,)."""
-    return lambda x: sde.score(denoise(x, level, cond).x0, x, level)
+    return lambda x: sde.score(checked(denoise(x, level, cond), x).x0, x, level)
 
 
 def _at(process, times, key, x):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux.distributions import Bernoulli, Distribution, Normal
-from diffux.noise_level import NoiseLevel
+from diffux.noise_level import NoiseLevel, need_broadcast
 from diffux.processes.process import Process, is_gaussian
 from diffux.types import Prediction, as_part
 
@@ -143,6 +143,8 @@ class Known:
 
     def __call__(self, law, s: NoiseLevel):
         need("known", law, Normal, Bernoulli)
+        for what in ("mask", "x"):
+            need_broadcast(what, getattr(self, what), law.p if isinstance(law, Bernoulli) else law.mean)
         if isinstance(law, Bernoulli):
             return Bernoulli(jnp.where(self.mask, self.x, law.p))
         return Normal(jnp.where(self.mask, self.x, law.mean), jnp.where(self.mask, 0, law.std))

@@ -12,7 +12,7 @@ from flax import struct
 
 from diffux.distributions import Normal
 from diffux.noise_level import NoiseLevel
-from diffux.types import Cond, Denoiser, Prediction, Schedule
+from diffux.types import Cond, Denoiser, Prediction, Schedule, checked
 
 Variance = Callable[..., Any]
 """(posterior variance, transition variance, prediction.variance, s, t) -> variance of p(x_s | x_t)."""
@@ -133,10 +133,17 @@ def noise_norms(key, denoise: Denoiser, process: Gaussian, x0, times, cond: Cond
         key, t = pair
         level = process.schedule(t)
         x = process.marginal(x0, level).sample(key)
-        return jnp.mean(((x - level.alpha * denoise(x, level, cond).x0) / level.sigma) ** 2)
+        return jnp.mean(((x - level.alpha * checked(denoise(x, level, cond), x).x0) / level.sigma) ** 2)
 
     times = jnp.asarray(times, x0.dtype)
     return jnp.minimum(jax.lax.map(norm, (jax.random.split(key, times.shape[0]), times)), 1)
+
+
+def need_floats(who: str, x) -> None:
+    """Refuse integers, to which Gaussian noise cannot be added: ValueError says what `who` got."""
+    dtype = jnp.result_type(x)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"{who} takes floats, got {dtype}: make images floats in [-1, 1], or take a process of discrete data")
 
 
 @struct.dataclass
@@ -161,11 +168,13 @@ class Gaussian:
 
     def marginal(self, x0, t: NoiseLevel) -> Normal:
         """q(x_t | x_0) = N(alpha_t x_0, sigma_t^2 I) (Ho et al., 2020, eq. 4)."""
+        need_floats("a Gaussian process", x0)
         t = t.like(x0)
         return Normal(t.alpha * x0, t.sigma)
 
     def transition(self, x, *, s: NoiseLevel, t: NoiseLevel) -> Normal:
         """q(x_t | x_s) = N(r x_s, (sigma_t^2 - r^2 sigma_s^2) I), r = alpha_t / alpha_s (Kingma et al., 2021, app. A.1)."""
+        need_floats("a Gaussian process", x)
         ratio, _, variance = self._bridge(s.like(x), t.like(x))
         return Normal(ratio * x, jnp.sqrt(variance))
 
@@ -188,6 +197,7 @@ class Gaussian:
         return ratio, transition * (s.sigma / t.sigma) ** 2, transition
 
     def _step(self, x0, x, s: NoiseLevel, t: NoiseLevel):
+        need_floats("a Gaussian process", x)
         ratio, lower, upper = self._bridge(s, t)
         mean = s.alpha * upper / t.sigma**2 * x0 + ratio * (s.sigma / t.sigma) ** 2 * x
         return mean, lower, upper

@@ -6,6 +6,7 @@ keeps its relative precision in float32 where 1 - alpha^2 would lose it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,7 +57,7 @@ def linear(beta_min: float = 0.1, beta_max: float = 20.0) -> Linear:
         >>> round(float(linear()(0.5).alpha), 6)
         0.281183
     """
-    need(0 < beta_min < beta_max, f"linear needs 0 < beta_min < beta_max, got {beta_min} and {beta_max}")
+    need(lambda: 0 < beta_min < beta_max, f"linear needs 0 < beta_min < beta_max, got {beta_min} and {beta_max}")
     return Linear(beta_min, beta_max)
 
 
@@ -78,7 +79,7 @@ class SubVP(Schedule):
 
 def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0) -> SubVP:
     """Sub-VP schedule, sigma = 1 - alpha^2 with VP's alpha (Song et al., 2021, eq. 29)."""
-    need(0 < beta_min < beta_max, f"sub_vp needs 0 < beta_min < beta_max, got {beta_min} and {beta_max}")
+    need(lambda: 0 < beta_min < beta_max, f"sub_vp needs 0 < beta_min < beta_max, got {beta_min} and {beta_max}")
     return SubVP(beta_min, beta_max)
 
 
@@ -114,8 +115,13 @@ def cosine(log_snr_min: float = -20.0, log_snr_max: float = 20.0) -> Cosine:
         >>> round(float(cosine()(0.5).log_snr), 4)
         0.0
     """
-    need(log_snr_min < log_snr_max, f"cosine needs log_snr_min < log_snr_max, got {log_snr_min} and {log_snr_max}")
-    return Cosine(float(np.arctan(np.exp(-0.5 * log_snr_max))), float(np.arctan(np.exp(0.5 * log_snr_min))))
+    need(lambda: log_snr_min < log_snr_max, f"cosine needs log_snr_min < log_snr_max, got {log_snr_min} and {log_snr_max}")
+    return Cosine(_angle(-0.5 * log_snr_max), _angle(0.5 * log_snr_min))
+
+
+def _angle(log_tangent):
+    """In double precision, where it is no array of JAX's."""
+    return jnp.arctan(jnp.exp(log_tangent)) if isinstance(log_tangent, jax.Array) else float(np.arctan(np.exp(log_tangent)))
 
 
 @struct.dataclass
@@ -152,7 +158,7 @@ def sigmoid(start: float = -3.0, end: float = 3.0, tau: float = 1.0, floor: floa
 
     `floor` is the published clip of alpha^2, applied as a mixture so that log-SNR stays strictly decreasing.
     """
-    need(start < end and tau > 0 and 0 < floor < 1,
+    need(lambda: start < end and tau > 0 and 0 < floor < 1,
           f"sigmoid needs start < end, tau > 0 and 0 < floor < 1, got {start}, {end}, {tau}, {floor}")  # fmt: skip
     return Sigmoid(start, end, tau, floor)
 
@@ -179,7 +185,7 @@ def geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Geometric:
     The marginal variance is taken as sigma^2 and not sigma^2 - sigma_min^2, as in the paper: t = 0 is data plus
     noise of sigma_min, so grids append the clean level themselves.
     """
-    need(0 < sigma_min < sigma_max, f"geometric needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+    need(lambda: 0 < sigma_min < sigma_max, f"geometric needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
     return Geometric(sigma_min, sigma_max)
 
 
@@ -206,7 +212,7 @@ class EDM(Schedule):
 
 def edm(sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> EDM:
     """Variance-exploding schedule with sigma^(1/rho) linear in t (Karras et al., 2022, eq. 5)."""
-    need(0 < sigma_min < sigma_max and rho > 0,
+    need(lambda: 0 < sigma_min < sigma_max and rho > 0,
           f"edm needs 0 < sigma_min < sigma_max and rho > 0, got {sigma_min}, {sigma_max}, {rho}")  # fmt: skip
     return EDM(sigma_min, sigma_max, rho)
 
@@ -227,6 +233,11 @@ def rectified() -> Rectified:
     return Rectified()
 
 
-def need(condition: bool, message: str) -> None:
-    if not condition:
+def need(condition: Callable[[], Any], message: str) -> None:
+    """Raise ValueError unless the condition holds; numbers under `jit` are not looked at."""
+    try:
+        holds = bool(condition())
+    except jax.errors.TracerBoolConversionError:
+        return
+    if not holds:
         raise ValueError(message)

@@ -51,8 +51,8 @@ def from_betas(betas) -> FromBetas:
         0.078587
     """
     betas = np.asarray(betas, np.float64)
-    need(betas.ndim == 1 and betas.size > 0, f"from_betas needs a table of shape (T,), got shape {betas.shape}")
-    need(bool(np.all((betas > 0) & (betas < 1))),
+    need(lambda: betas.ndim == 1 and betas.size > 0, f"from_betas needs a table of shape (T,), got shape {betas.shape}")
+    need(lambda: bool(np.all((betas > 0) & (betas < 1))),
           f"from_betas needs every beta strictly between 0 and 1, got a range of {betas.min():g} to {betas.max():g}; "
           "for a last alpha of 0 use zero_terminal(from_betas(betas), first=1 / T)")  # fmt: skip
     log_alphas = np.concatenate([[0.0], 0.5 * np.cumsum(np.log1p(-betas))])
@@ -99,8 +99,8 @@ def learned_betas(steps: int = 1000, first: float = 1e-3, floor: float = 1e-6, n
         >>> [round(float(beta), 3) for beta in learned_betas(4).betas()]
         [0.001, 0.3, 0.375, 0.5]
     """
-    need(steps >= 2, f"learned_betas needs a chain of at least 2 steps, got {steps}")
-    need(0 < first < 1, f"learned_betas needs a first beta strictly between 0 and 1, got {first}")
+    need(lambda: steps >= 2, f"learned_betas needs a chain of at least 2 steps, got {steps}")
+    need(lambda: 0 < first < 1, f"learned_betas needs a first beta strictly between 0 and 1, got {first}")
     betas = 1 / np.linspace(steps, 2, steps)[1:]
     return LearnedBetas(first, floor, Learned(name, jnp.asarray(np.log(betas) - np.log1p(-betas), jnp.result_type(float))))
 
@@ -136,7 +136,7 @@ def warmup_betas(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.
 
 
 def _count(steps: int) -> int:
-    need(steps >= 1, f"a table of betas needs at least 1 step, got {steps}")
+    need(lambda: steps >= 1, f"a table of betas needs at least 1 step, got {steps}")
     return steps
 
 

@@ -62,7 +62,7 @@ def shifted(schedule: Schedule, log_snr: float) -> Shifted:
         0.75
     """
     kind = family(schedule)
-    need(kind != OTHER, f"shifted needs a variance preserving, variance exploding or rectified schedule, "
+    need(lambda: kind != OTHER, f"shifted needs a variance preserving, variance exploding or rectified schedule, "
                          f"got {type(schedule).__name__}, which is none of them")  # fmt: skip
     return Shifted(schedule, log_snr, kind)
 
@@ -103,6 +103,6 @@ def zero_terminal(schedule: Schedule, first: float = 0.0) -> ZeroTerminal:
     An epsilon parameterization is undefined at the last level: use `v` or `x_start`.
     """
     kind = family(schedule)
-    need(kind == VARIANCE_PRESERVING, f"zero_terminal needs a variance preserving schedule, got {type(schedule).__name__}, "
+    need(lambda: kind == VARIANCE_PRESERVING, f"zero_terminal needs a variance preserving schedule, got {type(schedule).__name__}, "
                                        f"which is {kind}")  # fmt: skip
     return ZeroTerminal(schedule, first)

@@ -15,7 +15,7 @@ from diffux.solvers._heun import heun
 from diffux.solvers.needs import need_schedule
 from diffux.solvers.solver import Solver
 from diffux.solvers.steps import level_at
-from diffux.types import Schedule
+from diffux.types import Schedule, made
 
 
 @struct.dataclass
@@ -112,6 +112,6 @@ def dpm2_ancestral(schedule: Schedule, eta: float = 1.0) -> Renoise:
 
 
 def _single(name: str, solver: Solver) -> None:
-    if solver.remembers != "nothing" or not solver.moves or solver.path == "rises":
+    if made(solver, "the solver").remembers != "nothing" or not solver.moves or solver.path == "rises":
         raise ValueError(f"{name} goes around single-step solvers, got {type(solver).__name__}, which is none; solvers that fit: "
                          "ddim, heun, dpm_solver, dpm2, dpm_solver_pp_2s")  # fmt: skip

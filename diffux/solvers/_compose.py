@@ -11,6 +11,7 @@ from diffux.solvers._langevin import snr_langevin
 from diffux.solvers.needs import need_one_of
 from diffux.solvers.reverse_sde import reverse_diffusion
 from diffux.solvers.solver import Solver
+from diffux.types import made
 
 
 @struct.dataclass
@@ -49,7 +50,7 @@ def compose(*solvers: Solver) -> Composed:
         True
     """
     names = ", ".join(type(solver).__name__ for solver in solvers) or "nothing"
-    if sum(solver.moves for solver in solvers) != 1:
+    if sum(made(solver, "the solver").moves for solver in solvers) != 1:
         raise ValueError(f"compose needs exactly one solver that moves from t to s (ddim, heun, ancestral) beside its "
                          f"correctors (langevin), got {names}")  # fmt: skip
     for solver in solvers:

@@ -9,12 +9,14 @@ import numpy as np
 from flax import struct
 
 from diffux import keys as rng
+from diffux.noise_level import need_broadcast
 from diffux.operators import grey_basis
 from diffux.processes import Process
 from diffux.solvers._compose import compose
 from diffux.solvers._langevin import langevin
 from diffux.solvers.needs import need_process
 from diffux.solvers.solver import Solver
+from diffux.types import made
 
 
 @struct.dataclass
@@ -36,6 +38,8 @@ class Replace(Solver):
         return self.solver.gaussian or self.basis is not None
 
     def init(self, x, levels):
+        for what in ("mask", "known"):
+            need_broadcast(what, getattr(self, what), x)
         return self.solver.init(x, levels)
 
     def step(self, keys, denoise, x, state, *, t, s):
@@ -57,9 +61,10 @@ def replace(solver: Solver, process: Process, known: Any, mask: Any, basis: Any 
     follows the known one of the level before. Correctors inside (`replace(compose(ddim(), langevin(inner=5)), ...)`) bring
     it as near as one likes. Around `annealed_langevin(inner=1)` it is NCSN's inpainting, where the known part is set
     before every Langevin step (Song and Ermon, 2019, app. B.3); with more inner steps it is set once a level.
-    Raises ValueError for a solver that remembers x, for one that does not walk, and for a mask that is not boolean.
+    Raises ValueError for a solver that remembers x, for one that does not walk, and for a mask that is not boolean; a walk does,
+    where mask or known do not broadcast to x.
     """
-    if solver.remembers == "x" or not solver.moves or solver.path == "rises":
+    if made(solver, "the solver").remembers == "x" or not solver.moves or solver.path == "rises":
         why = "remembers x" if solver.remembers == "x" else "does not walk from noise to data"
         raise ValueError(f"replace cannot change x beside {type(solver).__name__}, which {why}; solvers that fit: ddim, heun, "
                          "ancestral, dpm_solver, dpm_solver_pp_2m, lms, unipc(corrector=False)")  # fmt: skip

@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Key, Shaped
 
 from diffux import grids
 from diffux import keys as rng
 from diffux.denoisers import bind
 from diffux.noise_level import NoiseLevel, level_dtype
+from diffux.processes.gaussian import need_floats
 from diffux.solvers.solver import Sampled, Solver
-from diffux.types import Cond, Denoiser, is_part
+from diffux.types import Cond, Denoiser, checked, is_part, made
 
 
 def sample(
@@ -35,8 +38,9 @@ def sample(
     progress: `progress(done, steps)` is called about ten times a second, between pieces of the walk; not under `jit`.
     A denoiser that is a pytree (a part, `jax.tree_util.Partial`, what `systems.denoiser` returns) is an argument of the
     program, which a second call does not compile again; a plain function is a closure, compiled at each call.
-    Raises ValueError for levels whose noise does not fall (or go as the solver's `path` says), and for a `save` outside
-    1 .. n; under `jit` the levels are not looked at.
+    Steps are computed in at least float32; a narrower x, bfloat16, is what the denoiser sees and what comes out.
+    Raises ValueError for levels whose noise does not fall (or go as the solver's `path` says), for integers x where the
+    solver walks Gaussian processes, and for a `save` outside 1 .. n; under `jit` the levels are not looked at.
 
     Example:
         >>> from diffux import Prediction, grids, keys, schedules, solvers
@@ -45,15 +49,21 @@ def sample(
         >>> sample(keys.sample_keys(0, 0, 1), point, solvers.ddim(), levels, jnp.ones((1, 2))).x.tolist()
         [[3.0, 3.0]]
     """
-    if not solver.moves:
+    if not made(solver, "the solver").moves:
         raise ValueError(f"{type(solver).__name__} corrects at one level and does not walk: compose it with a predictor, "
                          "as in compose(ddim(), langevin())")  # fmt: skip
+    if not isinstance(levels, NoiseLevel):
+        raise ValueError(f"levels are what a grid gives, as grids.uniform()(schedule, 50), got {type(levels).__name__}")
+    if solver.gaussian:
+        need_floats(type(solver).__name__, x)
     if not any(isinstance(field, jax.core.Tracer) for field in levels):
         grids.check(levels, solver.path)
     n = levels.t.shape[0] - 1
     if save is not None and not 1 <= save <= n:
         raise ValueError(f"save keeps between 1 and {n} states of a walk of {n} steps, got {save}")
-    levels = NoiseLevel(*(jnp.asarray(field, level_dtype(x)) for field in levels))
+    levels, own = NoiseLevel(*(jnp.asarray(field, level_dtype(x)) for field in levels)), x.dtype
+    if jnp.issubdtype(own, jnp.floating) and own != levels.t.dtype:
+        denoise, x = _narrow(denoise, own), x.astype(levels.t.dtype)
     state = solver.init(x, levels)
     frames = None if save is None else jnp.zeros((save, *x.shape), x.dtype)
     fixed, carry = (cond, keys, solver, levels), (x, frames, state)
@@ -63,7 +73,7 @@ def sample(
         run = jax.jit(functools.partial(_walk, denoise))
         some = jax.jit(functools.partial(_walk_some, denoise))
     if progress is None:
-        return Sampled(*run(*fixed, carry))
+        return _typed(own, run(*fixed, carry))
     done, length = 0, max(n // 20, 1)
     while done < n:
         begun = time.perf_counter()
@@ -73,7 +83,33 @@ def sample(
             length = max(int((stop - done) * _REPORT_SECONDS / (time.perf_counter() - begun)), 1)
         done = stop
         progress(done, n)
-    return Sampled(*carry)
+    return _typed(own, carry)
+
+
+@struct.dataclass
+class Narrow:
+    """A denoiser that sees x in another type than the walk is computed in."""
+
+    denoise: Any
+    dtype: Any = struct.field(pytree_node=False)
+
+    def __call__(self, x, level, cond):
+        prediction = checked(self.denoise(x.astype(self.dtype), level, cond), x)
+        return prediction._replace(x0=prediction.x0.astype(x.dtype))
+
+    @property
+    def tells_step(self) -> bool:
+        return getattr(self.denoise, "tells_step", False)
+
+
+def _narrow(denoise: Denoiser, dtype) -> Denoiser:
+    narrow = Narrow(denoise, dtype)
+    return narrow if is_part(denoise) else lambda x, level, cond: narrow(x, level, cond)
+
+
+def _typed(dtype, carry) -> Sampled:
+    x, frames, state = carry
+    return Sampled(x.astype(dtype), None if frames is None else frames.astype(dtype), state)
 
 
 _REPORT_SECONDS = 0.1
@@ -85,7 +121,7 @@ def _advance(denoise, cond, keys, solver, levels, carry, index):
     t, s = (NoiseLevel(*(field[i] for field in levels)) for i in (index, index + 1))
     # a transform that looks at the step's number finds it among the conditions
     told = {**cond, "step": index} if getattr(denoise, "tells_step", False) else cond
-    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, told), x, state, t=t, s=s)
+    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, told, not solver.gaussian), x, state, t=t, s=s)
     if frames is not None:
         frames = _save(frames, x, index, levels.t.shape[0] - 1)
     return x, frames, state

@@ -29,6 +29,7 @@ from diffux.types import (
     Parameterization,
     Transform,
     fits,
+    made,
     reads,
 )
 
@@ -55,6 +56,8 @@ class System:
     guidance: tuple[Transform, ...] = ()
 
     def __post_init__(self):
+        for name in ("process", "parameterization", "objective", "solver", "grid", "codec"):
+            made(getattr(self, name), f"the {name}")
         if isinstance(self.network, nn.Module):
             object.__setattr__(self, "network", Net(self.network, Learned("network")))
 

@@ -42,6 +42,14 @@ def test_all_entries_are_dropped_unless_some_are_named():
     np.testing.assert_allclose(believed(guidance.classifier_free(3.0, drop=("text",))), text, rtol=1e-5)
 
 
+def test_the_variance_is_that_of_the_conditional_branch():
+    def with_variance(x, level, cond):
+        return denoise(x, level, cond)._replace(variance=null_of(cond, "text", len(x)).astype(float)[:, None] + x)
+
+    found = chain(with_variance, guidance.classifier_free(3.0))(X, LEVEL, COND)
+    np.testing.assert_array_equal(found.variance, X)
+
+
 def test_against_another_condition():
     """The negative prompt stands where the null would."""
     found = believed(guidance.classifier_free(2.0, drop=(), against={"text": jnp.asarray(-0.5)}))

@@ -58,6 +58,16 @@ def test_density_of_a_gaussian(name):
     assert found.evaluations.shape == (6,) and np.all(found.evaluations > 20)
 
 
+def test_a_walk_that_ends_before_1_takes_the_prior_of_where_it_ends():
+    """Noise of 316 at t = 0.9, 1000 at 1: the wider prior would be wrong by 4 log 3.2, or 1.7 bits a dimension."""
+    schedule, start = schedules.geometric(0.01, 1000.0), 1e-5
+    data, process = GaussianData(MEAN, COVARIANCE), Gaussian(schedule)
+    found = likelihood.log_prob(None, data, process, X, start=start, end=0.9, divergence=likelihood.exact(), **TIGHT)
+    truth = normal_log_density(X, MEAN, COVARIANCE + float(schedule(start).sigma) ** 2 * np.eye(4))
+    np.testing.assert_allclose(found.log_prob / (4 * np.log(2)), truth / (4 * np.log(2)), atol=1e-3)
+
+
+
 def mixture_log_density(x, level, weights, means, variances):
     alpha, sigma = float(level.alpha), float(level.sigma)
     v = alpha**2 * variances + sigma**2

@@ -204,6 +204,18 @@ def test_the_analytic_variance_without_signal():
     np.testing.assert_allclose(kernel.std**2, s.sigma**2 + 0.5 * s.alpha**2, rtol=1e-9)  # N(0, sigma_s^2) + alpha_s x_0
 
 
+def test_the_analytic_variance_of_x0_is_between_nothing_and_its_bound():
+    """Where Gamma says more than data of the range [-1, 1] can vary, or less than nothing, as estimates do."""
+    s, t = schedules.linear()(jnp.asarray(0.7)), schedules.linear()(jnp.asarray(0.8))
+    for norm, most, uncertainty in ((0.0, 1.0, 1.0), (0.0, 0.3, 0.3), (1.5, 1.0, 0.0)):
+        process = Gaussian(schedules.linear(), processes.analytic([0.0, 1.0], [norm, norm], most=most))
+        got = process.reverse(Prediction(jnp.zeros((1, 1))), jnp.ones((1, 1)), s=s, t=t).std ** 2
+        ratio = t.alpha / s.alpha
+        transition = t.sigma**2 - ratio**2 * s.sigma**2
+        want = transition * s.sigma**2 / t.sigma**2 + (s.alpha * transition / t.sigma**2) ** 2 * uncertainty
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
 def test_analytic_wants_a_table():
     for times, norms in (([0.5, 0.1], [0.1, 0.2]), ([0.1, 0.5], [0.1]), ([0.1, 0.5], [0.1, -0.2])):
         with pytest.raises(ValueError, match="analytic needs rising times"):

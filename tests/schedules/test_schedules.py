@@ -23,6 +23,7 @@ SCHEDULES = {
     "shifted_ve": lambda: schedules.shifted(schedules.geometric(), 1.0),
     "shifted_flow": lambda: schedules.shifted(schedules.rectified(), -2 * np.log(3.0)),
     "zero_terminal": lambda: schedules.zero_terminal(schedules.linear()),
+    "zero_terminal_chain": lambda: schedules.zero_terminal(schedules.from_betas(schedules.linear_betas(50)), first=1 / 50),
 }
 every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 

@@ -158,7 +158,8 @@ def test_a_solver_adds_conditions_from_step_to_step():
     walked = solvers.sample(sample_keys(0, 0, 2), counting, Told(), levels, x, {"more": 1.0})
     np.testing.assert_array_equal(walked.state, np.full((2, 3), 6.0))
     fixed = {"label": 1}
-    assert denoisers.bind(lambda x, level, cond: cond, fixed)(0, None, previous=2) == {"label": 1, "previous": 2}
+    seen = denoisers.bind(lambda x, level, cond: Prediction(x, cond), fixed)(0.0, None, previous=2).variance
+    assert seen == {"label": 1, "previous": 2}
     assert fixed == {"label": 1}
 
 

@@ -11,6 +11,7 @@ from diffux import Prediction, grids, processes, schedules, solvers
 from diffux.keys import noise, sample_keys
 from diffux.noise_level import NoiseLevel
 from diffux.processes import Gaussian
+from diffux.solvers.steps import steep
 from tests.oracles import GaussianData, Mixture, Point
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -20,6 +21,12 @@ MEAN, COVARIANCE = np.asarray([0.5, -1.0]), ROTATION @ np.diag([4.0, 1e-3]) @ RO
 SCHEDULES = {"vp": schedules.linear, "ve": schedules.geometric, "flow": schedules.rectified, "sub_vp": schedules.sub_vp,
              "cosine": schedules.cosine}  # fmt: skip
 DETERMINISTIC = {"ddim": solvers.ddim, "heun": solvers.heun}
+
+
+def test_a_step_is_steep_from_a_growth_of_alpha_of_four_on():
+    level = lambda alpha: NoiseLevel(jnp.asarray(0.5), jnp.asarray(alpha), jnp.asarray(0.5))  # noqa: E731
+    for first, second, want in ((0.1, 0.4, True), (0.1, 0.41, True), (0.1, 0.39, False), (0.2, 0.4, False), (0.0, 0.1, True)):
+        assert bool(steep(level(first), level(second))) is want, (first, second)
 
 
 def between(schedule, start, end, steps) -> NoiseLevel:

@@ -117,7 +117,7 @@ class Exact(nn.Module):
     """The score of data at the point 0.4, at five levels from 1 to 0.01."""
 
     def __call__(self, x, noise, cond=None, train=False):
-        sigma = jnp.asarray(listed(1.0, 5), jnp.float32)[noise.astype(int)]
+        sigma = jnp.asarray(listed(1.0, 5), jnp.float32)[noise.astype(int)][:, None, None, None]
         return (0.4 - (x + 1) / 2) / sigma**2  # x is shown as 2 x - 1
 
 
