@@ -1,7 +1,5 @@
 """`python -m diffux`: the installed command `diffux`."""
 
-import sys
+from diffux.cli import enter
 
-from diffux.cli import main
-
-sys.exit(main())
+enter()

@@ -142,8 +142,8 @@ def kept(decay: Any, power: Any = (), warmup: bool = True, snapshot_every: int =
 
     decay, power = numbers("decay", decay), numbers("power", power)
     for value in decay:
-        if not 0 <= value <= 1:
-            raise UserError(f"config.ema.decay must be between 0 and 1, got {value}")
+        if not 0 <= value < 1:
+            raise UserError(f"config.ema.decay must be at least 0 and below 1, at which nothing is ever averaged, got {value}")
     for value in power:
         if not 0 < value <= WIDEST:
             raise UserError(f"config.ema.power is relative widths, above 0 and at most {WIDEST:.4f} (all steps' mean), got {value}")

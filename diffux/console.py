@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 
@@ -58,13 +59,20 @@ class Progress:
         """Print a plain line where there is no bar; `rate` in steps a second tells the time left."""
         if not self._bar and not self._quiet:
             left = f", {_clock((self._total - done) / rate)} left" if rate and math.isfinite(rate) else ""
-            print(f"{self._what} {done}/{self._total}{': ' * bool(words)}{words}{left}", flush=True)
+            _tell(f"{self._what} {done}/{self._total}{': ' * bool(words)}{words}{left}")
 
     def say(self, message: str) -> None:
         """Print a message above the bar."""
         if self._quiet:
             return
         if self._bar:
-            self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
+            with contextlib.suppress(OSError):
+                self._bar.console.print(message, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(message, flush=True)
+            _tell(message)
+
+
+def _tell(line: str) -> None:
+    """Print a line. Where nobody reads any more (`| head`), or the disk of a log is full, the work goes on without."""
+    with contextlib.suppress(OSError, ValueError):
+        print(line, flush=True)

@@ -44,6 +44,10 @@ class DataError(UserError):
     """A data set that cannot be had: what was asked, what was found, what would fit."""
 
 
+class NoSplit(DataError):
+    """A data set without the split that was asked for."""
+
+
 class EvaluationError(UserError):
     """Samples or a data set that cannot be evaluated: what came and what would fit."""
 

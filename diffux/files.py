@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import pathlib
 from collections.abc import Iterator
+from typing import Any
+
+from diffux.errors import UserError
 
 
 @contextlib.contextmanager
@@ -29,3 +32,27 @@ def aside(path: pathlib.Path) -> Iterator[pathlib.Path]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def path_of(word: Any) -> pathlib.Path:
+    """The path that a word names, with ~ and ~user expanded.
+
+    Raises UserError for a user that there is not, where there is no home directory (in a container, say), and for names that file
+    systems do not have: of more than 255 bytes, not in UTF-8, with a null.
+
+    Example:
+        >>> path_of("runs/digits").name
+        'digits'
+    """
+    try:
+        path = pathlib.Path(word).expanduser()
+        longest = max((len(part.encode()) for part in path.parts), default=0)
+    except RuntimeError as error:
+        raise UserError(f"{word} cannot be found: there is no home directory of such a user here") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{word!r} is no name in UTF-8") from error
+    if longest > 255 or len(str(path).encode()) > 4095:
+        raise UserError(f"{str(word)[:60]}... is a name of {longest} bytes, and file systems allow 255")
+    if "\0" in str(path):
+        raise UserError(f"{str(word)!r} has a null byte in it, which no name has")
+    return path

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from diffux.errors import UserError, one_sentence
+from diffux.files import path_of
 
 USED: dict[str, Used] = {}
 """The files in use by name, see `use`."""
@@ -97,7 +98,7 @@ def use(files: Iterable[str | pathlib.Path]) -> list[Used]:
     A file is one module, called as the file is. Raises UserError for a file that is missing or fails, and for a name that another
     module has.
     """
-    return [_use(pathlib.Path(file).expanduser().absolute()) for file in files]
+    return [_use(path_of(file).absolute()) for file in files]
 
 
 def _use(path: pathlib.Path) -> Used:

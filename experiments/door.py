@@ -7,9 +7,9 @@ import sys
 if importlib.util.find_spec("diffux") is None:
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from diffux.cli import main
+from diffux import cli
 
 
 def enter(command: str) -> None:
     """Run the command with this process's arguments, and end with its status."""
-    sys.exit(main([command, *sys.argv[1:]]))
+    cli.enter([command, *sys.argv[1:]])

@@ -32,7 +32,7 @@ def restored(run) -> dict[str, dict]:
 
     from diffux import data, guidance, operators, sampling
 
-    held_out = data.arrays(run.plan.data.test())
+    held_out = data.arrays(run.plan.data.sources()[1])
     contrast = (held_out["image"] / 255).std((1, 2)).mean(-1)
     chosen = [np.argmax(np.where(held_out["label"] == label, contrast, -1)) for label in range(COLUMNS)]
     real, label = held_out["image"][chosen] / 255, held_out["label"][chosen]

@@ -59,9 +59,11 @@ def test_an_exponential_average_is_the_weighted_sum_of_what_it_saw():
 def test_an_exponential_average_warms_up():
     """With (1 + t) / (10 + t) the start's weight after n updates is the product of k / (9 + k): gone within a few hundred."""
     share = ema.exponential(0.9999)
-    weight = np.prod([1 - float(share(step)) for step in range(300)])
-    closed = np.prod([(1 + step) / (10 + step) for step in range(300)])
-    assert weight == pytest.approx(closed, rel=1e-3) and weight < 1e-15
+    shares = [float(share(step)) for step in (0, 5, 90, 1000)]
+    np.testing.assert_allclose(shares, [9 / 10, 9 / 15, 9 / 100, 9 / 1010], rtol=1e-6)
+    weights = np.cumprod([1 - float(share(step)) for step in range(300)])
+    np.testing.assert_allclose(weights, np.cumprod([(1 + step) / (10 + step) for step in range(300)]), rtol=1e-4)
+    assert weights[-1] < 1e-15
     assert float(share(10**6)) == pytest.approx(1e-4)
     assert float(ema.exponential(0.9999, warmup=False)(0)) == pytest.approx(1e-4)
 
@@ -174,8 +176,8 @@ def test_a_config_names_its_averages():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"decay": 1.5}, "config.ema.decay must be between 0 and 1, got 1.5"),
-        ({"decay": (0.9, -1)}, "config.ema.decay must be between 0 and 1, got -1"),
+        ({"decay": 1.5}, "config.ema.decay must be at least 0 and below 1, at which nothing is ever averaged, got 1.5"),
+        ({"decay": (0.9, -1)}, "config.ema.decay must be at least 0 and below 1, at which nothing is ever averaged, got -1"),
         ({"decay": "0.9"}, "config.ema.decay must be a number, or several, got '0.9'"),
         ({"decay": (0.9, 0.9)}, "names the average 0.9 twice"),
         ({"decay": ()}, "config.ema needs an average"),

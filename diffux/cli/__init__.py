@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from diffux import listing
-from diffux.cli import _flags
+from diffux.cli import _ends, _flags
 from diffux.errors import UserError, unknown
 
 
@@ -18,6 +19,16 @@ def commands() -> dict[str, listing.Found]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status of `diffux <command> <flags>`, by default of this process's arguments."""
     return _flags.run(_dispatch, sys.argv[1:] if arguments is None else arguments)
+
+
+def enter(arguments: Sequence[str] | None = None) -> NoReturn:
+    """End this process with the status of `diffux <command> <flags>`; Ctrl-C ends it in seconds, whatever it is doing."""
+    interrupts = _ends.Interrupts()
+    status = _flags.run(_dispatch, sys.argv[1:] if arguments is None else arguments, interrupts)
+    if status == _ends.INTERRUPTED:
+        _ends.leave(status)
+    _ends.flush()
+    sys.exit(status)
 
 
 def _dispatch(arguments: Sequence[str]) -> int:

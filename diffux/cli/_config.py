@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import importlib.metadata
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from diffux import listing
 from diffux.config import parts, schema
 from diffux.errors import UserError, explained, one_sentence, unknown
+from diffux.naming import literal
 
 _FOLDER = "experiments/configs"
 _INSTALLED = "share/diffux/configs"
@@ -112,6 +115,7 @@ def _override(config, overrides: Sequence[str]) -> dict:
             message = f"--config.{key} would replace a whole section: set its keys one by one"
             inside = [path for path in known if path.startswith(f"{key}.")]
             raise UserError(message + (f", as in --config.{inside[0]}=..." if inside else " in the config file"))
+    overrides, literals = _literals(overrides, known)
     values = flags.FlagValues()
     argv = ["", *overrides]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
@@ -122,7 +126,33 @@ def _override(config, overrides: Sequence[str]) -> dict:
         raise UserError(one_sentence(error)) from error
     if len(left) > 1:
         raise UserError(f"unexpected argument {left[1]!r} (see --help)")
-    return changed.to_dict()
+    changed = changed.to_dict()
+    for key, value in literals.items():
+        *sections, name = key.split(".")
+        functools.reduce(dict.__getitem__, sections, changed)[name] = value
+    return changed
+
+
+def _literals(overrides: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """(the other flags, {key: value}) of the flags of keys that may hold None, a tuple, or values of several types.
+
+    The flags of the library know one type a key. Of a flag given twice the last one counts.
+    """
+    rest, found, arguments = [], {}, iter(overrides)
+    for argument in arguments:
+        flag, equals, text = argument.partition("=")
+        key = flag.removeprefix("--config.")
+        now, said = known.get(key, ""), schema.KEYS.get(key)
+        several = now is None or isinstance(now, tuple) or (said is not None and said.or_none)
+        if not flag.startswith("--config.") or not several:
+            rest.append(argument)
+            continue
+        text = text if equals else next(arguments, "")
+        try:
+            found[key] = schema.plain({"value": literal(text)})["value"]
+        except ValueError:  # a call, a path, a slice of a split
+            found[key] = text
+    return rest, found
 
 
 def _paths(config, prefix: str = "") -> dict:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from diffux.cli import _ends
 from diffux.errors import UserError, one_sentence, unknown
 from diffux.naming import literal
-
-INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,10 +49,11 @@ def _hyphens(argument: str) -> str:
     return f"{name.replace('_', '-')}{equals}{value}"
 
 
-def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str], interrupts: _ends.Interrupts | None = None) -> int:
     """The exit status of `main(arguments)`: a UserError is printed as `error: ...` and gives its own status.
 
-    DIFFUX_TRACEBACK=1 prints the traceback as well. One of several processes ends here.
+    DIFFUX_TRACEBACK=1 prints the traceback as well. One of several processes ends here. interrupts: what knows of Ctrl-C where
+    this is the whole process.
     """
     try:
         return main(arguments)
@@ -62,12 +63,18 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
         print(f"error: {one_sentence(error)}", file=sys.stderr)
         return _leave(error.status)
     except BrokenPipeError:  # of `diffux list ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _ends.flush()
         return 0
-    except KeyboardInterrupt:
-        print("interrupted: nothing was saved after the last checkpoint", file=sys.stderr)
-        return _leave(INTERRUPTED)
+    except KeyboardInterrupt as error:
+        if interrupts is not None:
+            interrupts.heeded()
+        _ends.say_interrupted(str(error))
+        return _leave(_ends.INTERRUPTED)
     except Exception:
+        if interrupts is not None and interrupts.came:  # what a library made of it
+            interrupts.heeded()
+            _ends.say_interrupted()
+            return _leave(_ends.INTERRUPTED)
         if not _several():
             raise
         traceback.print_exc()
@@ -167,15 +174,18 @@ def add_weights(parser: argparse.ArgumentParser) -> None:
 
 def weights(flags: argparse.Namespace) -> dict[str, Any]:
     """What the flags of `add_weights` say, as `runs.restore.load` takes it."""
-    step = int(flags.checkpoint) if flags.checkpoint.isdigit() else flags.checkpoint
+    digits = flags.checkpoint.isascii() and flags.checkpoint.isdecimal()
+    step = int(flags.checkpoint) if digits and len(flags.checkpoint) < 20 else flags.checkpoint
     return {"step": step, "average": flags.average, "raw": flags.raw}
 
 
 def walk(flags: argparse.Namespace) -> dict[str, Any]:
     """What the flags of `add_samples` say of the walk, as `sampling.files.models` takes it."""
-    for name in ("steps", "batch"):
-        if getattr(flags, name) is not None and getattr(flags, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(flags, name)}")
+    from diffux.config.schema import KEYS, check_value
+
+    for name, key in {"steps": "sample.steps", "batch": "sample.n", "seed": "seed", "eta": "sample.eta"}.items():
+        if getattr(flags, name) is not None:
+            check_value(f"--{name}", KEYS[key], getattr(flags, name))
     if flags.classifier_scale is not None and flags.classifier is None:
         raise UserError("--classifier-scale belongs to --classifier")
     nets, chain = pairs("net", flags.net), [_guidance(word) for word in flags.guidance or ()]
@@ -188,9 +198,12 @@ def walk(flags: argparse.Namespace) -> dict[str, Any]:
 
 def _guidance(word: str) -> float | str:
     try:
-        return float(word)
+        scale = float(word)
     except ValueError:
         return word
+    if not math.isfinite(scale):
+        raise UserError(f"--guidance is a finite scale, or a transform such as classifier_free(3), got {word}")
+    return scale
 
 
 def directories(flags: argparse.Namespace, own: str | None) -> dict[str, str]:

@@ -16,11 +16,11 @@ likelihood.json (docs/likelihood.md).
 
 from __future__ import annotations
 
-import pathlib
 import sys
 
 from diffux.cli import _flags
 from diffux.errors import UserError
+from diffux.files import path_of
 
 
 def main(arguments) -> int:
@@ -43,9 +43,13 @@ def main(arguments) -> int:
     from diffux.evaluation import likelihood, runs, table
 
     listing.use(flags.use)
-    folder = pathlib.Path(flags.workdir).expanduser().absolute()
+    folder = path_of(flags.workdir).absolute()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     if flags.likelihood:
+        drawing = ("solver", "steps", "eta", "grid", "option", "guidance", "classifier", "given", "label", "samples", "model")
+        unused = [name for name in drawing if getattr(flags, name) is not None]
+        if unused:
+            raise UserError(f"--{unused[0]} is of samples, and --likelihood draws none")
         nets = walk["nets"]
         found = likelihood.of_run(folder, nets=nets, **_flags.weights(flags), **_likelihood(flags))
         console.print(likelihood.table(found))

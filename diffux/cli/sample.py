@@ -37,7 +37,7 @@ def main(arguments) -> int:
     from diffux.sampling import files
 
     listing.use(flags.use)
-    files.check(flags.n, flags.batch, flags.frames)
+    files.check(flags.n, flags.batch, flags.frames, flags.seed)
     files.sample(
         files.models(runs, **walk, **_flags.weights(flags)),
         [pathlib.Path(out) for out in flags.out],

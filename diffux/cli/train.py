@@ -12,7 +12,8 @@ events and the resolved config.json. What a step costs, before anything runs, sa
 On several hosts the same command is started on each: docs/many_hosts.md says how they find each other.
 
 Exit status: 0 done, 2 something in the command cannot work, 3 the training diverged, 4 the working directory cannot be
-written any more, 75 another process of the run is missing or gone, 130 or 143 stopped by Ctrl-C or SIGTERM after saving.
+written any more, 75 another process of the run is missing or gone, 130, 143 or 129 stopped by Ctrl-C, SIGTERM or SIGHUP after
+saving.
 docs/faults.md says what each leaves behind.
 """
 

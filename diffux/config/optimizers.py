@@ -201,7 +201,7 @@ def made(steps: int, name: str = "adam", learning_rate: float = 1e-3, schedule: 
             if key not in own:
                 raise unknown("setting of optimizer.groups", key, own)
             known = KEYS[f"optimizer.{key}"]
-            check_value(f"optimizer.groups.{key}", known, value)
+            check_value(f"config.optimizer.groups.{key}", known, value)
             if known.open and not isinstance(value, Mapping):
                 raise UserError(f"config.optimizer.groups.{key} is a section of settings, got {value!r}")
         # options belong to an optimizer: another one begins without

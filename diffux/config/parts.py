@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -97,6 +98,8 @@ def solver(spec: Any, system: Any, eta: float | None = None, options: Mapping[st
     if spec is None:
         if options:
             raise UserError(f"the solver options {', '.join(options)} need the name of a solver")
+        if eta:
+            raise UserError(f"eta {eta} needs the name of a solver that has one, as ddim")
         return system.solver
     if not isinstance(spec, str):
         return spec
@@ -136,6 +139,8 @@ def transforms(asked: Any, system: Any, nets: Mapping[str, Any] = {}) -> tuple[A
 
     def made(spec):
         if isinstance(spec, int | float) and not isinstance(spec, bool):
+            if not math.isfinite(spec):
+                raise UserError(f"guidance is a finite scale, got {spec}")
             return classifier_free(spec)
         if callable(spec):
             return spec

@@ -11,13 +11,16 @@ from jax.sharding import Mesh
 
 from diffux import averages, data, systems
 from diffux.config import optimizers, parts
-from diffux.config.schema import check, complete
+from diffux.config.schema import KEYS, check, complete
 from diffux.devices.mesh import Sharding, batch_devices
 from diffux.errors import UserError, explained, unknown
 from diffux.fields import Field
 from diffux.naming import accepts, parse
 from diffux.systems.trainable import not_averaged
 from diffux.types import reads
+
+SHARE = 0.05
+"""Of the training examples, where the data set has none that are held out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Data:
 
     name: str
     split: str
-    held_out: str | None
+    held_out: str | float | None
     batch_size: int
     options: Mapping[str, Any]
     flip: bool
@@ -38,17 +41,23 @@ class Data:
     workers: int
     own: tuple[data.Source, data.Source | None] | None = None
 
-    def source(self) -> data.Source:
-        """The examples that are trained on; UserError where they cannot be had."""
-        with explained():
-            return self.own[0] if self.own else data.load(self.name, split=self.split, **self.options)
+    def sources(self) -> tuple[data.Source, data.Source | None]:
+        """(the examples that are trained on, those that are held out or None); UserError where they cannot be had or do not agree.
 
-    def test(self) -> data.Source | None:
-        """The held-out examples; None where there are none."""
-        if self.own or self.held_out is None:
-            return self.own[1] if self.own else None
+        Where the data set has no split "test", and nothing else was asked for, a share of the training examples is held out.
+        """
         with explained():
-            return data.load(self.name, split=self.held_out, **self.options)
+            train, test = self.own or (data.load(self.name, split=self.split, **self.options), self.held_out)
+            if isinstance(test, str):
+                try:
+                    test = data.load(self.name, split=test, like=train.fields, **self.options)
+                except data.NoSplit:
+                    if test != KEYS["data.held_out"].default:
+                        raise
+                    test = SHARE
+            if isinstance(test, float):
+                return data.parted(train, test)
+            return train, None if test is None else data.agreeing(test, train)
 
     def batches(self, source: data.Source, seed: int, start: int) -> Iterator[dict[str, Any]]:
         """The batches of this process from number `start` on."""

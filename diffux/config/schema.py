@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from diffux.errors import UserError, unknown
@@ -38,6 +38,11 @@ class Key:
     free: bool = False
     open: bool = False
 
+    @property
+    def or_none(self) -> bool:
+        """Whether the value may be None."""
+        return self.default is None or self.kind is not None
+
 
 KEYS: dict[str, Key] = {
     # nobody means more than a seed of 32 bits, 1024 workers or a million steps, and much more would take the machine down
@@ -46,7 +51,8 @@ KEYS: dict[str, Key] = {
     "nets": Key({}, "frozen networks that the system names: a run's folder, an export, or weights of others, by path", open=True),
     "data.name": Key("digits", "a data set: digits, patches/16, cifar10, folder:/path, npz:/path, ..."),
     "data.split": Key("train", "the split that is trained on"),
-    "data.held_out": Key("test", "the split that the held-out loss is of; None for none", kind=str),
+    "data.held_out": Key("test", "the split that the held-out loss is of, or a share of the training examples (0.05 where there is "
+                                 "no split test); None for none", kind=object),
     "data.batch_size": Key(128, "examples a step, over all devices", least=1),
     "data.size": Key(None, "the side of images in pixels, or (height, width); None as they are", kind=object),
     "data.channels": Key(None, "1 for grey images, 3 for colour; None as they are", kind=int),
@@ -56,7 +62,7 @@ KEYS: dict[str, Key] = {
     "data.dequantize": Key(False, "uniform noise between the levels of pixels"),
     "data.workers": Key(0, "processes that read the data; 0 reads in threads", least=0, most=1024, free=True),
     "optimizer.name": Key("adam", "any optimizer of optax"),
-    "optimizer.learning_rate": Key(1e-3, "the peak of the learning rate", least=0),
+    "optimizer.learning_rate": Key(1e-3, "the peak of the learning rate", least=0, most=1e6),
     "optimizer.schedule": Key("constant", "its shape after the warm-up: constant, cosine or linear"),
     "optimizer.warmup": Key(0, "steps over which it rises", least=0),
     "optimizer.clip": Key(1.0, "the largest norm of a gradient; None for any", kind=float, least=0),
@@ -83,7 +89,7 @@ KEYS: dict[str, Key] = {
     "sample.n": Key(64, "samples in the pictures that training draws", least=1, free=True),
     "sample.solver": Key(None, "their solver; None is the system's own", kind=str, free=True),
     "sample.steps": Key(None, "its steps; None is the system's own number", kind=int, least=1, most=1_000_000, free=True),
-    "sample.eta": Key(0.0, "its share of noise, of solvers that have one", free=True),
+    "sample.eta": Key(0.0, "its share of noise, of solvers that have one", least=0, most=10, free=True),
     "sample.grid": Key(None, "where its steps are; None is the system's own", kind=str, free=True),
     "sample.guidance": Key(None, "a classifier-free scale, or transforms such as classifier_free(3), the first innermost",
                            kind=object, free=True),
@@ -181,6 +187,11 @@ def complete(config: Any) -> dict[str, Any]:
     return full
 
 
+def saved_whole(config: Mapping[str, Any]) -> bool:
+    """Whether a saved config says of which system and data it is: one without them is no config that was saved."""
+    return all(isinstance(config.get(section), dict) and "name" in config[section] for section in ("system", "data"))
+
+
 def check(config: Any) -> dict[str, Any]:
     """The completed config, once every number is in its range and of its type.
 
@@ -192,7 +203,10 @@ def check(config: Any) -> dict[str, Any]:
         _check_numbers(name, value)
     for name, key in KEYS.items():
         if not key.open:
-            check_value(name, key, flat[name])
+            check_value(f"config.{name}", key, flat[name])
+    held_out = config["data"]["held_out"]
+    if not (held_out is None or isinstance(held_out, str) or (isinstance(held_out, float) and 0 < held_out < 1)):
+        raise UserError(f"config.data.held_out is a split, a share such as 0.05, or None, got {held_out!r}")
     batch, parts = config["data"]["batch_size"], config["optimizer"]["accumulate"]
     if batch % parts:
         raise UserError(f"config.optimizer.accumulate is {parts}, which does not divide data.batch_size {batch}")
@@ -200,22 +214,22 @@ def check(config: Any) -> dict[str, Any]:
 
 
 def check_value(name: str, key: Key, value: Any) -> None:
-    """Raise UserError, in which the value is called config.`name`, for one of another type or out of the bounds of `key`."""
-    or_none = key.default is None or key.kind is not None
+    """Raise UserError, in which the value is called `name`, for one of another type or out of the bounds of `key`."""
+    or_none = key.or_none
     if value is None and or_none:
         return
     kind = key.kind or type(key.default)
     wanted = {int: int, float: (int, float), bool: bool, str: str}.get(kind)
     if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and kind in (int, float))):
         none = ", or None" if or_none else ""
-        raise UserError(f"config.{name} must be {_ARTICLES[kind]}{none}, got {value!r}")
+        raise UserError(f"{name} must be {_ARTICLES[kind]}{none}, got {value!r}")
     for fits, words in ((key.least is None or value >= key.least, f"at least {key.least}"),
                         (key.most is None or value <= key.most, f"at most {key.most}"),
                         (key.above is None or value > key.above, f"a number above {key.above}, or None for no bound")):  # fmt: skip
         if not fits:
-            raise UserError(f"config.{name} must be {words}, got {value}")
+            raise UserError(f"{name} must be {words}, got {value}")
     if key.one_of and value not in key.one_of:
-        raise unknown(f"value of config.{name}", value, key.one_of)
+        raise unknown(f"value of {name}", value, key.one_of)
 
 
 _ARTICLES = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
@@ -233,11 +247,12 @@ def _check_numbers(name: str, value: Any) -> None:
         raise UserError(f"config.{name} must be at most {most}, got about 1e{len(str(abs(value))) - 1}")
 
 
-def refuse_another_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any) -> None:
-    """Raise UserError naming the keys that make `new` another run than the one that `workdir` holds."""
+def refuse_another_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any, known: Sequence[str] = ()) -> None:
+    """Raise UserError naming the keys that make `new` another run than the one that `workdir` holds; those that are `known` to mean
+    the same are no matter."""
     old, new = flatten(complete(old)), flatten(new)
     different = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-    free = tuple(name for name, key in KEYS.items() if key.free)
+    free = (*known, *(name for name, key in KEYS.items() if key.free))
     fixed = [name for name in different if name not in free and not name.startswith(tuple(f"{key}." for key in free))]
     # the networks that it names are known by what they hold, wherever they lie
     fixed = [name for name in fixed if not name.startswith("nets.") or name not in old or name not in new]

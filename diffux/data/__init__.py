@@ -11,10 +11,11 @@ Example:
 
 from diffux.data._catalogue import describe, load, names, splits
 from diffux.data.cache import cache_dir
+from diffux.data.held_out import agreeing, parted, shuffled
 from diffux.data.npz import of_arrays
 from diffux.data.pipeline import handed_out, loader
 from diffux.data.source import Reader, Source, arrays, by
-from diffux.errors import DataError
+from diffux.errors import DataError, NoSplit
 
-__all__ = ["DataError", "Reader", "Source", "arrays", "by", "cache_dir", "describe", "handed_out", "load", "loader", "names",
-           "of_arrays", "splits"]  # fmt: skip
+__all__ = ["DataError", "NoSplit", "Reader", "Source", "agreeing", "arrays", "by", "cache_dir", "describe", "handed_out", "load",
+           "loader", "names", "of_arrays", "parted", "shuffled", "splits"]  # fmt: skip

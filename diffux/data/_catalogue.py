@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from diffux import listing
@@ -14,18 +15,21 @@ from diffux.naming import accepts, call
 _KNOWN = ("size", "channels")
 
 
-def load(name: str, *, split: str = "train", data_dir: Any = None, **options: Any) -> Source:
+def load(name: str, *, split: str = "train", data_dir: Any = None, like: Mapping[str, Field] | None = None,
+         **options: Any) -> Source:  # fmt: skip
     """A split of a data set: random access to examples {"image": uint8 (H, W, C), "label": int}, or whatever it holds.
 
     - name: "digits" (8x8x1, 10 classes), "patches/16" or "patches/32" (colour patches of ten photographs), "swiss_roll"
       ({"point": float32 (2,)}, variance 1), "heartbeats" ({"bits": uint8 (20,)}), "folder:/path/to/images", "npz:/path/to/arrays",
       a data set of a file in use, or any TFDS image set of which a prepared copy lies in `data_dir` or TFDS's own directory
       ("cifar10", "imagenet_resized/64x64").
+    - like: the fields of another split that these examples go with, of data that can be read in several ways.
     - options: those of the data set; of images, `size` cuts each to the largest central rectangle and resizes it (one side, or
       (height, width)), and `channels` (1 or 3) makes it grey or colour. None counts as not given.
 
     Raises:
-        DataError: an unknown name (with the near matches), a split that is not there, a data set that is not prepared
+        NoSplit: a split that is not there.
+        DataError: an unknown name (with the near matches), a data set that is not prepared
             (with the command that does it), images of different shapes without `size`, a cache that cannot be written,
             an option that the data set does not have.
 
@@ -34,7 +38,7 @@ def load(name: str, *, split: str = "train", data_dir: Any = None, **options: An
         (8, 8, 1)
     """
     module, rest = _find(name)
-    return _call(name, module.load, rest, options, {"split": split, "data_dir": data_dir})
+    return _call(name, module.load, rest, options, {"split": split, "data_dir": data_dir, "like": like})
 
 
 def describe(name: str, *, split: str = "train", data_dir: Any = None, **options: Any) -> dict[str, Field]:
@@ -95,6 +99,6 @@ def _call(name: str, function, rest: str, options: dict[str, Any], context: dict
     try:
         return call(f"data set {name}", function, wanted, (), context | {first: rest})
     except DataError as error:
-        raise DataError(str(error).removeprefix(f"data set {name}: ")) from error
+        raise type(error)(str(error).removeprefix(f"data set {name}: ")) from error
     except UserError as error:
         raise DataError(str(error)) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from diffux.data.source import Source
-from diffux.errors import DataError
+from diffux.errors import DataError, NoSplit
 from diffux.fields import Field
 
 COUNTS = {"train": 10_000, "test": 10_000}
@@ -40,6 +40,6 @@ def source_of(name: str, rest: str, split: str, draw: Callable[[int, int], np.nd
     if rest:
         raise DataError(f"unknown data set '{name}/{rest}'; {name} has no configs, ask for {name!r}.")
     if split not in COUNTS:
-        raise DataError(f"{name} has no split {split!r}; it has {', '.join(COUNTS)}.")
+        raise NoSplit(f"{name} has no split {split!r}; it has {', '.join(COUNTS)}.")
     (field,) = fields
     return Source(Drawn(draw, split, field), name=name, split=split, fields=fields, judges=judges)

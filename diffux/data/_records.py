@@ -11,7 +11,7 @@ from typing import Any
 from diffux.data import cache
 from diffux.data.images import decode, sides
 from diffux.data.source import Source
-from diffux.errors import DataError
+from diffux.errors import DataError, NoSplit
 from diffux.fields import Field, Image, Label
 
 
@@ -86,7 +86,7 @@ def _records(builder, name, split, skip):
         raise
     except ValueError as error:
         known = ", ".join(builder.info.splits)
-        raise DataError(f"{name} has no split {split!r}; it has {known} (slices such as train[:10%] too).") from error
+        raise NoSplit(f"{name} has no split {split!r}; it has {known} (slices such as train[:10%] too).") from error
     except Exception as error:
         raise DataError(
             f"the prepared copy of {name} in {builder.data_dir} cannot be read ({first_line(error)}):"

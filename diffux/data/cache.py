@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from diffux.errors import DataError
+from diffux.errors import DataError, UserError
+from diffux.files import path_of
 
 _ASIDE = ".incomplete-"
 _STALE = 3600.0  # seconds after which a leftover of a killed process is cleared away
@@ -23,12 +24,15 @@ _STALE = 3600.0  # seconds after which a leftover of a killed process is cleared
 
 def cache_dir() -> Path:
     """The root of everything that diffux keeps between runs: $DIFFUX_CACHE, or ~/.cache/diffux; data is in `data/`."""
-    return Path(os.environ.get("DIFFUX_CACHE") or "~/.cache/diffux").expanduser().absolute()
+    try:
+        return path_of(os.environ.get("DIFFUX_CACHE") or "~/.cache/diffux").absolute()
+    except UserError as error:
+        raise UserError(f"the cache has no place ({error}): set DIFFUX_CACHE to a folder that can be written") from error
 
 
 def data_root(data_dir=None) -> Path:
     """The directory of the embedded data sets: `data_dir`, or `cache_dir() / "data"`."""
-    return cache_dir() / "data" if data_dir is None else Path(data_dir).expanduser().absolute()
+    return cache_dir() / "data" if data_dir is None else path_of(data_dir).absolute()
 
 
 def install(make: Callable[[Path], Path], target: Path, root: Path, complete: Callable[[], bool]) -> None:

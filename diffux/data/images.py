@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from diffux.fields.image import pixels
+from diffux.fields.image import FORMATS, pixels
 
 
 def encode(image: np.ndarray) -> bytes:
@@ -23,7 +23,7 @@ def decode(file, *, channels: int, size: int | tuple[int, int] | None = None) ->
     `size`, one side or (height, width), cuts the largest centred rectangle of that form and resizes it by bicubic interpolation,
     which PIL widens to an antialiasing filter where the image shrinks.
     """
-    image = file if isinstance(file, Image.Image) else Image.open(io.BytesIO(file))
+    image = file if isinstance(file, Image.Image) else Image.open(io.BytesIO(file), formats=FORMATS)
     return pixels(image, channels, None if size is None else sides(size))
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diffux.data.source import Source
-from diffux.errors import DataError, one_sentence, unknown
+from diffux.errors import DataError, NoSplit, one_sentence, unknown
 from diffux.fields import Bits, Embedding, Field, Image, Label, Mask, Point, Text, Tokens, Video, text
+from diffux.files import path_of
 
 FORMS = ()  # comes as npz:/path
 _CLASSES = 1000  # whole numbers with more different values are tokens or counts, not labels
@@ -30,28 +30,32 @@ class Rows:
         return {name: values[index] for name, values in self.arrays.items()}
 
 
-def load(rest: str, *, split: str, length: int | None = None) -> Source:
+def load(rest: str, *, split: str, length: int | None = None, like: Mapping[str, Field] | None = None) -> Source:
     """The arrays in the file `rest` (all of it is "train"), or in `split`.npz of the folder `rest`, as `of_arrays` reads them.
 
-    length: the number of tokens of texts.
+    length: the number of tokens of texts. like: the fields of the split that these go with, whose classes and vocabulary they take.
     """
-    path = Path(rest).expanduser()
+    path = path_of(rest)
     if not rest:
         raise DataError("arrays are named with the path of their file or folder, as npz:/path/to/arrays.npz.")
     file = path / f"{split}.npz" if path.is_dir() else path
     if not path.is_dir() and split != "train":
-        raise DataError(f"{path} is one split, 'train'; a folder with train.npz and {split}.npz has others.")
+        raise NoSplit(f"{path} is one split, 'train'; a folder with train.npz and {split}.npz has others.")
+    if path.is_dir() and not file.exists():
+        there = ", ".join(sorted(found.stem for found in path.glob("*.npz"))) or "none"
+        raise NoSplit(f"{path} has no split {split!r}, a file {split}.npz; it has {there}.")
     try:
         with np.load(file, allow_pickle=False) as found:
             arrays = {name: found[name] for name in found.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} cannot be read as a .npz file of arrays: {one_sentence(error)}") from error
-    return of_arrays(arrays, name=f"npz:{rest}", split=split, length=length)
+    taken = {name: field for name, field in (like or {}).items() if name in arrays and isinstance(field, Label | Text)}
+    return of_arrays(arrays, fields=taken, name=f"npz:{rest}", split=split, length=length)
 
 
 def splits(rest: str) -> dict[str, int]:
     """The splits and their numbers of examples."""
-    path = Path(rest).expanduser()
+    path = path_of(rest)
     found = sorted(file.stem for file in path.glob("*.npz")) if path.is_dir() else ["train"]
     return {split: len(load(rest, split=split)) for split in found}
 
@@ -84,17 +88,19 @@ def of_arrays(arrays: Mapping[str, Any], *, fields: Mapping[str, Field] | None =
     for key, values in arrays.items():
         field = made.get(key) or _field(key, values, length)
         if isinstance(field, Label) and values.dtype.kind == "U":
-            values = np.array([_class(field, str(value)) for value in values], np.int32)
+            values = _numbers(field, values)
         elif isinstance(field, Text) and values.dtype.kind == "U":
             values = field.encode([str(value) for value in values])
         made[key], rows[key] = field, field.check(values)
     return Source(Rows(rows), name=name, split=split, fields={key: made[key] for key in arrays})
 
 
-def _class(field: Label, name: str) -> int:
-    if name not in (field.names or ()):
-        raise DataError(str(unknown("class", name, field.names or ())))
-    return field.names.index(name)
+def _numbers(field: Label, values: np.ndarray) -> np.ndarray:
+    numbers = {name: number for number, name in enumerate(field.names or ())}
+    for name in map(str, values):
+        if name not in numbers:
+            raise DataError(str(unknown("class", name, numbers)))
+    return np.array([numbers[str(value)] for value in values], np.int32)
 
 
 def _field(key: str, values: np.ndarray, length: int | None) -> Field:

@@ -10,8 +10,10 @@ import atexit
 import dataclasses
 import functools
 import math
+import multiprocessing
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Mapping
 
@@ -81,7 +83,7 @@ def loader(
         raise DataError(f"start is the number of batches to skip, from 0 to {batches - 1}; got {start}.")
 
     share = Share(batch_size, index, count)
-    pipeline = grain.MapDataset.range(batches).map(Rows(source, share, examples, seed if train else None))
+    pipeline = grain.MapDataset.range(batches).map(Rows(source, share, examples, seed if train else None, apart=workers > 0))
     draw = Draw(share, wanted if train else wanted.without_turns())
     if draw.augmentation:
         pipeline = pipeline.seed(seed % 2**32).random_map(draw)
@@ -131,10 +133,12 @@ class Share:
 class Rows:
     """k -> the examples of this process's share of the global batch k."""
 
-    def __init__(self, source, share, examples, seed):
-        self.source, self.share, self.examples, self.seed = source, share, examples, seed
+    def __init__(self, source, share, examples, seed, apart):
+        self.source, self.share, self.examples, self.seed, self.apart = source, share, examples, seed, apart
 
     def __call__(self, k):
+        if self.apart:  # in a process of its own
+            _end_with_parent()
         start = k * self.share.batch_size + self.share.start
         stop = start + self.share.rows
         if self.examples is not None:
@@ -145,6 +149,14 @@ class Rows:
                 here = epochs == epoch
                 places[here] = _order(self.seed, int(epoch), len(self.source))[places[here]]
         return self.source.take(places)
+
+
+@functools.cache
+def _end_with_parent() -> None:
+    """Of a process that reads data for another: end when that one does, however it ends."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 @functools.lru_cache(maxsize=4)

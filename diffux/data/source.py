@@ -34,6 +34,7 @@ class Source:
     - reader: what reads example i; strings of text fields are turned into token numbers here.
     - judges: the evaluations that suit the data set, by default those of the first field.
     - recipe: numbers with which a classifier of its labels is trained as a judge, see `evaluation.judges.Recipe`.
+    - notes: what should be said of it when a run begins: its classes, and what was left out.
 
     Raises:
         IndexError: outside -len <= index < len.
@@ -41,10 +42,11 @@ class Source:
     """
 
     def __init__(self, reader: Reader, *, name: str, split: str, fields: Mapping[str, Field],
-                 judges: Sequence[str] | None = None, recipe: Mapping[str, Any] | None = None):  # fmt: skip
+                 judges: Sequence[str] | None = None, recipe: Mapping[str, Any] | None = None,
+                 notes: Sequence[str] = ()):  # fmt: skip
         self.reader, self.name, self.split, self.fields = reader, name, split, dict(fields)
         self.judges = tuple(self.first.judges if judges is None else judges)
-        self.recipe = recipe
+        self.recipe, self.notes = recipe, tuple(notes)
         self._length = len(reader)
         self._forget()
 
@@ -57,6 +59,11 @@ class Source:
     def things(self) -> str:
         """What several examples are called: images, points."""
         return self.first.things
+
+    def over(self, reader: Reader, *, split: str | None = None, fields: Mapping[str, Field] | None = None) -> Source:
+        """The same of another reader."""
+        return Source(reader, name=self.name, split=split or self.split, fields=self.fields if fields is None else fields,
+                      judges=self.judges, recipe=self.recipe, notes=self.notes)  # fmt: skip
 
     def _forget(self):
         size = self._length * sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in self.fields.values())

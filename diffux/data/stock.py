@@ -9,6 +9,7 @@ from diffux.data._records import fields_of, first_line, image_key_of, source_of
 from diffux.data.source import Source
 from diffux.errors import DataError
 from diffux.fields import Field
+from diffux.files import path_of
 
 FORMS = ()  # every name that is no other file's
 
@@ -32,7 +33,7 @@ def _stock_builder(name, data_dir):
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.builder(name, **({} if data_dir is None else {"data_dir": Path(data_dir).expanduser()}))
+        return tfds.builder(name, **({} if data_dir is None else {"data_dir": path_of(data_dir)}))
     except Exception as error:  # TFDS raises many kinds, some with its whole catalogue as the message
         raise DataError(_cannot_make(name, error)) from error
 

@@ -88,7 +88,7 @@ def evaluate(
         1.0
     """
     source = data.load(dataset) if isinstance(dataset, str) else dataset
-    test = data.load(source.name, split="test") if test is None else test
+    test = data.agreeing(data.load(source.name, split="test", like=source.fields), source) if test is None else test
     name = next(iter(source.fields)) if field is None else field
     real = Real(source, test, name, through, say)
     modules, samples, figures, names = evaluations(source, judges), real.check(samples), [], dict(_ROWS)

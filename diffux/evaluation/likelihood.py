@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pathlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +19,7 @@ from diffux.console import Progress
 from diffux.devices import mesh as sharding
 from diffux.errors import EvaluationError, explained
 from diffux.evaluation.runs import sources
-from diffux.files import aside
+from diffux.files import aside, path_of
 from diffux.keys import fold_in, sample_keys
 from diffux.naming import pick
 from diffux.noise_level import NoiseLevel
@@ -212,7 +211,7 @@ def of_run(
 
     step, average, raw: which weights, as `training.load` takes them.
     """
-    folder = pathlib.Path(directory).expanduser().absolute()
+    folder = path_of(directory).absolute()
     run = load(folder, step=step, average=average, raw=raw, nets=nets)
     with contextlib.ExitStack() as stack, explained():
         bar, showing, begun = None, None, time.perf_counter()

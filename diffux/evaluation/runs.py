@@ -20,7 +20,7 @@ from diffux.evaluation._evaluate import Result, evaluate, evaluations
 from diffux.evaluation.figure import Real, in_floats
 from diffux.fields import Field
 from diffux.fields import drawing as pictures
-from diffux.files import aside
+from diffux.files import aside, path_of
 from diffux.runs import folder as run_folder
 from diffux.runs import restore
 from diffux.runs.run import Run
@@ -31,9 +31,9 @@ from diffux.types import nets
 
 def sources(plan: Plan) -> tuple[data.Source, data.Source]:
     """The training source of a run and its held-out one, by default the split "test"."""
-    source, test = plan.data.source(), plan.data.test()
+    source, test = plan.data.sources()
     if test is None:
-        test = data.load(source.name, split="test", **plan.data.options)
+        test = data.agreeing(data.load(source.name, split="test", like=source.fields, **plan.data.options), source)
     return source, test
 
 
@@ -48,7 +48,7 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
 
     Raises UserError where there is no run, nothing evaluates its data, or the samples are of another form.
     """
-    folder = pathlib.Path(directory).expanduser().absolute()
+    folder = path_of(directory).absolute()
     config = run_folder.saved_config(folder)
     if config is None:
         raise UserError(f"{folder} holds no run" if folder.is_dir() else f"there is no folder {folder}")

@@ -36,7 +36,7 @@ def tile(images, columns: int | None = None, gap: int = 1, captions: Sequence[st
     scale = max(1, math.ceil(_VISIBLE / max(height, width)))
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width, gap = height * scale, width * scale, gap * max(2, scale // 2)
-    columns = columns or math.ceil(math.sqrt(n))
+    columns = columns or _period(captions, n) or math.ceil(math.sqrt(n))
     rows, below = math.ceil(n / columns), 0 if captions is None else _LINE
     sheet = np.full((rows * (height + below + gap) + gap, columns * (width + gap) + gap, channels), _GREY, np.uint8)
     for i, image in enumerate(images):
@@ -45,6 +45,14 @@ def tile(images, columns: int | None = None, gap: int = 1, captions: Sequence[st
         if captions is not None and i < len(captions):
             sheet[top + height : top + height + below, left : left + width] = lines([captions[i][: width // 6]], width, channels)
     return sheet
+
+
+def _period(captions: Sequence[str] | None, n: int) -> int | None:
+    """After how many captions, at most 16, they come again, as classes in turn do: a column for each."""
+    for period in range(2, min(16, n - 1) + 1) if captions and len(captions) == n else ():
+        if len({*captions[:period]}) == period and all(captions[i] == captions[i - period] for i in range(period, n)):
+            return period
+    return None
 
 
 def raster(rows) -> np.ndarray:
@@ -116,10 +124,11 @@ def save(path: pathlib.Path, sheet: np.ndarray) -> pathlib.Path:
 
 
 def animate(path: pathlib.Path, sheets: Sequence[np.ndarray], milliseconds: int = 80, rest: int = 1500) -> pathlib.Path:
-    """Write sheets of one size as a GIF that rests on the last; a reader never sees half of one."""
+    """Write sheets of one size as a GIF that rests on the last, no longer than it moves; a reader never sees half of one."""
     path, pages = pathlib.Path(path), [_image(sheet) for sheet in sheets]
     path.parent.mkdir(parents=True, exist_ok=True)
-    durations = [milliseconds] * (len(pages) - 1) + [rest]
+    moving = [milliseconds] * (len(pages) - 1)
+    durations = [*moving, min(rest, max(sum(moving), milliseconds))]
     with aside(path) as part:
         pages[0].save(part, path.suffix[1:], save_all=True, append_images=pages[1:], duration=durations, loop=0)
     return path

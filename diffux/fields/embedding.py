@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from typing import ClassVar
 
 import numpy as np
 
 from diffux.errors import DataError
 from diffux.fields.field import Field
+from diffux.files import path_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Embedding(Field):
     def read(self, word):
         """The array in a .npy file, of one example or of several."""
         try:
-            with open(pathlib.Path(word).expanduser(), "rb") as file:
+            with open(path_of(word), "rb") as file:
                 values = np.lib.format.read_array(file)
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{word} cannot be read as a .npy file") from error

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pathlib
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from diffux.errors import DataError
+from diffux.errors import DataError, one_sentence
 from diffux.fields import drawing
 from diffux.fields.field import Field
+from diffux.files import path_of
 
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+"""What a picture may be, whatever its name ends in: other formats of PIL start programs, or are not for pictures of a data set."""
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
@@ -45,9 +50,9 @@ class Image(Field):
         """The picture in a file, or all those of a folder, scaled to this field's sides."""
         from PIL import ImageOps
 
-        path, (*sides, channels) = pathlib.Path(word).expanduser(), self.shape
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp")) \
-            if path.is_dir() else [path]  # fmt: skip
+        path, (*sides, channels) = path_of(word), self.shape
+        seen = lambda file: file.suffix.lower() in SUFFIXES and not file.name.startswith(".")  # noqa: E731
+        files = sorted(filter(seen, path.iterdir())) if path.is_dir() else [path]
         if channels not in MODES or not files:
             raise DataError(f"{word} holds no images of {channels} channels")
         values = []
@@ -65,18 +70,35 @@ class Image(Field):
         return drawing.tile(samples.reshape(-1, *samples.shape[2:]), columns=len(frames))
 
 
+_opening = threading.Lock()
+
+
 @contextlib.contextmanager
-def opened(word: Any, what: str) -> Iterator[Any]:
-    """The picture in a file; DataError where it cannot be read, now or while it is decoded."""
+def opened(word: Any, what: str = "an image", pixels: int | None = None) -> Iterator[Any]:
+    """The picture in a file, of one of `FORMATS`; DataError where it cannot be read, now or while it is decoded.
+
+    pixels: the most that it may have; by default PIL's bound, some 180 million, beyond which a small file may fill the memory.
+    """
     from PIL import Image as Pictures
 
     try:
-        with Pictures.open(pathlib.Path(word).expanduser()) as picture:
+        with _opening:  # the bound is one for all of PIL, and looked at while the header is read
+            usual = Pictures.MAX_IMAGE_PIXELS
+            Pictures.MAX_IMAGE_PIXELS = usual if pixels is None else pixels
+            try:
+                picture = Pictures.open(path_of(word), formats=FORMATS)
+            finally:
+                Pictures.MAX_IMAGE_PIXELS = usual
+        with picture:
             yield picture
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError, Pictures.DecompressionBombError) as error:
-        raise DataError(f"{word} cannot be read as {what} ({str(error).partition(chr(10))[0]})") from error
+    except Pictures.DecompressionBombError as error:
+        raise DataError(f"{word} has more pixels than a picture is expected to have ({error}); data.options pixels=... allows "
+                        "so many") from error  # fmt: skip
+    except (OSError, ValueError, SyntaxError, RuntimeError) as error:
+        said = f"no {', '.join(FORMATS)}" if isinstance(error, Pictures.UnidentifiedImageError) else one_sentence(error)
+        raise DataError(f"{word} cannot be read as {what} ({said})") from error
 
 
 def pixels(picture: Any, channels: int, sides: Sequence[int] | None = None) -> np.ndarray:
@@ -89,7 +111,9 @@ def pixels(picture: Any, channels: int, sides: Sequence[int] | None = None) -> n
 
     mode = MODES[channels]
     if picture.mode.startswith("I"):  # PIL's own conversion to 8 bits clips instead of scaling
-        picture = Pictures.fromarray((np.asarray(picture).astype(np.uint32) // 257).clip(0, 255).astype(np.uint8))
+        values = np.asarray(picture).astype(np.uint32)
+        _warn_of_darkness(values)
+        picture = Pictures.fromarray((values // 257).clip(0, 255).astype(np.uint8))
     if picture.mode != mode:
         if has_alpha(picture) and mode not in ("LA", "RGBA"):
             picture = picture.convert("RGBA")
@@ -97,6 +121,17 @@ def pixels(picture: Any, channels: int, sides: Sequence[int] | None = None) -> n
         picture = picture.convert(mode)
     array = np.asarray(picture if sides is None else cut(picture, sides, Pictures.Resampling.BICUBIC))
     return array[..., None] if channels == 1 else array
+
+
+_dark: set[str] = set()
+
+
+def _warn_of_darkness(values: np.ndarray) -> None:
+    """Say once that pictures of 16 bits use so few of them that they will be nearly black."""
+    if 0 < values.max() < 4096 and not _dark:
+        _dark.add("said")
+        warnings.warn(f"a picture of 16 bits has values from {values.min()} to {values.max()}, on a scale that ends at 65535: "
+                      "where 12 bits are stored in 16, multiply them by 16", stacklevel=3)  # fmt: skip
 
 
 def cut(picture: Any, sides: Sequence[int], resampling: Any) -> Any:

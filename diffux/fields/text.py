@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from diffux.errors import DataError, one_sentence
 from diffux.fields import drawing
 from diffux.fields.field import Field, whole_numbers
 from diffux.fields.tokens import save_words
+from diffux.files import path_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Text(Field):
         strings = [word]
         if word.endswith(".txt"):
             try:
-                strings = [line for line in pathlib.Path(word).expanduser().read_text().splitlines() if line.strip()]
+                strings = [line for line in path_of(word).read_text().splitlines() if line.strip()]
             except (OSError, ValueError) as error:
                 raise DataError(f"{word} cannot be read as text: {one_sentence(error)}") from error
             if not strings:
@@ -97,7 +97,7 @@ def of_words(strings: Iterable[str], length: int) -> Text:
 def of_file(path: Any, length: int, padding: int = 0) -> Text:
     """A text of the tokenizer in a tokenizer.json of the Hugging Face format; DataError where it cannot be read."""
     try:
-        text = pathlib.Path(path).expanduser().read_text()
+        text = path_of(path).read_text()
     except (OSError, ValueError) as error:
         raise DataError(f"the tokenizer {path} cannot be read: {one_sentence(error)}") from error
     field = Text(length, text, padding)

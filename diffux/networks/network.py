@@ -40,6 +40,8 @@ class Network(nn.Module):
             value = getattr(self, field.name, None)
             if isinstance(value, list | tuple):
                 object.__setattr__(self, field.name, hashable(value))
+            if value is not None:
+                _need(field.name, value)
         super().__post_init__()
 
     @property
@@ -52,6 +54,20 @@ class Network(nn.Module):
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises ValueError unless x of this shape fits."""
+
+
+_COUNTS = ("channels", "blocks", "heads", "classes")
+_LISTS = {"multipliers": 1, "attention": 0}  # with the fewest that there may be
+
+
+def _need(name: str, value: Any) -> None:
+    """Refuse a number of a network that nothing can be built of."""
+    if name == "dropout" and not 0 <= value < 1:
+        raise ValueError(f"dropout is a probability 0 <= p < 1, got {value}")
+    if name in _COUNTS and value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    if name in _LISTS and (len(value) < _LISTS[name] or any(not isinstance(part, int) or part < 1 for part in value)):
+        raise ValueError(f"{name} are whole numbers of at least 1, {'one or more' if _LISTS[name] else 'or none'}, got {value}")
 
 
 def precision(network: nn.Module, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,9 +1,9 @@
 """Checkpoints: saved while training goes on, verified before they are restored; the last, the best and every k-th kept.
 
-`workdir/checkpoints/<step>/` holds the state and, in `run/`, the config and the held-out loss. The position in the data is the
-step: batch k is the k-th of the run for any number of processes, devices and workers. The checksums are written before the
-folder gets its final name, so a folder without them was never finished. A broken step is passed over for the one before it;
-nothing is deleted.
+`workdir/checkpoints/<step>/` holds the state and, in `run/`, the config; held-out losses are in metrics.jsonl, since a step is
+saved before it is judged. The position in the data is the step: batch k is the k-th of the run for any number of processes,
+devices and workers. The checksums are written before the folder gets its final name, so a folder without them was never
+finished. A broken step is passed over for the one before it; nothing is deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import logging
 import math
 import os
 import pathlib
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,32 +22,11 @@ from typing import Any
 import jax
 
 from diffux.errors import StorageFailed, UserError, one_sentence
-from diffux.runs import checksums
+from diffux.runs import checksums, metrics, storage
+from diffux.runs.storage import FOLDER, path, steps, writing
 
-_FOLDER = "checkpoints"
 # A table of checksums without these would call a folder whole that lacks them.
 _NEEDED = ("state/_METADATA", "run/metadata")
-
-
-def steps(workdir: pathlib.Path) -> list[int]:
-    """The steps that have a folder, or something else of that name, whole or not, in increasing order."""
-    folder = pathlib.Path(workdir) / _FOLDER
-    if not os.path.lexists(folder):
-        return []
-    try:
-        names = os.listdir(folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be read: {error.strerror or one_sentence(error)}") from error
-    return sorted(map(int, filter(names_a_step, names)))
-
-
-def names_a_step(name: str) -> bool:
-    """Whether `name` is that of a step: not 007, and no digits of other scripts, which `int` would take as well."""
-    return len(name) < 20 and name.isdecimal() and name == str(int(name))
-
-
-def path(workdir: pathlib.Path, step: int) -> pathlib.Path:
-    return pathlib.Path(workdir) / _FOLDER / str(step)
 
 
 def fault(workdir: pathlib.Path, step: int) -> str | None:
@@ -57,36 +35,13 @@ def fault(workdir: pathlib.Path, step: int) -> str | None:
     if wrong is not None:
         return wrong
     try:
-        saved = about(workdir, step)["step"]
+        said = about(workdir, step)
     except UserError as error:
         return str(error)
-    return None if saved == step else f"it is a copy of step {saved}"
-
-
-@contextlib.contextmanager
-def writing(workdir: pathlib.Path, what: str, kind: type[Exception] = OSError) -> Iterator[None]:
-    """Turn errors of `kind` into a StorageFailed that says what could not be written and which checkpoints are kept."""
-    try:
-        yield
-    except UserError:
-        raise
-    except kind as error:
-        message = f"{what} in {workdir} could not be written ({_reason(error)}); {kept(workdir)}"
-        raise StorageFailed(f"{message}; the same command continues when it can") from error
-
-
-def _reason(error: Exception) -> str:
-    # The storage library's own writer tells of paths and of its layers, and of the system's reason as a number.
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    return os.strerror(int(code[1])) if code else getattr(error, "strerror", None) or one_sentence(error)[:300]
-
-
-def kept(workdir: pathlib.Path) -> str:
-    """A few words on the checkpoints that there are, for the sentence that ends a run."""
-    found = steps(workdir)
-    if not found:
-        return "no checkpoint had been saved"
-    return f"checkpoint{'s' * (len(found) > 1)} {', '.join(map(str, found[-10:]))} {'are' if len(found) > 1 else 'is'} kept"
+    if said["step"] != step:
+        return f"it is a copy of step {said['step']}"
+    own = storage.about_data(workdir).get("run")
+    return None if None in (own, said["run"]) or own == said["run"] else "it is another run's"
 
 
 def newest_good(workdir: pathlib.Path, warn: Callable[[str], None]) -> int | None:
@@ -109,7 +64,7 @@ def set_aside(workdir: pathlib.Path, after: int) -> None:
     """Move the (damaged) steps after `after` to `checkpoints.damaged/`, so that new ones can take their names."""
     for step in steps(workdir):
         if step > after:
-            target = pathlib.Path(workdir) / f"{_FOLDER}.damaged" / str(step)
+            target = pathlib.Path(workdir) / f"{FOLDER}.damaged" / str(step)
             number = 1
             while os.path.lexists(target):
                 target, number = target.with_name(f"{step}-{number}"), number + 1
@@ -119,13 +74,13 @@ def set_aside(workdir: pathlib.Path, after: int) -> None:
 
 
 def about(workdir: pathlib.Path, step: int) -> dict[str, Any]:
-    """What a step says about itself: {"step", "config", "held_out_loss" (or None)}; UserError where it cannot be read."""
+    """What a step says about itself: {"step", "config", "run"}; UserError where it cannot be read."""
     file = path(workdir, step) / "run" / "metadata"
     try:
         said = json.loads(file.read_text())
         if not isinstance(said["config"], dict):
             raise TypeError(f"config is {type(said['config']).__name__}")
-        return {key: said[key] for key in ("step", "config", "held_out_loss")}
+        return {key: said[key] for key in ("step", "config")} | {"run": said.get("run")}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{file} cannot be read: {one_sentence(error)}") from error
 
@@ -139,15 +94,9 @@ def best(workdir: pathlib.Path) -> int | None:
 
 
 def _losses(workdir: pathlib.Path) -> list[tuple[float, int]]:
-    pairs = []
-    for step in steps(workdir):
-        try:
-            loss = about(workdir, step)["held_out_loss"]
-        except UserError:
-            continue
-        if isinstance(loss, float) and math.isfinite(loss):
-            pairs.append((loss, step))
-    return pairs
+    """(held-out loss, step) of the steps that are there and were judged, which is after they are saved."""
+    found = {row["step"]: row["held_out_loss"] for row in metrics.read(workdir) if "held_out_loss" in row}
+    return [(found[step], step) for step in steps(workdir) if math.isfinite(found.get(step, math.nan))]
 
 
 def stay(steps: Sequence[int], losses: Mapping[int, float], keep: int, keep_best: int, keep_every: int) -> set[int]:
@@ -194,9 +143,9 @@ class Checkpoints:
             lightweight_initialize=True,  # it would read what it finds in the folder, and stop at what is damaged
             async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
         )
-        with self._explained(f"the folder {_FOLDER}"):
+        with self._explained(f"the folder {FOLDER}"):
             self._manager = ocp.CheckpointManager(
-                (self._workdir / _FOLDER).absolute(),
+                (self._workdir / FOLDER).absolute(),
                 options=options,
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "run": ocp.JsonCheckpointHandler()},
             )
@@ -214,11 +163,11 @@ class Checkpoints:
     def _write_checksums(self) -> None:
         # Called by the writing thread when all data is on disk and the folder still has its temporary name.
         if jax.process_index() == 0:
-            folders = list((self._workdir / _FOLDER).glob(f"{self._saving}.orbax-checkpoint-tmp*"))
+            folders = list((self._workdir / FOLDER).glob(f"{self._saving}.orbax-checkpoint-tmp*"))
             for folder in folders or [path(self._workdir, self._saving)]:
                 checksums.write(folder)
 
-    def save(self, step: int, state: Any, config: dict, held_out_loss: float | None) -> None:
+    def save(self, step: int, state: Any, config: dict) -> None:
         """Begin to save; the arrays may be donated as soon as this returns, the rest happens in the background.
 
         Raises StorageFailed where this or the save before it went wrong.
@@ -226,22 +175,31 @@ class Checkpoints:
         with self._explained():
             self._manager.wait_until_finished()
         self._saving = step
-        if held_out_loss is not None and not math.isfinite(held_out_loss):
-            held_out_loss = None  # JSON has no NaN, and it is not the best of anything
-        if held_out_loss is not None:
-            self._losses[step] = held_out_loss
-        run = {"step": step, "config": config, "held_out_loss": held_out_loss}
         items = {
             "state": self._ocp.args.StandardSave(state),
-            "run": self._ocp.args.JsonSave(run),
+            "run": self._ocp.args.JsonSave({"step": step, "config": config, "run": storage.about_data(self._workdir).get("run")}),
         }
         with self._explained():
             self._manager.save(step, args=self._ocp.args.Composite(**items), force=True)
+
+    def judged(self, step: int, held_out_loss: float) -> None:
+        """The held-out loss of a step that is saved: the checkpoints that stay from the next save on are chosen by it."""
+        if math.isfinite(held_out_loss):
+            self._losses[step] = held_out_loss
 
     def check(self) -> None:
         """Raise StorageFailed where the save that is on its way is known to have failed, without waiting for it."""
         with self._explained():
             self._manager.check_for_errors()
+
+    def wait(self, step: int) -> None:
+        """Return once the save of `step` is on disk. Raises StorageFailed where it cannot be, and KeyboardInterrupt, which says
+        what is kept, where somebody cannot wait."""
+        try:
+            with self._explained():
+                self._manager.wait_until_finished()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"step {step} was not saved; {storage.kept(self._workdir)}") from None
 
     def settle(self) -> None:
         """Wait for what is still being written, so that `kept` counts it; what went wrong with it is raised by the next call."""
@@ -267,6 +225,9 @@ class Checkpoints:
             self._hook(raised)
 
     def __exit__(self, kind, error, traceback) -> None:
+        if kind is KeyboardInterrupt:  # nobody waits any longer
+            sys.unraisablehook = self._hook
+            return
         try:
             with self._explained():
                 self._manager.close()

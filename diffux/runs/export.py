@@ -19,6 +19,7 @@ import numpy as np
 
 from diffux import fields
 from diffux.errors import UserError, one_sentence, unknown
+from diffux.files import path_of
 from diffux.runs import tensors
 from diffux.runs.run import Run
 from diffux.version import __version__
@@ -36,7 +37,7 @@ def write(run: Run, file: Any, *, dtype: str = "float32") -> pathlib.Path:
     Example:
         >>> write(load("runs/digits", average="power_0.075"), "digits.safetensors", dtype="bfloat16")  # doctest: +SKIP
     """
-    path = pathlib.Path(file).expanduser().absolute()
+    path = path_of(file).absolute()
     if path.suffix != ".safetensors":
         raise UserError(f"an export ends in .safetensors, got {path.name}")
     if dtype not in DTYPES:
@@ -74,7 +75,7 @@ class Said:
 
 def read(file: Any) -> tuple[PyTree, Said]:
     """(parameters as numpy arrays of the dtypes in the file, what it says); UserError for a file that is no whole export."""
-    params, metadata = tensors.read(pathlib.Path(file).expanduser().absolute())
+    params, metadata = tensors.read(path_of(file).absolute())
     if not metadata.keys() >= {"step", "weights", "config", "data"}:
         raise UserError(f"{file} is no export of a run: its metadata are {', '.join(metadata)}")
     try:

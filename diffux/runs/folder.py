@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,11 +20,11 @@ import jax
 from diffux import data, fields, listing
 from diffux.config.parts import filled
 from diffux.config.plan import Plan
-from diffux.config.schema import refuse_another_run
+from diffux.config.schema import refuse_another_run, saved_whole
 from diffux.devices import together as distributed
 from diffux.errors import UserError, one_sentence
-from diffux.files import aside
-from diffux.runs import checkpoint
+from diffux.files import aside, path_of
+from diffux.runs import checkpoint, storage
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
 _FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")
@@ -33,7 +36,7 @@ def create(workdir: Any) -> pathlib.Path:
 
     Raises UserError where it cannot be written, and where something else has the name of what a run leaves in it.
     """
-    workdir = pathlib.Path(workdir).expanduser().absolute()
+    workdir = path_of(workdir).absolute()
     probe = workdir / ".writable"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -50,6 +53,19 @@ def create(workdir: Any) -> pathlib.Path:
     return workdir
 
 
+@contextlib.contextmanager
+def given_back(workdir: Any) -> Iterator[None]:
+    """Takes the folder away again where it was made for a run that is refused before anything is in it."""
+    path = path_of(workdir).absolute()
+    new = not path.exists()
+    try:
+        yield
+    except UserError:
+        if new and path.is_dir() and set(os.listdir(path)) <= {".lock"}:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
 def saved_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     """The config of the run in `workdir` as it was saved, or None where there is none yet.
 
@@ -62,7 +78,9 @@ def saved_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         unreadable = error
     else:
-        return config
+        if saved_whole(config):
+            return config
+        unreadable = UserError("config.json does not say of which system and data it is")
     for step in reversed(checkpoint.steps(workdir)):
         if checkpoint.fault(workdir, step) is None:
             return checkpoint.about(workdir, step)["config"]
@@ -82,12 +100,14 @@ def check_same_run(workdir: pathlib.Path, plan: Plan) -> None:
     """Raise UserError where `workdir` holds a run that `plan` does not continue."""
     previous = saved_config(workdir)
     if previous is not None:
-        refuse_another_run(filled(previous), filled(plan.config), workdir)
+        # data are known by what they are, wherever they lie: see check_same_data
+        known = ("data.name",) if "fingerprint" in storage.about_data(workdir) else ()
+        refuse_another_run(filled(previous), filled(plan.config), workdir, known)
 
 
 def check_same_data(workdir: pathlib.Path, source: data.Source) -> None:
     """Raise UserError where the run in `workdir` was begun with other data than `source`."""
-    known = _data(workdir).get("fingerprint") if (workdir / "data.json").exists() else None
+    known = storage.about_data(workdir).get("fingerprint")
     if known not in (None, source.fingerprint):
         raise UserError(f"{source.name} holds other data than the run in {workdir} began with: use another --workdir")
 
@@ -107,8 +127,13 @@ def check_shared(workdir: pathlib.Path, plan: Plan, patience: float = 60) -> Non
 
 
 def _write(path: pathlib.Path, content: Any) -> None:
-    with checkpoint.writing(path.parent, path.name), aside(path) as part:
+    with storage.writing(path.parent, path.name), aside(path) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def complete(workdir: pathlib.Path) -> bool:
+    """Whether the folder says of its run what `describe` writes."""
+    return all((workdir / name).exists() for name in ("config.json", "data.json"))
 
 
 def describe(workdir: pathlib.Path, plan: Plan, source: data.Source, parts: Mapping[str, Any]) -> None:
@@ -117,13 +142,23 @@ def describe(workdir: pathlib.Path, plan: Plan, source: data.Source, parts: Mapp
 
     _write(workdir / "config.json", plan.config)
     handed = {name: field.as_json() for name, field in plan.data.fields(source).items()}
-    _write(workdir / "data.json", {"fields": handed, "examples": len(source), "fingerprint": source.fingerprint})
+    about = {"fields": handed, "examples": len(source), "fingerprint": source.fingerprint, "run": _identity(workdir)}
+    _write(workdir / "data.json", about)
     if any(parts.values()):
         _write(workdir / "parts.json", parts)
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     devices = {"platform": jax.default_backend(), "devices": [str(device) for device in jax.devices()]}
     machine = {"python": platform.python_version(), "system": platform.platform()}
     _write(workdir / "versions.json", {"diffux": __version__} | versions | machine | devices)
+
+
+def _identity(workdir: pathlib.Path) -> str:
+    """What tells this run from others of the same config: as its folder or its newest checkpoint says, or new."""
+    known = storage.about_data(workdir).get("run")
+    for step in reversed(checkpoint.steps(workdir)) if known is None else ():
+        with contextlib.suppress(UserError):
+            known = known or checkpoint.about(workdir, step)["run"]
+    return known or uuid.uuid4().hex
 
 
 def fields_of(workdir: pathlib.Path) -> dict[str, fields.Field]:
@@ -145,7 +180,7 @@ def _data(workdir: pathlib.Path) -> dict[str, Any]:
 
 def parts(workdir: Any) -> dict[str, dict[str, Any]]:
     """What the run in `workdir` is built on: {"nets": {name: pin}, "use": {file: SHA-256}}; see `runs.nets` and `check_used`."""
-    path = pathlib.Path(workdir).expanduser() / "parts.json"
+    path = path_of(workdir) / "parts.json"
     try:
         said = _read(path)
         return {key: dict(said.get(key, {})) for key in ("nets", "use")}

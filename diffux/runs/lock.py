@@ -23,7 +23,9 @@ def only_one(workdir: pathlib.Path):
     path = workdir / ".lock"
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "ab+", buffering=0))
+            # not through a link: what it leads to is somebody else's
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+            file = stack.enter_context(open(handle, "rb+", buffering=0))
             if fcntl:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 
 from diffux.errors import UserError, one_sentence
 from diffux.fields import drawing
-from diffux.runs.checkpoint import writing
+from diffux.files import aside
+from diffux.runs.storage import writing
 
 _FILE = "metrics.jsonl"
 
@@ -130,5 +131,6 @@ def plot(path: pathlib.Path, rows: Sequence[dict]) -> pathlib.Path | None:
     axes.set_ylabel("loss")
     axes.grid(alpha=0.3, which="both")
     axes.legend()
-    figure.savefig(path, dpi=120)
+    with aside(path) as part:
+        figure.savefig(part, dpi=120, format=path.suffix[1:])
     return path

@@ -10,6 +10,7 @@ import jax
 
 from diffux import pretrained
 from diffux.errors import UserError
+from diffux.files import path_of
 from diffux.runs import tensors
 from diffux.types import Net
 
@@ -55,7 +56,7 @@ def _one(load, name: str, path: str, near, pin: Mapping[str, Any] | None, warn) 
 
 def _places(path: str, pin: Mapping[str, Any] | None, near: pathlib.Path | None) -> Iterator[pathlib.Path]:
     for said in (path, (pin or {}).get("path", path)):
-        where = pathlib.Path(said).expanduser()
+        where = path_of(said)
         yield where.absolute()
         if near is not None:  # a folder of runs that was moved as a whole
             yield near.parent / where.name

@@ -18,6 +18,7 @@ from diffux.devices import mesh as sharding
 from diffux.devices.compilation_cache import use_compilation_cache
 from diffux.errors import UserError, unknown
 from diffux.fields import Field
+from diffux.files import path_of
 from diffux.runs import checkpoint, export, folder, nets, snapshots
 from diffux.runs.run import Run
 from diffux.systems.shapes import shapes_of
@@ -47,7 +48,7 @@ def load(
         >>> run = load("runs/digits")                                     # doctest: +SKIP
         >>> run.generate(sample_keys(0, 0, 4), {"label": [0, 1, 2, 3]}).x  # doctest: +SKIP
     """
-    path = pathlib.Path(directory).expanduser().absolute()
+    path = path_of(directory).absolute()
     if raw and average is not None:
         raise UserError(f"raw weights and the average {average} exclude each other")
     if path.is_file():
@@ -72,11 +73,11 @@ def load(
             others = ["power_X of any width X"] * bool(snapshots.steps(path))
             raise unknown("average", name, [*made.averages.names, *others, "raw"])
         weights = f"ema {name}"
-    step, loaded = _step(path, step, warn), make()
+    loaded = make()
     shapes, leave = loaded.shapes, made.averages.leave
     wanted = {"params": {key: tree for key, tree in shapes.items() if raw or key in leave}}
     wanted |= {} if raw else {"ema": {name: {key: tree for key, tree in shapes.items() if key not in leave}}}
-    restored = checkpoint.restore(path, step, {key: tree for key, tree in wanted.items() if tree})
+    step, restored = _restored(path, step, {key: tree for key, tree in wanted.items() if tree}, warn)
     return loaded.run(restored.get("params", {}) | restored.get("ema", {}).get(name, {}), step, weights)
 
 
@@ -89,7 +90,7 @@ def planned(config: Any, parts: Mapping[str, Any] | None = None, near: Any = "."
     files of parts that are in use for it. Raises UserError for what cannot work, and for networks and files of parts that are
     missing or are not what they were.
     """
-    near, parts = pathlib.Path(near).expanduser().absolute(), parts or {"nets": {}, "use": {}}
+    near, parts = path_of(near).absolute(), parts or {"nets": {}, "use": {}}
     folder.check_used(near, parts["use"], warn)
     config = check(filled(config))
     loaded, pins = nets.frozen(load, named_nets(config), parts["nets"], near, warn, named)
@@ -115,6 +116,12 @@ class _Loaded:
         }
 
     def run(self, params: Mapping[str, Any], step: int, weights: str) -> Run:
+        """The run with these weights; UserError where they are not finite, as nothing that they give would be."""
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+            if not np.isfinite(np.asarray(leaf, np.float32)).all():
+                name = "/".join(str(key.key) for key in path)
+                said = f"the weights ({weights}) of step {step} are not finite, the first of them {name}"
+                raise UserError(f"{said}: take another step")
         return Run(variables=Variables(params, None if weights == "raw" else params), step=step, weights=weights, **self._rest)
 
     def placed(self, arrays: Mapping[str, Any], source: str, leave: frozenset[str] = frozenset()) -> Any:
@@ -154,6 +161,17 @@ def _exported(path: pathlib.Path, chosen: bool, named: Mapping[str, str], warn) 
     made, parts = planned(said.config, said.parts, path, named, warn)
     loaded = _Loaded(made, parts, said.fields)
     return loaded.run(loaded.placed(arrays, str(path)), said.step, said.weights)
+
+
+def _restored(path: pathlib.Path, step: int | str, wanted: Mapping[str, Any], warn) -> tuple[int, Mapping[str, Any]]:
+    """(the step, its arrays): of a run that goes on, the newest one may be gone before it is read, and another be there."""
+    while True:
+        at = _step(path, step, warn)
+        try:
+            return at, checkpoint.restore(path, at, wanted)
+        except UserError:
+            if step == at or at in checkpoint.steps(path):
+                raise
 
 
 def _step(path: pathlib.Path, step: int | str, warn) -> int:

@@ -17,7 +17,7 @@ from diffux import averages as ema
 from diffux.devices import mesh as sharding
 from diffux.errors import UserError
 from diffux.runs import tensors
-from diffux.runs.checkpoint import names_a_step
+from diffux.runs.storage import names_a_step
 
 PyTree = Any
 _FOLDER, _SUFFIX = "averages", ".safetensors"

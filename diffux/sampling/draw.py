@@ -24,11 +24,15 @@ def named(models: Models) -> dict[str, Run]:
     return {"model": models} if isinstance(models, Run) else dict(models)
 
 
-def check(n: int, batch: int, frames: int = 1) -> None:
-    """Raise UserError unless all of these are at least 1."""
+def check(n: int, batch: int, frames: int = 1, seed: int = 0) -> None:
+    """Raise UserError unless these are numbers of samples and states from 1 on, and a seed of 32 bits."""
     for name, value in {"n": n, "batch": batch, "frames": frames}.items():
         if value < 1:
             raise UserError(f"{name} must be at least 1, got {value}")
+        if value >= 2**31:
+            raise UserError(f"{name} must be below {2**31}, got {value}")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed must be at least 0 and below {2**32}, got {seed}")
 
 
 def samples(run: Run, n: int, *, seed: int = 0, batch: int = 256, given: Mapping[str, Any] | None = None,
@@ -63,7 +67,7 @@ def draw(
     takes. A batch is split over the devices of the first run's mesh. A last one that is not full, or that they do not divide, is
     drawn as a full one and cut, so that one program serves all; sample i does not depend on the batch it was drawn in.
     """
-    check(n, batch)
+    check(n, batch, seed=seed)
     models = named(models)
     run, mesh = tasks.task(task, models), next(iter(models.values())).mesh
     batch, every = sharding.shared(min(batch, n), mesh), request(models, n, given or {}, task=task)
@@ -144,7 +148,7 @@ def _numbers(name: str, value: Any) -> np.ndarray:
 def _held_out(name: str, run: Run, n: int, rows: data.Source | None) -> np.ndarray | None:
     """The field `name` of held-out examples in turn; None where there are none and the model can do without."""
     try:
-        source = rows or run.plan.data.test() or run.plan.data.source()
+        source = rows or next(filter(None, reversed(run.plan.data.sources())))
         examples = run.system.given.asked(data.arrays(source, min(n, len(source))))
     except (DataError, UserError):
         examples = {}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from diffux import tasks
@@ -22,6 +23,7 @@ from diffux.runs.restore import load
 from diffux.runs.run import Run
 from diffux.sampling.draw import check, draw, outcome, request
 from diffux.sampling.pictures import captions
+from diffux.systems.shapes import check_memory
 
 _WALKS = (".png", ".gif")
 
@@ -83,7 +85,7 @@ def sample(
     trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all.
     Raises UserError, before anything is compiled, for what does not fit the model or cannot be written.
     """
-    check(n, batch, frames)
+    check(n, batch, frames, seed)
     first, last = next(iter(runs.values())), list(runs.values())[-1]
     tasks.task(task, runs)
     field = _field(runs, last)
@@ -91,6 +93,7 @@ def sample(
         if path.suffix.lower() not in known:
             raise UserError(f"{path} must end in {' or '.join(known)}")
         writable(path)
+    check_memory(f"n = {n} samples", jax.ShapeDtypeStruct((n, *field.shape), np.float32))
     asked = request(runs, n, given, task=task)
     if trajectory is not None and task != "once":
         raise UserError(f"a trajectory is of one walk, and the task {task} takes several")
@@ -115,6 +118,9 @@ def sample(
             drawing.save(trajectory, field.strip(states))
         else:
             drawing.animate(trajectory, field.film(states))
+    lost = 0 if samples.dtype.kind != "f" else int((~np.isfinite(samples.reshape(n, -1))).any(1).sum())
+    if lost:
+        progress.say(f"{lost} of the {n} samples are not finite: fewer steps, another solver or less guidance may be the reason")
     written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
     progress.say(f"{n} samples of step {last.step} (weights: {last.weights}) in {written}")
     return samples
@@ -138,6 +144,8 @@ def _about(runs: Mapping[str, Run], field: Field, asked: Mapping[str, np.ndarray
         known = run.asks.get(name)
         key = known.array if known is not None and known.array != field.array else f"given_{name}"
         about[key] = values
+        if getattr(known, "names", None):
+            about[f"{name}_names"] = np.array(known.names)
     return about
 
 

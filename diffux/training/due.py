@@ -58,7 +58,6 @@ class Work:
         self.program, self.system, self.path, self.saver, self.log, self.progress = program, system, path, saver, log, progress
         self.held_out, self.source, self.test = held_out, source, test
         self.picture: pathlib.Path | None = None
-        self._loss: tuple[int, float] | None = None
         self._asked: dict[str, Any] | None = None
 
     def list(self) -> list[Due]:
@@ -66,8 +65,8 @@ class Work:
         plan = self.program.plan
         training = plan.training
         return [
+            Due((training.checkpoint_every,), self.save, leaving=True),  # first, whatever becomes of the others
             *([] if self.held_out is None else [Due((training.eval_every, training.checkpoint_every), self.judge, leaving=False)]),
-            Due((training.checkpoint_every,), self.save, leaving=True),
             *([Due((plan.snapshot_every,), self.store)] if plan.snapshot_every else []),
             *([] if plan.walk is None else [Due((training.sample_every,), self.draw, leaving=False)]),
         ]
@@ -75,14 +74,13 @@ class Work:
     def judge(self, step: int, state: TrainState) -> None:
         """The held-out loss."""
         loss = self.held_out(state)
-        self._loss = (step, loss)
         self.log.write(step, {"held_out_loss": loss})
+        self.saver.judged(step, loss)
         self.progress.line(step, f"held-out loss {loss:.4f}")
 
     def save(self, step: int, state: TrainState) -> None:
-        """A checkpoint, with the held-out loss where there is one of this step."""
-        loss = self._loss[1] if self._loss and self._loss[0] == step else None
-        self.saver.save(step, state, self.program.plan.config, loss)
+        """A checkpoint."""
+        self.saver.save(step, state, self.program.plan.config)
 
     def store(self, step: int, state: TrainState) -> None:
         """The averages from which others can be made after the run."""

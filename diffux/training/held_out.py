@@ -17,7 +17,7 @@ from diffux.training.update import held_out_loss
 
 
 class HeldOut:
-    """`held_out(state) -> float` over the first `eval_examples` of a source, in whole batches; lower is better.
+    """`held_out(state) -> float` over `eval_examples` of a source, the same ones always, in whole batches; lower is better.
 
     system: the program's, placed. Raises UserError for a source with fewer examples than devices share.
     """
@@ -31,7 +31,7 @@ class HeldOut:
         self._mesh, self._averages, self._system = mesh, plan.averages, system
         self._objective_state = sharding.everywhere(program.system.state(), mesh)
         count = max(1, min(examples, len(source)) // rows)
-        arrays = data.arrays(source, count * rows)
+        arrays = source.take(data.shuffled(len(source))[: count * rows])  # the first ones may all be of one class
         share = rows // jax.process_count()
         mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         batches = [{k: v[i * rows : (i + 1) * rows][mine] for k, v in arrays.items()} for i in range(count)]

@@ -20,7 +20,7 @@ from diffux.devices import mesh as sharding
 from diffux.devices import together as distributed
 from diffux.devices.compilation_cache import use_compilation_cache
 from diffux.errors import explained
-from diffux.runs import checkpoint, folder, metrics, restore, snapshots, start
+from diffux.runs import checkpoint, folder, metrics, restore, snapshots, start, storage
 from diffux.runs.lock import only_one
 from diffux.runs.run import Run
 from diffux.sampling import pictures
@@ -59,8 +59,8 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
 
     The directory then holds samples.png and samples/ (where the system can be sampled), losses.png, checkpoints/, metrics.jsonl,
     tensorboard/, config.json, data.json and versions.json, parts.json where it is built on others' parts, and averages/ where
-    `ema.snapshot_every` asks for them. SIGINT and SIGTERM save before they end the run, and the same call continues it: bit for
-    bit on CPU. A finished run is left as it is, unless `training.steps` was raised.
+    `ema.snapshot_every` asks for them. SIGINT, SIGTERM and SIGHUP save before they end the run, and the same call continues it: bit
+    for bit on CPU. A finished run is left as it is, unless `training.steps` was raised.
 
     Raises UserError, in one sentence and before anything is compiled, for a config that cannot work and for a directory
     that holds another run, has no whole checkpoint, is in use or cannot be written; Diverged where the loss or the
@@ -79,8 +79,7 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
         progress = Progress("training", total, quiet=not lead)
         path, begun = _opened(stack, directory, plan, progress, lead)
         if begun >= total:
-            progress.say(f"the run in {path} is finished: {begun} steps; a larger training.steps extends it")
-            return Result(path, begun)
+            return _finished(path, begun, plan, parts, progress)
         examples, test, batches = _data(stack, plan, path, begun, progress)
         first = next(batches)
         program = prepare(plan, first, mesh)
@@ -93,6 +92,7 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
             snapshots.forget(path, after=begun)
             folder.describe(path, plan, examples, parts)
         distributed.barrier("restored")  # nobody looks for checkpoints while process 0 sets damaged ones aside
+        stop = stack.enter_context(Stop())  # heeds signals until everything is saved
         saver = stack.enter_context(checkpoint.Checkpoints(path, *plan.keep))
         log = stack.enter_context(metrics.Metrics(path) if lead else metrics.Nothing())
         system = sharding.everywhere(program.system, mesh, program.system_places)
@@ -101,10 +101,10 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
         watch = Watch(program, system, path, saver, log, progress, examples.things, started)
         work = Work(program, system, path, saver, log, progress, held_out, examples, test)
         with explained("the training step cannot be built: "):
-            update = compiling.result()
+            update = compiling.result(lambda seconds: progress.say(f"compiling the training step, {seconds:.0f} s so far"))
         distributed.barrier("compiled")
         trace = stack.enter_context(profiling.Profile(path / "profile", profile, progress.say))
-        stop = stack.enter_context(Stop())
+        stop.listen()
         stack.enter_context(progress)
         for step, batch in zip(range(begun + 1, total + 1), itertools.chain([first], batches), strict=False):
             trace.before_step()
@@ -119,7 +119,7 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
                 for action in actions:
                     action(step, state)
             if leaving:
-                progress.say(f"stopped by a signal after step {step}, which is saved: the same command continues")
+                _left(saver, step, progress)
                 break
     if step == total and lead:
         progress.say(_ends(path, work.picture, total))
@@ -129,6 +129,8 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
 
 def _opened(stack, directory: Any, plan: Plan, progress: Progress, lead: bool) -> tuple[pathlib.Path, int]:
     """(the run's folder, made where it is not and locked, the step of its newest whole checkpoint or 0)."""
+    if lead:
+        stack.enter_context(folder.given_back(directory))
     path = folder.create(directory)
     if lead:
         stack.enter_context(only_one(path))
@@ -142,12 +144,18 @@ def _opened(stack, directory: Any, plan: Plan, progress: Progress, lead: bool) -
 
 def _data(stack, plan: Plan, path: pathlib.Path, begun: int, progress: Progress) -> tuple[data.Source, data.Source | None, Batches]:
     """(the training source, the held-out source or None, the batches from number `begun` on)."""
-    source, test = plan.data.source(), plan.data.test()
-    plan.check_data(plan.data.fields(source))
+    source, test = plan.data.sources()
+    for split in filter(None, (source, test)):
+        plan.check_data(plan.data.fields(split))
     rows, shown = plan.data.batch_size // jax.process_count(), plan.pictures if plan.walk is not None else 0
     for what, count in (("a batch of data.batch_size", rows), ("pictures of sample.n", shown)):
         check_memory(f"{what} {count}", jax.ShapeDtypeStruct((count, *source.first.shape), np.float32))
     folder.check_same_data(path, source)
+    held_out = "none" if test is None else f"{len(test)}, {test.fingerprint[:12]}"
+    here = f"data {source.fingerprint[:12]} of {len(source)} {source.things}, held out {held_out}"
+    distributed.agree("data", here, "every host needs a copy of the same data")
+    for note in source.notes:
+        progress.say(note)
     batches = Batches(lambda due: plan.data.batches(source, plan.seed, due), begun, progress.say)
     stack.callback(batches.close)
     return source, test, batches
@@ -175,6 +183,20 @@ def _state(program: Program, path: pathlib.Path, begun: int, batch, other: Run |
     return program.start(params, jax.random.fold_in(jax.random.key(plan.seed), 1))
 
 
+def _finished(path: pathlib.Path, begun: int, plan: Plan, parts: Any, progress: Progress) -> Result:
+    """Of a run that has all its steps; what its folder says of it is written anew where that was lost."""
+    if jax.process_index() == 0 and not folder.complete(path):
+        folder.describe(path, plan, plan.data.sources()[0], parts)
+    progress.say(f"the run in {path} is finished: {begun} steps; a larger training.steps extends it")
+    return Result(path, begun)
+
+
+def _left(saver: checkpoint.Checkpoints, step: int, progress: Progress) -> None:
+    """The last words of a run that was stopped, once its last step is on disk."""
+    saver.wait(step)
+    progress.say(f"stopped by a signal after step {step}, which is saved: the same command continues")
+
+
 def _begins(plan: Plan, source: data.Source, state: TrainState, mesh) -> str:
     size = sum(x.size for x in jax.tree.leaves(state.params))
     return (
@@ -185,8 +207,8 @@ def _begins(plan: Plan, source: data.Source, state: TrainState, mesh) -> str:
 
 def _ends(path: pathlib.Path, picture: pathlib.Path | None, steps: int) -> str:
     """The last words of a run, once its pictures are where people look."""
-    with checkpoint.writing(path, "the pictures"):
-        metrics.plot(path / "losses.png", metrics.read(path))
+    with storage.writing(path, "the pictures"):
+        plotted = metrics.plot(path / "losses.png", metrics.read(path))
+        losses = "" if plotted is None else f"losses in {plotted}, "
         drawn = f"samples in {pictures.copy(picture, path / 'samples.png')}, " if picture else ""
-    return (f"done: {steps} steps; {drawn}losses in {path / 'losses.png'}, checkpoints in {path / 'checkpoints'}, "
-            f"metrics in {path / 'metrics.jsonl'}")  # fmt: skip
+    return f"done: {steps} steps; {drawn}{losses}checkpoints in {path / 'checkpoints'}, metrics in {path / 'metrics.jsonl'}"

@@ -1,32 +1,49 @@
-"""Ctrl-C and the signal by which clusters end a job: finish the step, save, leave."""
+"""Ctrl-C and the signals by which clusters and terminals end a job: finish the step, save, leave."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import jax
 import numpy as np
 
+PATIENCE = 10.0
+"""Seconds after the first signal until a further one is heeded: launchers send several, and a save takes its time."""
+
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_HEEDED = (signal.SIGINT, signal.SIGTERM) if _HANGUP is None else (signal.SIGINT, signal.SIGTERM, _HANGUP)
+
 
 class Stop:
-    """While entered, `signal` is the number of the first SIGINT or SIGTERM that came, or None; a second one interrupts.
+    """From `listen()` on until it is left, `signal` is the number of the first SIGINT, SIGTERM or SIGHUP that came, or None.
 
-    Outside of the main thread, where Python handles no signals, it stays None.
+    Further ones shorten nothing that is being written: only `PATIENCE` seconds later they raise KeyboardInterrupt. SIGHUP that is
+    ignored when this begins, as under nohup, stays so. Outside of the main thread, where Python handles no signals,
+    `signal` stays None.
     """
 
     def __init__(self):
         self.signal: int | None = None
+        self._since = 0.0
         self._previous = {}
 
+    def listen(self) -> None:
+        """Begin to heed signals."""
+        if threading.current_thread() is threading.main_thread():
+            for number in _HEEDED:
+                if number != _HANGUP or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
+
     def _note(self, number, frame) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._since = number, now
+        elif now - self._since > PATIENCE:
             raise KeyboardInterrupt
-        self.signal = number
 
     def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            self._previous = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def __exit__(self, *error) -> None:

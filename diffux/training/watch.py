@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ import jax
 
 from diffux.console import Progress
 from diffux.errors import Diverged
-from diffux.runs import checkpoint
+from diffux.runs import checkpoint, storage
 from diffux.training import diagnostics
 from diffux.training.clock import Stretch
 from diffux.training.program import Program
@@ -31,7 +32,7 @@ class Watch:
         self._program, self._system, self._path, self._saver, self._log = program, system, path, saver, log
         self._progress, self._things, self._started = progress, things, started
         self._faults, self._rows = program.plan.faults, program.plan.data.batch_size
-        self._stretch, self._waiting, self._skipped, self._seen = Stretch(), None, 0, False
+        self._stretch, self._waiting, self._skipped, self._seen, self._words = Stretch(), None, 0, False, ""
 
     def saw(self, step: int, batch: Mapping[str, Any], values: Mapping[str, Any], state: TrainState) -> None:
         """A step was taken, to be looked at when the next one is on its way."""
@@ -43,8 +44,9 @@ class Watch:
             self._log.write(step, {"seconds_to_first_step": seconds})
             self._progress.say(f"first step after {seconds:.1f} s")
             self._stretch.start()
-        words = f"loss {self._stretch.loss:.4f}, {self._stretch.rate * self._rows:.0f} {self._things}/s"
-        self._progress.update(step, words)
+        if math.isfinite(self._stretch.loss) and math.isfinite(self._stretch.rate):  # else there is none yet since the last row
+            self._words = f"loss {self._stretch.loss:.4f}, {self._stretch.rate * self._rows:.0f} {self._things}/s"
+        self._progress.update(step, self._words)
 
     def report(self, step: int, state: TrainState) -> None:
         """A row of the mean of every metric since the last one, and the speed."""
@@ -54,7 +56,8 @@ class Watch:
         speed = row[f"{self._things}_per_second"] = row["steps_per_second"] * self._rows
         self._log.write(step, row)
         words = f"loss {row['loss']:.4f}" if "loss" in row else "every step was skipped"
-        self._progress.line(step, f"{words}, {speed:.0f} {self._things}/s", row["steps_per_second"])
+        self._words = f"{words}, {speed:.0f} {self._things}/s" if math.isfinite(speed) else words
+        self._progress.line(step, self._words, row["steps_per_second"])
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -87,6 +90,6 @@ class Watch:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         row = f" ({self._skipped} steps in a row)" if self._skipped > 1 else ""
         return (
-            f"the training diverged at step {step}{row} ({shown}); {checkpoint.kept(self._path)}, and what the step met in {kept}; "
+            f"the training diverged at step {step}{row} ({shown}); {storage.kept(self._path)}, and what the step met in {kept}; "
             "a smaller optimizer.learning_rate, a longer warmup, a smaller clip or faults.action=skip may help"
         )

@@ -101,9 +101,9 @@ def _reader_of_cases(pipe, folder: str) -> None:
 
     load = data.load
 
-    def stand_in(name, *, split="train", **options):
+    def stand_in(name, *, split="train", like=None, **options):
         if name not in _ABSENT or split not in ("train", "test", "validation"):
-            return load(name, split=split, **options)
+            return load(name, split=split, like=like, **options)
         fields = data.describe(name, split=split, **options)
         return data.Source(_Noise(fields), name=name, split=split, fields=fields)
 

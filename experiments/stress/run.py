@@ -1,6 +1,7 @@
-"""What a run survives: kill -9 at random moments, damaged working directories, full disks, and configs that make no sense.
+"""What a run survives: kill -9 and signals at random moments, damaged folders, full disks, and configs that make no sense.
 
   python experiments/stress/run.py --kills 25
+  python experiments/stress/run.py --signals 40
   python experiments/stress/run.py --damage 100
   python experiments/stress/run.py --mutations 300
   python experiments/stress/run.py --disks 8
@@ -26,6 +27,7 @@ from stress.disks import disks
 from stress.harness import Failed
 from stress.kills import kills
 from stress.mutations import mutations
+from stress.signals import signals
 
 
 def report(title: str, counts: collections.Counter) -> None:
@@ -37,15 +39,16 @@ def report(title: str, counts: collections.Counter) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill a training N times")
+    parser.add_argument("--signals", type=int, default=0, metavar="N", help="send Ctrl-C and others N times")
     parser.add_argument("--damage", type=int, default=0, metavar="N", help="continue a run N times whose folder was damaged")
     parser.add_argument("--mutations", type=int, default=0, metavar="N", help="start N configs with keys changed at random")
     parser.add_argument("--disks", type=int, default=0, metavar="N", help="train on N disks that fill up (Linux, needs mount)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", metavar="DIR", help="leave the runs and their output in a folder")
     flags = parser.parse_args()
-    parts = {"damage": damages, "mutations": mutations, "disks": disks, "kills": kills}
+    parts = {"damage": damages, "mutations": mutations, "disks": disks, "kills": kills, "signals": signals}
     if not any(getattr(flags, name) for name in parts):
-        parser.error("nothing to do: --kills, --damage, --mutations and --disks say what, and how often")
+        parser.error("nothing to do: --kills, --signals, --damage, --mutations and --disks say what, and how often")
 
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(flags.keep or stack.enter_context(tempfile.TemporaryDirectory())).absolute()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from diffux.cli import _config
 from diffux.config import schema
 from diffux.errors import UserError
 
@@ -67,6 +68,11 @@ def test_least_values_are_taken_and_smaller_ones_refused(name):
     assert schema.flatten(config)[name] == least
     with pytest.raises(UserError, match=rf"config.{name} must be at least {least}, got {least - 1}"):
         schema.check(of(name, least - 1))
+
+
+def test_a_batch_has_at_least_one_part():
+    with pytest.raises(UserError, match=r"config.optimizer.accumulate must be at least 1, got 0"):
+        schema.check({"optimizer": {"accumulate": 0}})
 
 
 @pytest.mark.parametrize(
@@ -157,3 +163,26 @@ def test_many_differences_are_counted():
     other = {"seed": 1, "data": {"name": "a", "split": "b", "flip": True, "batch_size": 2, "crop": 1}, "ema": {"decay": 0.5}}
     with pytest.raises(UserError, match=r"data.batch_size \(128, now 2\), .* and 1 more differ; use another --workdir"):
         schema.refuse_another_run(schema.complete({}), schema.complete(other), "run")
+
+
+@pytest.mark.parametrize(("flags", "key", "value"), [
+    (["--config.data.held_out=None"], "data.held_out", None),
+    (["--config.data.held_out=0.1"], "data.held_out", 0.1),
+    (["--config.data.held_out=train[:10%]"], "data.held_out", "train[:10%]"),
+    (["--config.data.size=(4, 8)"], "data.size", [4, 8]),
+    (["--config.data.size", "16"], "data.size", 16),
+    (["--config.optimizer.clip=None"], "optimizer.clip", None),
+    (["--config.optimizer.clip=0.5"], "optimizer.clip", 0.5),
+    (["--config.system.multipliers=(1,)"], "system.multipliers", [1]),
+    (["--config.system.multipliers=1,2", "--config.system.multipliers=(1, 3)"], "system.multipliers", [1, 3]),  # the last one wins
+    (["--config.system.attention=()"], "system.attention", []),
+    (["--config.sample.solver=unipc"], "sample.solver", "unipc"),
+    (["--config.sample.guidance=classifier_free(3)"], "sample.guidance", "classifier_free(3)"),
+    (["--config.sample.guidance=2.5"], "sample.guidance", 2.5),
+    (["--config.training.start=runs/other", "--config.training.start=None"], "training.start", None),
+    (["--config.data.crop=1", "--config.seed=3"], "data.crop", 1),
+])  # fmt: skip
+def test_values_of_the_command_line(flags, key, value):
+    section, name = key.split(".")
+    found = _config.read("ddpm_digits", flags)
+    assert found[section][name] == value and type(found[section][name]) is type(value)

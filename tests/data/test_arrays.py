@@ -176,11 +176,11 @@ def test_a_plan_takes_sources_and_arrays_in_the_place_of_a_name():
         "data": {"batch_size": 4},
     }
     made = plan(config, source=(squares(), ARRAYS))
-    assert made.data.source().name == "squares" and made.data.test().name == "arrays"
+    assert [source.name for source in made.data.own] == ["squares", "arrays"]
     assert made.config["data"]["name"] == "squares" and made.config["data"]["held_out"] == "train"
     assert made.data.fields()["image"] == Image((2, 3, 1))
     alone = plan(config, source={"image": ARRAYS["image"]})
-    assert alone.data.test() is None and alone.config["data"]["held_out"] is None
+    assert alone.data.sources()[1] is None and alone.config["data"]["held_out"] is None
     for wrong in (3, "digits", (squares(), "digits"), (squares(), None, None)):
         refused(lambda wrong=wrong: plan(config, source=wrong), "source is a data.Source or arrays by name, or a pair", UserError)
 

@@ -52,6 +52,15 @@ def _assert_equal(one, other):
             np.testing.assert_array_equal(a[key], b[key])
 
 
+def test_a_crop_reaches_every_place():
+    """Shifts of up to two pixels in either direction, all 25 of them: a pixel that tells its place tells the shift."""
+    places = np.arange(81, dtype=np.uint8).reshape(1, 9, 9, 1).repeat(64, 0)
+    batches = data.loader(data.of_arrays({"image": places}), batch_size=64, seed=0, crop=2)
+    centres = np.concatenate([next(batches)["image"][:, 4, 4, 0] for _ in range(8)]).astype(int)
+    shifts = {(int(y) - 4, int(x) - 4) for y, x in zip(*np.divmod(centres, 9), strict=True)}
+    assert shifts == set(itertools.product(range(-2, 3), repeat=2))
+
+
 def test_types_and_ranges(digits):
     batch = next(data.loader(digits, batch_size=64, seed=0))
     assert batch["image"].dtype == np.uint8 and batch["image"].shape == (64, 8, 8, 1)

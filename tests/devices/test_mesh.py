@@ -42,7 +42,7 @@ def collectives(text):
 for section, devices in json.loads(MESHES):
     run = plan(json.loads(CONFIG) | {"sharding": section | {"smallest": 0}})
     mesh = sharding.make_mesh(run.sharding, jax.devices()[:devices])
-    batches = run.data.batches(run.data.source(), run.seed, 0)
+    batches = run.data.batches(run.data.sources()[0], run.seed, 0)
     batch = next(batches)
     prepared = program.prepare(run, batch, mesh)
     step = prepared.compile()

@@ -247,6 +247,7 @@ def test_a_signal_that_comes_during_the_agreement_is_kept(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     monkeypatch.setattr(multihost_utils, "process_allgather", interrupted)
     with Stop() as stop:
+        stop.listen()
         assert not stop.agreed(1, 1)
         monkeypatch.setattr(multihost_utils, "process_allgather", lambda value: np.array([value, 0]))
         assert stop.agreed(2, 1) and stop.signal == signal.SIGTERM

@@ -257,6 +257,15 @@ def test_a_disk_that_is_full_leaves_the_snapshot_before(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and same(tensors.read(tmp_path / "a")[0], tree)
 
 
+def test_weights_that_are_not_finite_are_refused(run, tmp_path):
+    found = training.load(run)
+    poisoned = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), found.variables.params)
+    broken = dataclasses.replace(found, variables=found.variables._replace(params=poisoned))
+    export.write(broken, tmp_path / "broken.safetensors")
+    with pytest.raises(UserError, match=r"the weights \(ema .*\) of step \d+ are not finite, the first of them network/"):
+        training.load(tmp_path / "broken.safetensors")
+
+
 def test_what_cannot_be_exported_is_refused(run, tmp_path):
     whole = training.load(run)
     with pytest.raises(UserError, match=r"ends in .safetensors, got model.npz"):

@@ -82,6 +82,12 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer(config, tmp_path, c
     assert training.train(config(**{"training.steps": 4}), tmp_path / "extended").step == 4
     assert "is finished: 4 steps" in capsys.readouterr().out
     assert (tmp_path / "extended" / "samples.png").stat().st_mtime_ns == before
+    said = {name: (tmp_path / "extended" / name).read_text() for name in ("config.json", "data.json")}
+    for name in said:  # a finished run is told again what it lost
+        (tmp_path / "extended" / name).unlink()
+        training.train(config(**{"training.steps": 4}), tmp_path / "extended")
+        assert (tmp_path / "extended" / name).read_text() == said[name]
+    (tmp_path / "extended" / "config.json").write_text("{}")  # a checkpoint says it as well
     assert training.train(config(**{"training.steps": 6}), tmp_path / "extended").step == 6
     assert same(tmp_path / "straight", tmp_path / "extended")
 
@@ -135,7 +141,17 @@ def test_the_average_is_what_the_best_checkpoint_is_chosen_by(config, tmp_path):
     losses = {row["step"]: row["held_out_loss"] for row in metrics.read(tmp_path) if "held_out_loss" in row}
     best = min(losses, key=losses.get)
     assert sorted(losses) == [2, 4, 6, 8] and checkpoint.best(tmp_path) == best
-    assert checkpoint.steps(tmp_path) == sorted({best, 8})
+    assert {best, 8} <= set(checkpoint.steps(tmp_path)) and len(checkpoint.steps(tmp_path)) == 2
+
+
+def test_a_step_is_saved_before_it_is_judged(config, tmp_path, monkeypatch):
+    def fails(self, state):
+        raise RuntimeError("the held-out data are gone")
+
+    monkeypatch.setattr(loop.HeldOut, "__call__", fails)
+    with pytest.raises(RuntimeError, match="held-out data are gone"):
+        training.train(config(**{"training.steps": 4, "training.checkpoint_every": 2}), tmp_path)
+    assert checkpoint.newest_good(tmp_path, print) == 2
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(config, tmp_path, monkeypatch):
@@ -198,6 +214,35 @@ def test_a_loss_above_its_bound_is_a_fault(config, tmp_path):
         training.train(config(**{"faults.largest_loss": 1e-3}), tmp_path / "loss")
     with pytest.raises(Diverged, match="diverged at step 1 "):
         training.train(config(**{"faults.largest_gradient": 1e-6}), tmp_path / "gradient")
+
+
+def test_the_bound_of_a_gradient_is_one_of_its_norm(config, tmp_path):
+    """Between the norm and the loss, which differ: a step is at fault where the norm is above it, whatever the loss."""
+    training.train(config(**{"training.steps": 1, "training.log_every": 1}), tmp_path / "one")
+    row = next(row for row in metrics.read(tmp_path / "one") if "loss" in row)
+    between, bounded = (row["loss"] + row["grad_norm"]) / 2, {"training.steps": 1}
+    assert abs(row["loss"] - row["grad_norm"]) > 0.01
+    bounded = config(**bounded | {"faults.largest_gradient": between})
+    if row["grad_norm"] > between:
+        with pytest.raises(Diverged, match="diverged at step 1 "):
+            training.train(bounded, tmp_path / "bounded")
+    else:
+        assert training.train(bounded, tmp_path / "bounded").step == 1
+
+
+def test_the_held_out_loss_is_of_the_averaged_weights(config, tmp_path, monkeypatch):
+    judge, found = loop.HeldOut.__call__, []
+
+    def judged(self, state):
+        nothing = lambda tree: jax.tree.map(lambda x: 0 * x, tree)  # noqa: E731
+        variants = (state, state.replace(params=nothing(state.params)), state.replace(ema=nothing(state.ema)))
+        found.append([judge(self, variant) for variant in variants])
+        return found[-1][0]
+
+    monkeypatch.setattr(loop.HeldOut, "__call__", judged)
+    training.train(config(**{"training.steps": 2}), tmp_path)
+    loss, without_weights, without_averages = found[0]
+    assert loss == without_weights and loss != without_averages
 
 
 def test_a_labelled_system_and_accumulated_gradients(config, tmp_path):

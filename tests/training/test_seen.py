@@ -1,0 +1,56 @@
+"""What one sees of a run: words of the bar, what is being waited for, and pictures that are named where there are some."""
+
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffux import training
+from diffux.console import Progress
+from diffux.fields import drawing
+from diffux.training.background import Background
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def test_the_bar_never_says_nan(config, tmp_path, monkeypatch):
+    """After a row of metrics nothing is known for a step or two, and the words stay those of before."""
+    said, update = [], Progress.update
+    monkeypatch.setattr(Progress, "update", lambda self, done, words="": (said.append(words), update(self, done, words)))
+    training.train(config(**{"training.steps": 6, "training.log_every": 1}), tmp_path)
+    assert len(said) == 6 and not any("nan" in words for words in said)
+    assert all("loss" in words for words in said[1:]) and all("images/s" in words for words in said[2:])
+
+
+def test_losses_are_named_where_they_are_drawn(config, tmp_path, capsys):
+    training.train(config(**{"training.steps": 1}), tmp_path / "one")
+    assert "losses.png" not in capsys.readouterr().out and not (tmp_path / "one/losses.png").exists()
+    training.train(config(**{"training.steps": 4}), tmp_path / "four")
+    assert f"losses in {tmp_path / 'four/losses.png'}" in capsys.readouterr().out
+    assert not list((tmp_path / "four").glob(".*.part"))
+
+
+def test_a_long_compilation_says_how_long():
+    said = []
+    assert Background(lambda: time.sleep(0.35) or 3).result(said.append, every=0.1) == 3
+    assert len(said) >= 2 and all(second > first for first, second in pairwise(said))
+
+
+def test_classes_in_turn_have_a_column_each():
+    images = np.zeros((20, 48, 48, 1), np.uint8)
+    width = lambda captions: drawing.tile(images, captions=captions).shape[1] // 48  # noqa: E731
+    assert width([str(i % 10) for i in range(20)]) == 10
+    assert width([str(i) for i in range(20)]) == 5 and width(None) == 5 and width(["cat"] * 20) == 5
+
+
+def test_a_film_rests_no_longer_than_it_moves(tmp_path):
+    """Ten pages of 80 ms move for 720 ms."""
+    pages = [np.full((4, 4, 1), 20 * i, np.uint8) for i in range(10)]
+    with Image.open(drawing.animate(tmp_path / "walk.gif", pages)) as film:
+        durations = []
+        for i in range(film.n_frames):
+            film.seek(i)
+            durations.append(film.info["duration"])
+    assert durations == [80] * 9 + [720]
