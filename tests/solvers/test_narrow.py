@@ -22,7 +22,11 @@ def unit(x, level, cond=None):
     return Prediction((level.alpha / (level.alpha**2 + level.sigma**2) * x).astype(x.dtype))
 
 
-@pytest.mark.parametrize("name", ALL)
+# of each method the last of its variants in the table, the one of highest order
+NAMES = list({name.split("-")[0].split("(")[0]: name for name in ALL}.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_walks_in_bfloat16_end_where_they_should(name):
     """Forty steps, of which some have one level in bfloat16: deterministic walks come back to x, others stay finite."""
     solver = ALL[name](SCHEDULE)
