@@ -87,7 +87,7 @@ def sample(
 
 
 @struct.dataclass
-class Narrow:
+class _Narrow:
     """A denoiser that sees x in another type than the walk is computed in."""
 
     denoise: Any
@@ -103,7 +103,7 @@ class Narrow:
 
 
 def _narrow(denoise: Denoiser, dtype) -> Denoiser:
-    narrow = Narrow(denoise, dtype)
+    narrow = _Narrow(denoise, dtype)
     return narrow if is_part(denoise) else lambda x, level, cond: narrow(x, level, cond)
 
 

@@ -172,7 +172,8 @@ class Copy:
             if self.run("-c", f"import {'.'.join(file.with_suffix('').parts)}"):
                 return "not importable"
             status, _ = self.tests(package, usual)
-            return "survived" if status == 0 else "killed"
+            # 2: the tests themselves could not be imported
+            return {0: "survived", 2: "not importable"}.get(status, "killed")
         finally:
             path.write_text(original)
 

@@ -107,6 +107,18 @@ def test_the_biased_rules_and_the_control_fail_the_same_check():
     assert falling[0] > 4 * falling[1] > 40 * falling[2], falling
 
 
+def test_the_bound_leaves_little_of_the_bias_of_dps():
+    """The numbers of docs/control.md: no affine walk, so the law is that of 20,000 samples, whose first two moments are exact."""
+    levels, first = grids.log_snr(end=1e-4)(SCHEDULE, 400), SCHEDULE(jnp.asarray(1.0))
+    mean, covariance = posterior(MEAN, COVARIANCE)
+    z = np.random.default_rng(0).standard_normal((20_000, 4))
+    z = np.linalg.solve(np.linalg.cholesky(np.cov((z - z.mean(0)).T)), (z - z.mean(0)).T).T
+    start = first.alpha * mean + z @ np.linalg.cholesky(first.alpha**2 * covariance + first.sigma**2 * np.eye(4)).T
+    guided = chain(data, guidance.posterior_sampling(linear, Y, STD, guidance.dps()))
+    x = np.asarray(solvers.sample(jax.random.key(0), guided, solvers.heun(), levels, start).x)
+    assert 0.1 < np.abs(x.mean(0) - mean).max() < 0.25 and np.abs(np.cov(x.T) - covariance).max() < 0.1
+
+
 def test_isotropic_is_exact_for_isotropic_data():
     """N(m, 2 I) with variance=2 gives the same estimate as the Jacobian, with variance=1 another."""
     isotropic, level = GaussianData(MEAN, 2 * np.eye(4)), SCHEDULE(jnp.asarray(0.4))
@@ -252,7 +264,7 @@ def test_walks_of_a_learned_network_stay_finite_and_come_to_what_was_measured(le
         got, published = drawn(True), drawn(False)
     assert np.isfinite(got).all() and np.abs(got).max() < 2
     assert np.abs(got[:, 0] - 0.5).mean() < std  # 0.8 of the noise by the exact law, less by rules that are too sure
-    assert not np.abs(published).max() < 1e3
+    assert not np.isfinite(published).any() if rule == "dps" else not np.nanmax(np.abs(published)) < 1e6
 
 
 def test_what_cannot_be_is_refused():
