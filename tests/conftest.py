@@ -2,10 +2,12 @@
 
 import os
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import chex
 import jax
 import jaxtyping
 import pytest
@@ -17,6 +19,31 @@ ROOT = Path(__file__).parent.parent
 FILES = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "diffux").rglob("*.py")]
 MODULES = [".".join(path.parts).removesuffix(".__init__") for path in FILES if path.stem != "__init__"]
 install_import_hook(MODULES, "tests.typechecker.check")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items):
+    """Cases that `@pytest.mark.full(but=...)` leaves in every run: the first of them by number, or those with these ids."""
+    cases = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("slow"):  # the tiers have nothing in common
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "full"]
+        elif (mark := item.get_closest_marker("full")) and mark.kwargs:
+            cases[item.nodeid.partition("[")[0], mark.kwargs["but"]].append(item)
+    for (function, kept), chosen in cases.items():
+        ids = [item.callspec.id for item in chosen]
+        stay = ids[:kept] if isinstance(kept, int) else kept
+        if len(ids) > 1 and not set(stay) <= set(ids):
+            raise pytest.UsageError(f"{function} has no cases {sorted(set(stay) - set(ids))}; there are {ids}")
+        for item in chosen:
+            if item.callspec.id in stay:
+                item.own_markers = [mark for mark in item.own_markers if mark.name != "full"]
+
+
+@pytest.fixture(autouse=True)
+def traced_anew():
+    """What `chex.assert_max_traces` counts begins with the test."""
+    chex.clear_trace_counter()
 
 
 @pytest.fixture(scope="session", autouse=True)

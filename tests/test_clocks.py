@@ -8,6 +8,8 @@ import pytest
 from diffux import clocks, parameterizations, schedules, systems, times
 from diffux.noise_level import NoiseLevel
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 TINY = {"channels": 4, "multipliers": (1,), "attention": ()}
 REFINED = {"channels": 4, "multipliers": (1,), "dilations": ()}
 CHAINS = {
@@ -63,6 +65,7 @@ def test_fewer_than_two_levels_are_no_list():
         clocks.levels(1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["ddpm", "ncsn", "score_sde"])
 def test_a_system_samples_at_labels_that_it_was_trained_with(name):
     """Every number that the network is told on the walk is one that it is told in training."""

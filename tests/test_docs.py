@@ -28,6 +28,7 @@ def table(text, heading):
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[2:]]
 
 
+@pytest.mark.full
 def test_the_worked_example_trains_and_draws(tmp_path):
     """A paper in one file, as the page has it, with a smaller network."""
     for block in blocks(ARCHITECTURE, "python"):

@@ -1,5 +1,6 @@
 """Training losses against hand-written ones, and the variational bound against exact entropies."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +52,7 @@ def test_times_and_noise_are_independent():
     assert abs(np.corrcoef(t, noise)[0, 1]) < 0.04 and abs(np.corrcoef(t, noise**2)[0, 1]) < 0.04  # four standard errors
 
 
+@pytest.mark.full
 def test_snr_weighted_x0_loss_is_l_simple():
     """Value and gradients equal Ho et al.'s eq. 14, written by hand from the table of betas."""
     T, betas = 1000, schedules.linear_betas()
@@ -73,7 +75,7 @@ def test_snr_weighted_x0_loss_is_l_simple():
         return jnp.mean(objective.apply(key, denoise, x, {}, ())[0])
 
     want, got = jax.value_and_grad(l_simple)(p), jax.value_and_grad(ours)(p)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9), got, want)
+    chex.assert_trees_all_close(got, want, rtol=1e-6, atol=1e-9)
 
 
 def test_a_zero_network_has_unit_loss():
@@ -127,6 +129,7 @@ def bounds():
         return {steps: bound_of(steps, n=4000)[:2] for steps in (250, 1000, 4000)}
 
 
+@pytest.mark.full
 def test_the_bound_is_above_the_truth_and_tightens_like_one_over_t(bounds):
     gaps = {steps: total / truth - 1 for steps, (total, truth) in bounds.items()}
     assert all(gap > 0 for gap in gaps.values()), gaps
@@ -150,6 +153,7 @@ def test_a_worse_denoiser_has_a_worse_bound():
     assert run(lambda x, level, cond: Prediction(0.9 * data(x, level).x0)) > run(data) + 0.05
 
 
+@pytest.mark.full
 def test_one_step_estimates_average_to_the_bound():
     data, steps = Levels(VALUES, PROBABILITIES), 10
     process = Gaussian(schedules.from_betas(schedules.linear_betas(steps) * 0.2))
@@ -162,6 +166,7 @@ def test_one_step_estimates_average_to_the_bound():
     np.testing.assert_allclose(sum(metrics[part] for part in ("prior", "kl", "decoder")), loss.mean(), rtol=1e-9)
 
 
+@pytest.mark.full
 def test_gradients_of_the_bound_are_finite_at_every_step():
     """The first step has a posterior of variance 0; its KL must not poison the gradient."""
     process = Gaussian(schedules.from_betas(schedules.linear_betas(4) * 0.01))
@@ -171,6 +176,7 @@ def test_gradients_of_the_bound_are_finite_at_every_step():
     assert np.isfinite(grad) and grad != 0
 
 
+@pytest.mark.full
 def test_mix_adds_weighted_terms():
     process = Gaussian(schedules.from_betas(schedules.linear_betas(100)))
     simple = objectives.denoising(process, weightings.snr, times.discrete(100))

@@ -72,6 +72,7 @@ def run(environment, tmp_path_factory):
     return workdir, done
 
 
+@pytest.mark.full
 def test_training_prints_plain_lines_without_a_terminal(run):
     workdir, done = run
     assert "\x1b" not in done.stdout and "\r" not in done.stdout
@@ -80,6 +81,7 @@ def test_training_prints_plain_lines_without_a_terminal(run):
     assert Image.open(workdir / "samples.png").size == (105, 105)
 
 
+@pytest.mark.full
 def test_ctrl_c_saves_and_the_same_command_continues_bit_for_bit(run, environment, tmp_path):
     straight, _ = run
     arguments = ("--config", DIGITS, "--workdir", tmp_path / "stopped", "--config.steps=30", *SMALL)
@@ -116,6 +118,7 @@ def _weights(workdir, raw, file):
     np.savez(file, **{jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
 
 
+@pytest.mark.full
 def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
     workdir, _ = run
     sample = scripts("sample")
@@ -140,6 +143,7 @@ def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
     assert not np.array_equal(np.load(written[5])["images"], np.load(written[6])["images"])
 
 
+@pytest.mark.full
 def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
     workdir, _ = run
     sample, weights = scripts("sample"), str(tmp_path / "model.safetensors")
@@ -161,6 +165,7 @@ def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
         _one_sentence(capsys.readouterr().err, message)
 
 
+@pytest.mark.full(but=6)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

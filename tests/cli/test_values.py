@@ -32,6 +32,7 @@ def tiny(monkeypatch):
     monkeypatch.setattr("diffux.systems.ddpm.UNet", Tiny)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("command", "said"), [
     ("sample --guidance nan", "--guidance is a finite scale"),
     ("sample --guidance inf", "--guidance is a finite scale"),
@@ -60,6 +61,7 @@ def test_flags(runs, tmp_path, capsys, command, said):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_guidance_needs_a_null_that_was_trained(runs, tmp_path, capsys):
     out = ["--n", "1", "--out", str(tmp_path / "x.npz"), "--guidance", "2"]
     assert cli.main(["sample", "--workdir", str(runs / "sure"), *out]) == 2
@@ -83,6 +85,7 @@ def test_samples_that_are_not_finite_are_not_written_without_a_word(runs, tmp_pa
     assert "1 of the 3 samples are not finite" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_class_names_are_kept_with_samples(runs, tmp_path):
     """Of data with names: npz of one's own, whose labels are words."""
     rng = np.random.default_rng(0)

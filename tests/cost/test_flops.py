@@ -58,6 +58,7 @@ def test_loops_and_branches():
     assert count(jax.jit(branches), (6, 6), (4, 6)) == 2 * 2 * 4 * 6 * 6
 
 
+@pytest.mark.full
 def test_the_unet_of_ddpm():
     """12.4 GFLOP forward and 37.3 forward and backward an image, of the same network in torch; here the three convolutions after
     a doubling of the sides (3x3, 256 to 256 channels) are folded, which saves 5/9 of theirs."""

@@ -20,6 +20,7 @@ SYSTEM = {"name": "diffusion2015", "data": "point", "kind": "gaussian", "codec":
 CONFIG = {"system": SYSTEM, "data": {"name": "swiss_roll", "batch_size": 64}}
 
 
+@pytest.mark.full
 def test_the_step_on_eight_simulated_devices(compiled):
     status, printed, errors, report = compiled(SWISS_ROLL, "--topology", "cpu:8", "--memory", "1GB")
     assert status == 0, errors
@@ -59,6 +60,7 @@ def test_one_matrix_on_eight_devices_has_one_all_reduce_of_its_gradient():
     assert f"FOUND ('all-reduce', {6 * 5 * 4}, 8)" in done.stdout.splitlines()
 
 
+@pytest.mark.full
 def test_a_step_that_does_not_fit_is_refused_with_its_numbers():
     report = cost.measure(CONFIG, "cpu:1", memory=1000)
     assert not report.fits

@@ -22,6 +22,7 @@ def test_cache_dir(monkeypatch, tmp_path):
     assert data.cache_dir() == tmp_path / ".cache" / "diffux"
 
 
+@pytest.mark.full
 def test_two_processes_prepare_one_set_at_once(python, tmp_path):
     code = """
 import hashlib, pathlib, sys, time
@@ -61,6 +62,7 @@ def _train_file(directory: Path) -> Path:
     return next(directory.glob("*train.array_record*"))
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("damage", ["nothing written", "no description", "missing file", "empty file", "truncated file"])
 def test_damaged_copy_is_prepared_anew(copy, tmp_path, damage):
     file = _train_file(copy)
@@ -115,6 +117,7 @@ def test_unwritable_cache(tmp_path, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.full
 def test_embedded_builders_are_real_tfds_builders():
     import tensorflow_datasets as tfds
 

@@ -8,6 +8,7 @@ from diffux.fields import Image as Picture
 from diffux.fields import Label
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["digits", "patches/16", "swiss_roll", "heartbeats"])
 @pytest.mark.parametrize("form", [{}, {"size": 5, "channels": 3}, {"channels": 3}, {"channels": 1}, {"size": (4, 6)}, {"size": 8}])
 def test_it_is_what_load_gives(name, form):

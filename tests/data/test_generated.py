@@ -98,6 +98,7 @@ def test_heartbeats_are_five_sequences_as_likely_as_each_other():
         assert np.abs(counts - 2000).max() < 5 * np.sqrt(10_000 * 0.2 * 0.8)
 
 
+@pytest.mark.full(but=("heartbeats",))
 @pytest.mark.parametrize("name", NAMES)
 def test_splits_differ_and_stay_what_they_are(name, python):
     field = NAMES[name][0]

@@ -136,6 +136,7 @@ def test_state_continues_bit_for_bit(monkeypatch, memory):
     _assert_equal(_take(fresh, 13), reference[27:])
 
 
+@pytest.mark.full(but=("0",))
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_loader_that_starts_later_continues_an_earlier_one(digits, workers):
     reference = _take(data.loader(digits, batch_size=64, seed=5, **AUGMENTED), 30)
@@ -179,6 +180,7 @@ def test_shards_are_disjoint_and_cover(numbered, train):
     assert sorted(itertools.chain(*seen)) == list(range(100))
 
 
+@pytest.mark.full
 def test_worker_processes_give_the_same_batches(digits):
     reference = _take(data.loader(digits, batch_size=64, seed=1, **AUGMENTED), 8)
     iterator = data.loader(digits, batch_size=64, seed=1, workers=2, **AUGMENTED)

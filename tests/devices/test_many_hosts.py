@@ -51,6 +51,7 @@ def leaves(workdir):
     return [np.asarray(x) for raw in (True, False) for x in jax.tree.leaves(training.load(workdir, raw=raw).variables.params)]
 
 
+@pytest.mark.full
 def test_a_signal_to_one_process_ends_both_with_a_checkpoint(command, tmp_path):
     processes = pair(command("run", "--config.steps=100000", "--config.training.checkpoint_every=100000"))
     wait_for(tmp_path / "run" / "metrics.jsonl", processes)

@@ -218,6 +218,7 @@ said(die)
 """
 
 
+@pytest.mark.full
 def test_barriers_and_ends_name_who_is_missing():
     """Three processes: one value differs, one comes late, one fails, and one is ended while the others hang."""
     address = port()

@@ -21,6 +21,7 @@ def copies_evaluated(cache):
         return evaluation.evaluate(real[np.random.default_rng(0).permutation(len(real))[:512]], "digits")
 
 
+@pytest.mark.full
 def test_copies_are_perfect_but_for_their_neighbours(copies_evaluated):
     generated = copies_evaluated.rows["generated"]
     assert generated["nearest_train"] == 0
@@ -53,6 +54,7 @@ def rows(digits, **sets):
     return {name: {figure.name: figure.value for figure in found if figure.row == name} for name in sets}
 
 
+@pytest.mark.full
 def test_a_missing_class_shows(digits):
     real, label = digits[1]["image"], digits[1]["label"]
     found = rows(digits, without=real[label != 3], alone=real[label == 3])
@@ -62,6 +64,7 @@ def test_a_missing_class_shows(digits):
     assert found["alone"]["largest_class"] > 0.9
 
 
+@pytest.mark.full
 def test_blurred_digits_are_worse_than_digits(digits):
     real = digits[1]["image"]
     blurred = (real + np.roll(real, 1, 1) + np.roll(real, 1, 2) + np.roll(real, (1, 1), (1, 2))) / 4
@@ -93,6 +96,7 @@ def test_everything_that_the_figures_depend_on_is_told(copies_evaluated):
     assert f"{held_out['frechet']:.2f}" in text and f"{held_out['recognisable']:.1%}" in text
 
 
+@pytest.mark.full
 def test_the_same_images_get_the_same_figures_and_controls_can_be_left_out(digits):
     some = digits[1]["image"][:40]
     first, second = (evaluation.evaluate(some, "digits", controls=False) for _ in range(2))

@@ -4,6 +4,7 @@ import dataclasses
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,11 +51,12 @@ def test_training_is_deterministic_and_another_recipe_is_another_file(quick):
     (quick / f"digits-{first.identity}.npz").unlink()
     again = judges.judge(digits_of(QUICK))
     assert again.identity == first.identity and again.scale == first.scale
-    jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
+    chex.assert_trees_all_equal(first.params, again.params)
     assert judges.judge(digits_of(QUICK | {"seed": 1})).identity != first.identity
     assert len(list(quick.iterdir())) == 2
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "other"])
 def test_a_damaged_file_is_made_again(quick, damage):
     first = judges.judge(digits_of(QUICK))
@@ -65,7 +67,7 @@ def test_a_damaged_file_is_made_again(quick, damage):
     else:
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"not an archive"}[damage])
     again = judges.judge(digits_of(QUICK))
-    jax.tree.map(np.testing.assert_array_equal, first.params, again.params)
+    chex.assert_trees_all_equal(first.params, again.params)
     with np.load(path) as file:
         assert "Conv_0/kernel" in file.files and float(file["scale"]) == first.scale
 
@@ -76,6 +78,7 @@ def test_a_cache_that_cannot_be_written_is_told(quick):
         judges.judge(digits_of(QUICK))
 
 
+@pytest.mark.full
 def test_two_processes_train_one_judge_at_once(tmp_path, cache):
     code = """
 import sys, pathlib
@@ -91,6 +94,7 @@ print(judges.judge(digits_of(QUICK)).scale)
     assert [path.suffix for path in (tmp_path / "judges").iterdir()] == [".npz"]
 
 
+@pytest.mark.full
 def test_batches_do_not_matter_to_a_judge():
     judge = judges.judge(data.load("digits"))
     images = np.random.default_rng(0).random((judges.CHUNK + 7, 8, 8, 1), np.float32)
@@ -106,6 +110,7 @@ def test_the_variances_of_the_features_average_to_one(digits):
     assert features.min() >= 0
 
 
+@pytest.mark.full
 def test_variation_keeps_pictures_pictures():
     recipe = judges.Recipe(**RECIPES["16"] | {"noise": 0.0})
     x = jnp.asarray(np.random.default_rng(0).random((64, 6, 6, 3), np.float32))

@@ -91,6 +91,7 @@ def test_the_gaussian_has_the_moments_of_the_points(roll):
     np.testing.assert_allclose(np.cov(drawn.T), np.cov(roll[0].T.astype(np.float64)), atol=0.04)
 
 
+@pytest.mark.full
 def test_the_rows_are_in_the_order_that_they_should_be(evaluated):
     rows = evaluated.rows
     assert list(rows) == ["generated", "real", "gaussian"] and {row["count"] for row in rows.values()} == {2000}

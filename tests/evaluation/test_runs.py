@@ -53,6 +53,7 @@ def folder(path, name="digits"):
     return path
 
 
+@pytest.mark.full
 def test_samples_of_a_file_are_judged(script, tmp_path, digits):
     workdir = folder(tmp_path / "run")
     np.savez(tmp_path / "samples.npz", images=digits[1]["image"][:100])
@@ -71,6 +72,7 @@ def test_samples_of_a_file_are_judged(script, tmp_path, digits):
         assert picture.width > 2 * picture.height > 0
 
 
+@pytest.mark.full
 def test_samples_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
     monkeypatch.setattr(diffux.systems.ddpm, "UNet", Tiny)
     config = copy.deepcopy(SMALL)
@@ -92,6 +94,7 @@ def test_samples_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
         assert status == 2 and message in err and len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.full
 def test_points_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
     monkeypatch.setattr(diffux.systems.ddpm, "build", plane.build)
     config = copy.deepcopy(plane.CONFIG)
@@ -128,6 +131,7 @@ def test_files_of_other_data_are_judged(script, tmp_path, name):
     assert status == 2 and "got (4, 3)" in err
 
 
+@pytest.mark.full
 def test_black_and_white_digits_are_compared_with_black_and_white_ones(script, tmp_path, monkeypatch, digits):
     """Real digits through a threshold are as good as real, only where the run's codec has that threshold."""
     images = (digits[0]["image"][::3] > 0.5).astype(np.float32)

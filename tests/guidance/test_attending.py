@@ -14,6 +14,8 @@ from diffux.networks.initialize import initialize
 from diffux.networks.rematerialisation import rematerialised
 from diffux.networks.unet import UNet
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 LEVEL = schedules.linear()(jnp.asarray(0.5))
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 2, 2, 4)), jnp.float32)
 

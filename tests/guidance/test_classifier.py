@@ -25,6 +25,7 @@ def guided(scale=1.0):
     return chain(labelled.unconditional, guidance.classifier(labelled.log_prob, scale))
 
 
+@pytest.mark.full(but=("schedule3",))
 @pytest.mark.parametrize("schedule", [SCHEDULE, schedules.geometric(), schedules.rectified(), schedules.sub_vp()])
 def test_the_exact_classifier_at_scale_one_gives_the_conditional_estimate(schedule):
     """Bayes' rule, for every process; without guidance the same check fails."""
@@ -37,6 +38,7 @@ def test_the_exact_classifier_at_scale_one_gives_the_conditional_estimate(schedu
     assert np.abs(guided(0.0)(X, level, LABEL).x0 - want).max() > 1e-2
 
 
+@pytest.mark.full
 def test_the_walk_ends_with_the_law_of_the_class():
     """DDIM of 400 steps is affine in its start under exact guidance: mean and covariance come from four points. Classifier-free
     guidance of scale 1 with exact branches is the same walk; without guidance mean and covariance are others."""

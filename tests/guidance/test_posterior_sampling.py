@@ -128,6 +128,7 @@ def test_isotropic_is_exact_for_isotropic_data():
     assert np.abs(run(guidance.isotropic(1.0)) - run(guidance.tweedie())).max() > 1e-2
 
 
+@pytest.mark.full
 def test_dps_is_the_gradient_of_its_likelihood():
     """sigma^2 / alpha times the slope of -|y - A(x0_hat)|^2 / (2 std^2), or of -2 step |y - A(x0_hat)|, for a measurement that is
     not linear and data that are not Gaussian, against finite differences."""
@@ -143,6 +144,7 @@ def test_dps_is_the_gradient_of_its_likelihood():
         np.testing.assert_allclose(moved, level.sigma**2 / level.alpha * slope, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.full
 def test_both_ends_are_finite_and_levels_may_differ_within_a_batch():
     """At sigma = 0 and alpha = 0 nothing is moved, with a measurement's noise of zero as well; a batch of levels is its samples."""
     for rule in (guidance.tweedie(), guidance.tweedie(3), guidance.isotropic(), guidance.dps(1.0)):
@@ -156,6 +158,7 @@ def test_both_ends_are_finite_and_levels_may_differ_within_a_batch():
             np.testing.assert_allclose(whole[i : i + 1], one, atol=1e-8)
 
 
+@pytest.mark.full
 def test_through_a_real_network_without_a_second_compilation():
     """Pooled 4x4 images: the walk is finite, comes nearer to y than an unguided one, and another y and std compile nothing."""
     network = UNet(channels=8, multipliers=(1,), blocks=1, attention=())
@@ -182,6 +185,7 @@ def test_through_a_real_network_without_a_second_compilation():
         assert np.abs(pool(first) - y).mean() < 0.7 * np.abs(pool(plain) - y).mean()
 
 
+@pytest.mark.full(but=("twice-rule1",))
 @pytest.mark.parametrize("rule", [guidance.tweedie(), guidance.tweedie(8), guidance.isotropic(2.0), guidance.isotropic(2.0, 8)])
 @pytest.mark.parametrize("operator", ["twice", "blur"])
 def test_without_noise_what_is_measured_twice_or_not_at_all_is_solved_by_least_squares(rule, operator):
@@ -250,6 +254,7 @@ class Guided:
 RULES = {"dps": guidance.dps(), "isotropic": guidance.isotropic(), "tweedie": guidance.tweedie()}
 
 
+@pytest.mark.full(but=("isotropic",))
 @pytest.mark.parametrize("rule", RULES)
 def test_walks_of_a_learned_network_stay_finite_and_come_to_what_was_measured(learned, rule):
     """Ancestral sampling, where the published equations run off: the bound is what holds them."""

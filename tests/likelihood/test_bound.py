@@ -37,6 +37,7 @@ def mean_and_error(values):
     return float(jnp.mean(values)), float(jnp.std(values)) / np.sqrt(len(values))
 
 
+@pytest.mark.full(but=("ve",))
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_the_bound_of_the_true_score_is_tight_and_that_of_a_wrong_one_is_not(name):
     """The average over data is the flow's own cross entropy at t = start; with 1.1 times the score it is above that by
@@ -66,6 +67,7 @@ def test_the_bound_of_the_true_score_is_tight_and_that_of_a_wrong_one_is_not(nam
     np.testing.assert_allclose(more, above, atol=4 * error)
 
 
+@pytest.mark.full
 def test_the_flows_average_is_the_bounds():
     """-log p(x_start) by the ODE, averaged over noised data, is the same cross entropy."""
     schedule, start = SCHEDULES["vp"]

@@ -33,6 +33,7 @@ class UniformData:
         return Prediction(jnp.where(flip, self.low + self.high - mean, mean))
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("levels, low, high", [(256, -1.0, 1.0), (256, 0.0, 1.0), (17, -3.0, 5.0)])
 def test_a_uniform_density_is_log2_of_the_levels(levels, low, high):
@@ -54,6 +55,7 @@ def gaussian(mean, covariance):
 PROCESS = Gaussian(schedules.linear(0.1, 30.0))
 
 
+@pytest.mark.full
 def test_images_of_8_bits_stand_for_their_levels():
     """uint8 values are round(k 255 / (levels - 1)), as the data sources store them; other integers are the levels themselves."""
     k = np.asarray([0, 3, 8, 16, 5, 12]).reshape(3, 1, 2, 1)
@@ -107,6 +109,7 @@ def exact_bits(dequantizer, k, seed):
     return -(log_density - np.asarray(log_q)) / (2 * np.log(2))
 
 
+@pytest.mark.full
 def test_learned_dequantization_lies_between_the_entropy_and_uniform_noise():
     """Coarse bins, whose entropy and best bits are known: the learned bound is far below uniform noise's and never below the
     entropy; and the bits of the ODE are those of the closed form."""

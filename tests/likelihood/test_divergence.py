@@ -30,12 +30,14 @@ def jacobians():
     return np.stack(columns, axis=-1)
 
 
+@pytest.mark.full
 def test_exact_is_the_trace():
     y, trace = likelihood.exact()(estimate, jnp.asarray(X), ())
     np.testing.assert_allclose(y, estimate(X), rtol=1e-12)
     np.testing.assert_allclose(trace, np.trace(jacobians(), axis1=1, axis2=2), rtol=1e-7)
 
 
+@pytest.mark.full
 def test_all_signs_together_are_the_trace():
     """The mean over the 2^D sign vectors is the trace exactly, though none of them is."""
     signs = jnp.asarray(list(itertools.product((-1.0, 1.0), repeat=3)))
@@ -47,6 +49,7 @@ def test_all_signs_together_are_the_trace():
     assert np.abs(single - want).max() > 1e-2
 
 
+@pytest.mark.full(but=("gaussian",))
 @pytest.mark.parametrize("kind", ["rademacher", "gaussian"])
 def test_hutchinson_is_unbiased_with_the_known_variance(kind):
     """Over 20,000 keys: the trace within four standard errors, and the variance 2 sum S_ij^2, with or without its diagonal."""
@@ -61,6 +64,7 @@ def test_hutchinson_is_unbiased_with_the_known_variance(kind):
     np.testing.assert_allclose(found.var(), variance, rtol=0.06)
 
 
+@pytest.mark.full
 def test_probes_are_averaged_and_belong_to_their_sample():
     x, keys = jnp.asarray(X), sample_keys(1, 0, 4)
     estimator = likelihood.hutchinson(probes=3)

@@ -33,6 +33,7 @@ def normal_log_density(x, mean, covariance):
     return half - 0.5 * np.linalg.slogdet(2 * np.pi * covariance)[1]
 
 
+@pytest.mark.full(but=("ve",))
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_density_of_a_gaussian(name):
     """N(alpha m, alpha^2 C + sigma^2 I) at t = start, to 1e-3 bits a dimension: what the prior neglects. Against the same prior
@@ -75,6 +76,7 @@ def mixture_log_density(x, level, weights, means, variances):
     return logsumexp(np.log(weights) - 0.5 * (offset**2).sum(-1) / v - np.log(2 * np.pi * v), axis=1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["vp", "ve"])
 def test_density_of_a_mixture(name):
     make, start = SCHEDULES[name]
@@ -100,6 +102,7 @@ def test_a_path_without_signal_at_its_end_stops_before_it():
 # --- latents ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["vp", "ve"])
 def test_round_trips_and_temperature(name):
     make, start = SCHEDULES[name]
@@ -149,6 +152,7 @@ class Weighted:
         return Prediction(jnp.tanh(gain * x @ self.weight) + cond["shift"][:, None])
 
 
+@pytest.mark.full
 def test_a_second_call_does_not_compile_and_samples_do_not_know_each_other():
     rng = np.random.default_rng(5)
     process, x, shift = Gaussian(schedules.linear()), rng.standard_normal((3, 3)), {"shift": np.asarray([0.0, 0.3, -0.5])}
@@ -165,6 +169,7 @@ def test_a_second_call_does_not_compile_and_samples_do_not_know_each_other():
     assert alone.evaluations[0] == found.evaluations[1]
 
 
+@pytest.mark.full
 def test_too_few_steps_are_nan():
     found = likelihood.log_prob(None, GaussianData(MEAN, COVARIANCE), Gaussian(schedules.linear()), X[:1], start=1e-3,
                                 divergence=likelihood.exact(), max_steps=3)  # fmt: skip

@@ -34,6 +34,8 @@ from diffux.systems.system import System
 from diffux.systems.trainable import Variables
 from tests.small import SMALL, Tiny
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 STD = 0.6
 
 
@@ -67,6 +69,7 @@ def run(dataset="digits", **changes) -> Run:
     return Run(made, made.system, Variables({"network": {"unused": jnp.zeros(1)}}), made.data.fields(), 7)
 
 
+@pytest.mark.full
 def test_the_figures_of_a_known_density():
     """Independent N(0, STD^2) pixels in [-1, 1]: the mean over draws of the closed form at t = start, by integrating over u."""
     reports = []
@@ -92,6 +95,7 @@ def test_the_figures_of_a_known_density():
     json.dumps(found)
 
 
+@pytest.mark.full
 def test_a_learned_dequantizer_is_trained_first():
     """Two steps leave it near uniform noise: the same figure to a few hundredths, and the steps are reported before."""
     reports = []
@@ -127,6 +131,7 @@ def test_bins_are_where_the_run_learned_its_values():
     np.testing.assert_allclose([low + width / 2, high - width / 2], [-1, 1])
 
 
+@pytest.mark.full
 def test_a_chains_index_is_continued_and_begins_at_its_first_step():
     label = likelihood._continued(conditioned(parameterizations.epsilon, integer(100))).label
     level = schedules.linear()(jnp.asarray([0.01, 0.255, 1.0]))
@@ -162,6 +167,7 @@ def test_what_has_no_bits_is_refused():
         likelihood.held_out(run(), n=2, trace="exakt")
 
 
+@pytest.mark.full
 def test_the_script_prints_and_writes(monkeypatch, capsys, tmp_path):
     """A run of a few steps: the table with its controls, and likelihood.json."""
     monkeypatch.setattr(diffux.systems.ddpm, "UNet", Tiny)

@@ -14,7 +14,7 @@ from diffux.noise_level import NoiseLevel
 from diffux.systems.system import Model
 from diffux.types import Net
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def model():
         return Model(Net(network, params), parameterizations.v)
 
 
+@pytest.mark.full
 def test_density_is_the_priors_times_the_jacobian_of_the_flow(model):
     """log p(x) = log prior(latent(x)) + log |det d latent / dx|, the Jacobian by central differences of `encode`."""
     process, h, start, tight = Gaussian(schedules.cosine(-10.0)), 3e-4, 0.05, {"rtol": 1e-8, "atol": 1e-8}
@@ -49,6 +50,7 @@ def test_density_is_the_priors_times_the_jacobian_of_the_flow(model):
     assert np.all(np.abs(found.divergence - plain) > 0.5)
 
 
+@pytest.mark.full
 def test_hutchinson_of_the_network_averages_to_its_trace(model):
     """The sixteen sign vectors of four pixels, all of them once: the exact trace; and both by vector-Jacobian products alone,
     which is all that the networks' convolution has."""

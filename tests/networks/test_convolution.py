@@ -2,6 +2,7 @@
 
 import time
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ import pytest
 from jax import lax
 
 from diffux.networks.convolution import convolution, plain_convolution
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 NAMES = {1: ("NHC", "HIO", "NHC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 CASES = [  # sides, kernel, strides, padding, dilation
@@ -34,6 +37,7 @@ def arrays(sides, kernel, seed=0):
     return generator.normal(size=(2, *sides, 3)), generator.normal(size=(*kernel, 3, 4))
 
 
+@pytest.mark.full(but=3)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_value_and_both_gradients_equal_xlas_own(case, x64):
     sides, size, *window = case
@@ -43,9 +47,10 @@ def test_the_value_and_both_gradients_equal_xlas_own(case, x64):
         return jax.value_and_grad(lambda x, k: jnp.sum(jnp.sin(function(x, k, *window))), (0, 1))(x, kernel)
 
     ours, theirs = results(lambda x, k, s, p, d: convolution(x, k, s, p, rhs_dilation=d)), results(reference)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), ours, theirs)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("case", [CASES[1], CASES[2]], ids=str)
 def test_second_derivatives_in_reverse_over_reverse(case, x64):
     sides, size, *window = case
@@ -59,9 +64,10 @@ def test_second_derivatives_in_reverse_over_reverse(case, x64):
         return jax.jit(jax.grad(inner, (0, 1)))(x, kernel)
 
     ours, theirs = twice(lambda x, k, s, p, d: convolution(x, k, s, p, rhs_dilation=d)), twice(reference)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), ours, theirs)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-9)
 
 
+@pytest.mark.full
 def test_a_vmapped_vjp_gives_the_whole_jacobian(x64):
     x, kernel = arrays((4, 3), (3, 3))
     y, pull = jax.vjp(lambda x: convolution(x[None], kernel, 2)[0], x[0])
@@ -81,7 +87,7 @@ def test_a_transposed_convolution_too(x64):
         )
 
     ours, theirs = gradients(convolution), gradients(lax.conv_general_dilated, dimension_numbers=NAMES[2])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11), ours, theirs)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 def test_forward_mode_is_refused_and_the_switch_restores_it():
@@ -102,6 +108,7 @@ def test_a_one_by_one_convolution_is_a_matrix_product():
     assert "conv_general_dilated" not in str(jax.make_jaxpr(convolution)(x, kernel))
 
 
+@pytest.mark.full
 def test_it_fits_flax_and_passes_on_what_it_does_not_know():
     x = np.random.default_rng(0).normal(size=(1, 6, 6, 4)).astype(np.float32)
     for options in ({}, {"feature_group_count": 2}, {"input_dilation": 2, "padding": 1}, {"padding": "CIRCULAR"}):
@@ -130,7 +137,7 @@ def test_gradients_are_as_fast_inside_a_scan_as_outside():
             x, kernel = outside(x, kernel)
         return x, kernel
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), inside(x, kernel), unrolled(x, kernel))
+    chex.assert_trees_all_close(inside(x, kernel), unrolled(x, kernel), rtol=1e-4)
 
     def seconds(function):
         begin = time.perf_counter()

@@ -8,7 +8,7 @@ import pytest
 from diffux.networks.dequantizer import Dequantizer, mask
 from diffux.networks.initialize import initialize
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SHAPE = (2, 2, 2, 2)
 
@@ -28,6 +28,7 @@ def flow():
 IMAGE = np.random.default_rng(7).uniform(-1, 1, SHAPE)
 
 
+@pytest.mark.full
 def test_fresh_parameters_are_uniform(flow):
     network, params, _ = flow
     u, log_q = network.apply({"params": params}, logistic(0), IMAGE)

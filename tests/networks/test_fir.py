@@ -8,7 +8,7 @@ from scipy.signal import convolve2d
 
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 X = np.random.default_rng(0).normal(size=(2, 6, 8, 3))
 KERNELS = [(1, 3, 3, 1), (1, 2, 3, 5), (1, 1)]
 
@@ -43,6 +43,7 @@ def test_two_taps_are_repetition_and_averages():
     np.testing.assert_allclose(downsample_2d(X, (1, 1)), X.reshape(2, 3, 2, 4, 2, 3).mean((2, 4)), atol=1e-14)
 
 
+@pytest.mark.full
 def test_constants_stay_inside_and_ramps_too():
     ramp = np.broadcast_to(np.arange(12.0)[None, :, None, None], (1, 12, 12, 1))
     np.testing.assert_allclose(upsample_2d(np.ones((1, 6, 6, 1)))[0, 1:-1, 1:-1], 1, atol=1e-14)
@@ -50,6 +51,7 @@ def test_constants_stay_inside_and_ramps_too():
     np.testing.assert_allclose(downsample_2d(ramp)[0, 1:-1, 2, 0], np.arange(2.5, 10, 2), atol=1e-13)
 
 
+@pytest.mark.full
 def test_downsampling_is_the_adjoint_of_upsampling():
     """<up x, y> = 4 <x, down y>, for the symmetric filter."""
     y = np.random.default_rng(1).normal(size=(2, 12, 16, 3))

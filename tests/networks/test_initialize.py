@@ -1,5 +1,6 @@
 """Parameters drawn on the host: the same tree and distributions as `module.init`, without compiling it."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ import pytest
 from diffux.networks.initialize import constant, fan_average, initialize, normal
 from diffux.networks.layers import Conv, Dense, GroupNorm
 from diffux.networks.unet import UNet
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Mixed(nn.Module):
@@ -31,6 +34,7 @@ X = jnp.zeros((1, 4, 4, 32))
 KEY = jax.random.key(3)
 
 
+@pytest.mark.full
 def test_shapes_types_and_distributions_equal_those_of_init():
     module = Mixed()
     params, theirs = initialize(KEY, module, X), module.init(KEY, X)["params"]
@@ -44,12 +48,12 @@ def test_shapes_types_and_distributions_equal_those_of_init():
         assert abs(np.std(tree["table"]) / 0.02 - 1) < 0.03
         assert (np.asarray(tree["half"], np.float32) == 0.5).all()
         assert (np.asarray(tree["norm"]["scale"]) == 1).all() and not np.any(tree["conv"]["bias"])
-    jax.tree.map(np.testing.assert_array_equal, params["foreign"], theirs["foreign"])
+    chex.assert_trees_all_equal(params["foreign"], theirs["foreign"])
 
 
 def test_draws_are_a_function_of_the_key_and_the_place_alone():
     first, again = initialize(KEY, Mixed(), X), initialize(KEY, Mixed(), X)
-    jax.tree.map(np.testing.assert_array_equal, first, again)
+    chex.assert_trees_all_equal(first, again)
     other = initialize(jax.random.key(4), Mixed(), X)
     assert np.any(np.asarray(first["conv"]["kernel"]) != np.asarray(other["conv"]["kernel"]))
     more = initialize(KEY, Mixed(extra=True), X)
@@ -68,15 +72,15 @@ def test_layers_of_equal_shape_are_drawn_independently():
 
 def test_arguments_may_be_shapes_and_static_values_stay_static():
     shape = jax.ShapeDtypeStruct(X.shape, X.dtype)
-    jax.tree.map(np.testing.assert_array_equal, initialize(KEY, Mixed(), shape, train=True), initialize(KEY, Mixed(), X))
+    chex.assert_trees_all_equal(initialize(KEY, Mixed(), shape, train=True), initialize(KEY, Mixed(), X))
 
 
 def test_within_a_transformation_it_is_init_itself():
     module = Dense(3)
     want = module.init(KEY, X)["params"]
-    jax.tree.map(np.testing.assert_array_equal, jax.jit(lambda key: initialize(key, module, X))(KEY), want)
+    chex.assert_trees_all_equal(jax.jit(lambda key: initialize(key, module, X))(KEY), want)
     inside = jax.jit(lambda: initialize(KEY, module, X))()
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), inside, want)
+    chex.assert_trees_all_close(inside, want, rtol=1e-6)
     many = jax.vmap(lambda key: initialize(key, module, X))(jax.random.split(KEY, 4))
     assert many["kernel"].shape == (4, 32, 3) and np.std(np.asarray(many["kernel"]), axis=0).min() > 0
     assert jax.eval_shape(lambda: initialize(KEY, module, X))["bias"].shape == (3,)

@@ -1,5 +1,6 @@
 """Layers against the formulas of their papers, in numpy or Flax."""
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ from jax import lax
 from diffux.networks.attention import Attention, attend
 from diffux.networks.embeddings import FourierFeatures, sinusoidal
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, fitting_groups, folded_upsample
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 RNG = np.random.default_rng(0)
 
@@ -33,7 +36,7 @@ def test_group_norm_and_its_gradient_equal_flaxs():
     def gradient(module):
         return jax.jit(jax.grad(lambda variables, x: jnp.sum(module.apply(variables, x) * weight), (0, 1)))(variables, x)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), gradient(GroupNorm()), gradient(theirs))
+    chex.assert_trees_all_close(gradient(GroupNorm()), gradient(theirs), rtol=1e-3, atol=1e-4)
 
 
 def test_group_norm_statistics_are_float32_in_half_precision():
@@ -45,6 +48,7 @@ def test_group_norm_statistics_are_float32_in_half_precision():
     np.testing.assert_allclose(np.asarray(got, np.float64), want.reshape(x.shape), atol=0.02)
 
 
+@pytest.mark.full
 def test_group_norm_of_a_constant_is_its_bias_with_finite_gradients():
     x = jnp.full((1, 4, 4, 8), 100.0)
     variables = {"params": {"scale": jnp.ones(8), "bias": jnp.full(8, 3.0)}}
@@ -58,6 +62,7 @@ def test_groups_that_fit():
         GroupNorm(groups=5).init(jax.random.key(0), jnp.ones((1, 2, 2, 12)))
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("sides", [(4, 4), (5, 3), (1, 2), (3,), (2, 3, 2)], ids=str)
 def test_the_folded_upsampling_equals_doubling_then_convolving(sides, x64):
     rank = len(sides)
@@ -74,7 +79,7 @@ def test_the_folded_upsampling_equals_doubling_then_convolving(sides, x64):
 
     np.testing.assert_allclose(jax.jit(folded_upsample)(x, kernel), unfolded(x, kernel), rtol=1e-11, atol=1e-11)
     ours, theirs = with_gradients(folded_upsample), with_gradients(unfolded)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10), ours, theirs)
+    chex.assert_trees_all_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 def test_parameter_trees_are_ordinary():
@@ -106,6 +111,7 @@ def softmax_attention(q, k, v, mask=None):
     return np.einsum("bhts,bshw->bthw", weight / weight.sum(-1, keepdims=True), v)
 
 
+@pytest.mark.full(but=("float64-1e-12",))
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("float64", 1e-12)])
 def test_attention_is_the_formula(dtype, tolerance, x64):
     q, k, v = (RNG.normal(size=(2, length, 2, 8)).astype(dtype) for length in (5, 4, 4))
@@ -116,6 +122,7 @@ def test_attention_is_the_formula(dtype, tolerance, x64):
         np.testing.assert_allclose(got, softmax_attention(q, k, v, m), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.full
 def test_an_attention_block_begins_as_the_identity_and_mixes_positions_after():
     x = jnp.asarray(RNG.normal(size=(2, 4, 3, 8)), jnp.float32)
     block = Attention(heads=2)

@@ -8,6 +8,8 @@ import pytest
 from diffux.networks.initialize import initialize
 from diffux.networks.mlp import MLP, RBF
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 RNG = np.random.default_rng(0)
 STEPS = 4
 
@@ -43,6 +45,7 @@ def test_mlp_with_a_readout_a_step_is_its_formula():
         np.testing.assert_allclose(got[b], 1 / (1 + np.exp(-logits)), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.full(but=("step",))
 @pytest.mark.parametrize("network", [RBF(STEPS), MLP(STEPS), MLP(STEPS, readout="shared")], ids=["rbf", "step", "shared"])
 def test_the_readout_begins_at_zero_and_depends_on_the_step(network):
     x = RNG.normal(size=(4, 2)).astype(np.float32)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from diffux.networks.initialize import initialize
 from diffux.networks.multiscale import MultiScale, bumps
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 RNG = np.random.default_rng(0)
 NETWORK = MultiScale(steps=20, scales=3, convolutions=(5, 4), dense=(6, 7), upper=(3, 4), basis=3)
 X = RNG.normal(size=(2, 8, 4, 2)).astype(np.float32)
@@ -50,6 +52,7 @@ def basis(index, steps=20, count=3):
     return (g / g.sum()).astype(np.float32)
 
 
+@pytest.mark.full
 def test_it_is_its_formula():
     p, noise = parameters(), [3, 17]
     got = NETWORK.apply({"params": p}, X, jnp.asarray(noise, jnp.float32))

@@ -8,6 +8,8 @@ import pytest
 from diffux.networks.initialize import initialize
 from diffux.networks.ncsnpp import NCSNpp, ddpmpp, ncsnpp
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "dropout": 0.2}
 X, NOISE = np.random.default_rng(0).normal(size=(3, 8, 8, 2)).astype(np.float32), np.array([-2.0, 0.3, 1.0], np.float32)
 
@@ -20,6 +22,7 @@ def size(network, side):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+@pytest.mark.full(but=("256 pixels",))
 @pytest.mark.parametrize("make, options, side, count", [
     (ddpmpp, {}, 32, 61_804_419),
     (ddpmpp, {"blocks": 8}, 32, 106_632_579),
@@ -51,6 +54,7 @@ def models():
     return made
 
 
+@pytest.mark.full(but=("ncsn++",))
 @pytest.mark.parametrize("name", ["ddpm++", "ncsn++", "skips", "residual"])
 def test_output(models, name):
     """x's shape; zero at first, as the last convolutions are; a sample's output is its own."""
@@ -64,6 +68,7 @@ def test_output(models, name):
     assert np.abs(apply(params, X, NOISE + 0.01) - y).max() > 1e-4
 
 
+@pytest.mark.full
 def test_dropout_only_while_training(models):
     network, _, params = models["ddpm++"]
     run = jax.jit(lambda key: network.apply({"params": params}, X, NOISE, train=True, rngs={"dropout": key}))
@@ -72,6 +77,7 @@ def test_dropout_only_while_training(models):
     assert np.abs(first - second).max() > 1e-4 and np.abs(first - still).max() > 1e-4
 
 
+@pytest.mark.full
 def test_labels_and_the_null_condition(models):
     network, _, params = models["ncsn++"]
     run = jax.jit(lambda cond: network.apply({"params": params}, X, NOISE, cond))
@@ -82,6 +88,7 @@ def test_labels_and_the_null_condition(models):
     assert np.abs(labelled - without).max() > 1e-4
 
 
+@pytest.mark.full
 def test_gradients_and_rematerialisation():
     """Every trained parameter gets a finite gradient, the fixed frequencies none; computing blocks anew changes nothing."""
     network = ncsnpp(channels=8, multipliers=(1, 1), blocks=1, attention=(), dropout=0.0)
@@ -99,6 +106,7 @@ def test_gradients_and_rematerialisation():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * (np.abs(a).max() + 1)), plain, again)
 
 
+@pytest.mark.full
 def test_half_precision(models):
     network, _, params = models["ddpm++"]
     run = jax.jit(lambda network: network.apply({"params": params}, X, NOISE), static_argnums=0)

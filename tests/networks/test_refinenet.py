@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,8 @@ from diffux.networks.initialize import initialize
 from diffux.networks.instance_norm import InstanceNormPlus
 from diffux.networks.layers import Conv
 from diffux.networks.refinenet import MeanPoolConv, RefineNet, interpolation, pool, resize
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 TINY = {"channels": 4, "multipliers": (1, 2), "dilations": (2,)}
 FORMS = {"ncsn": {"levels": 10, "pooling": "average"}, "ncsnv2": {}}
@@ -50,6 +53,7 @@ PUBLISHED = [
 ]
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("fields, shape, parameters", PUBLISHED, ids=lambda value: str(value))
 def test_published_sizes(fields, shape, parameters):
     network, x = RefineNet(**fields), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -152,6 +156,7 @@ def test_instance_norm_plus_needs_channels_to_compare():
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_conditional_form_reads_the_index_and_the_other_does_not():
     for name, differs in (("ncsn", True), ("ncsnv2", False)):
         _, params, apply = made(name)
@@ -170,6 +175,7 @@ def test_samples_of_a_batch_do_not_touch():
     np.testing.assert_allclose(apply(params, moved, INDEX, {})[[0, 2]], apply(params, X, INDEX, {})[[0, 2]], atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", FORMS)
 def test_labels_and_the_null_condition(name):
     _, params, apply = made(name, classes=3)
@@ -181,6 +187,7 @@ def test_labels_and_the_null_condition(name):
     np.testing.assert_allclose(apply(params, X, INDEX, {})[[0, 2]], null[[0, 2]], atol=1e-5)
 
 
+@pytest.mark.full
 def test_rematerialisation_changes_nothing():
     network, params, _ = made("ncsnv2")
     again = network.copy(remat=True)
@@ -190,7 +197,7 @@ def test_rematerialisation_changes_nothing():
     def gradient(network):
         return quick(jax.grad(lambda p: jnp.mean(network.apply({"params": p}, X, INDEX) ** 2)))(params)
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), gradient(again), gradient(network))
+    chex.assert_trees_all_close(gradient(again), gradient(network), rtol=1e-3, atol=1e-4)
 
 
 def test_low_precision():

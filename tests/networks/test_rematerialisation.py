@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +38,7 @@ def params_of(name):
 LONG = (pytest.param("ncsnpp", "tpu", marks=pytest.mark.slow), pytest.param("refinenet", "tpu", marks=pytest.mark.slow))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name, platform", [("unet", "cpu"), ("unet", "tpu"), *LONG])
 def test_less_is_kept_and_contractions_are_not_computed_twice(name, platform):
     params = params_of(name)
@@ -54,6 +56,7 @@ def test_less_is_kept_and_contractions_are_not_computed_twice(name, platform):
     assert costs(True) == (few, *few_made) and costs(False) == (all_kept, *all_made)
 
 
+@pytest.mark.full
 def test_neither_parameters_nor_gradients_change():
     params, network = params_of("unet"), NETWORKS["unet"]
     quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -61,10 +64,10 @@ def test_neither_parameters_nor_gradients_change():
     largest = max(abs(leaf).max() for leaf in jax.tree.leaves(gradient))
     for policy in ("contractions", "blocks"):
         again = network.copy(remat=policy)
-        jax.tree.map(np.testing.assert_array_equal, *(initialize(jax.random.key(1), n, X, NOISE) for n in (network, again)))
+        chex.assert_trees_all_equal(*(initialize(jax.random.key(1), n, X, NOISE) for n in (network, again)))
         loss_again, gradient_again = quick(jax.value_and_grad(loss_of(again)))(params)
         np.testing.assert_allclose(loss_again, loss, rtol=1e-5)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * largest), gradient_again, gradient)
+        chex.assert_trees_all_close(gradient_again, gradient, rtol=1e-3, atol=1e-4 * largest)
 
 
 def test_another_policy_is_refused():

@@ -10,6 +10,8 @@ import pytest
 from diffux.networks.initialize import initialize
 from diffux.networks.unet import UNet
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 TINY = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": ()}
 SMALL = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
 RNG = np.random.default_rng(0)
@@ -104,6 +106,7 @@ def test_any_size_and_channel_count(shape):
     assert out.shape == (*shape[:3], 5) and out.dtype == np.float32
 
 
+@pytest.mark.full
 def test_samples_are_independent_and_the_noise_is_read():
     network = UNet(**SMALL)
     apply = compiled(network, made(network))
@@ -133,6 +136,7 @@ def test_null_is_a_missing_label_sample_by_sample():
         assert np.isnan(apply({"label": np.array([illegal, 1, 3])})[0]).all()
 
 
+@pytest.mark.full
 def test_text_is_read_masked_and_nulled():
     network = UNet(**TINY, text_width=6)
     text = RNG.normal(size=(3, 5, 6)).astype(np.float32)
@@ -176,6 +180,7 @@ def test_half_precision_keeps_wide_parameters_and_stays_near():
     assert jax.eval_shape(compiled(network, params), X.astype(jnp.bfloat16), NOISE).dtype == jnp.bfloat16
 
 
+@pytest.mark.full
 def test_float64_gradients_equal_finite_differences(x64):
     network = UNet(**TINY, classes=3, dtype=jnp.float64, param_dtype=jnp.float64)
     x, noise, cond = X.astype(np.float64), NOISE.astype(np.float64), {"label": np.array([0, 2, 1])}

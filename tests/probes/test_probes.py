@@ -38,6 +38,7 @@ def training_of(steps, **more):
     return {"steps": steps, "log_every": steps // 4, "checkpoint_every": steps, "eval_every": steps // 2, "sample_every": 0, **more}
 
 
+@pytest.mark.full
 def test_moving_digits_are_trained_and_drawn(tmp_path, monkeypatch):
     parts = use("moving_digits", "video_ddpm")
     videos = {"name": "moving_digits", "batch_size": 32}
@@ -96,6 +97,7 @@ def test_the_exact_bound_of_independent_tokens_is_their_entropy():
     assert abs(found + np.sum(p * np.log2(p))) < 1e-12
 
 
+@pytest.mark.full
 def test_tokens_reach_the_exact_bound_of_their_law(tmp_path):
     listing.use([FILES / "loaded_dice.py"])
     import loaded_dice
@@ -121,6 +123,7 @@ def test_tokens_reach_the_exact_bound_of_their_law(tmp_path):
     assert len(text.read_text().split()) == 5 and set(text.read_text()) <= set("1234\n")
 
 
+@pytest.mark.full
 def test_super_resolution_learns_from_pairs_and_leaves_out_what_is_masked(tmp_path):
     """The damaged column is white in every image, and the loss that leaves it out never teaches that."""
     config = write(tmp_path / "config.py", system={"name": "sr3"}, data={"name": "pairs", "batch_size": 64, "flip": True},
@@ -144,6 +147,7 @@ def test_super_resolution_learns_from_pairs_and_leaves_out_what_is_masked(tmp_pa
     np.testing.assert_array_equal(np.load(out)["given_low"][0], held_out["low"][3])
 
 
+@pytest.mark.full
 def test_a_latent_model_is_built_on_another_run(tmp_path):
     parts = use("autoencoder", "latent_ddpm")
     first = write(tmp_path / "first.py", system={"name": "autoencoder"}, data={"name": "digits", "batch_size": 64},
@@ -167,6 +171,7 @@ def test_a_latent_model_is_built_on_another_run(tmp_path):
         training.load(tmp_path / "moved" / "latent")
 
 
+@pytest.mark.full
 def test_a_cascade_draws_small_ones_and_enlarges_them(tmp_path):
     parts = use("sr3")
     small = {"name": "ddpm", "steps": 50, "channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "classes": 10}

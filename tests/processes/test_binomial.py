@@ -124,6 +124,7 @@ def gaps():
         return {steps: bound(steps, Bits(WORDS, LAW), 20_000) for steps in (5, 20, 80)}
 
 
+@pytest.mark.full
 def test_the_bound_of_the_exact_denoiser_tends_to_the_entropy_from_above(gaps):
     assert all(gap > 3 * error for gap, error in gaps.values()), gaps
     for few, more in ((5, 20), (20, 80)):
@@ -182,6 +183,7 @@ def frequencies(denoise, steps=100, n=10_000):
     return np.bincount(np.asarray(x).astype(int) @ (2 ** np.arange(9, -1, -1)), minlength=1024) / n
 
 
+@pytest.mark.full
 def test_samples_follow_the_law():
     """The total variation is nearly that of as many exact draws; a denoiser that takes the bits for independent fails."""
     p = np.zeros(1024)
@@ -201,6 +203,7 @@ def test_samples_follow_the_law():
 # --- the heartbeats of the paper -------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_heartbeats_reach_their_entropy():
     """Twenty bits with a one in every fifth bin: K tends to log2(1/5) = -2.3219 bits a sequence from below."""
     beats = np.stack([(np.arange(20) % 5 == phase).astype(float) for phase in range(5)])

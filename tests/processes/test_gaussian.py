@@ -18,6 +18,7 @@ def levels(process, *times):
     return [process.schedule(jnp.asarray(t)) for t in times]
 
 
+@pytest.mark.full(but=("zero_terminal", "shifted_vp"))
 @every_schedule
 def test_chapman_kolmogorov(name):
     """Noising 0 -> s -> t is noising 0 -> t, and r -> s -> t is r -> t."""

@@ -90,6 +90,7 @@ def exact(steps, c):
     return Gaussian(schedule, processes.analytic(t, norms, most=1e9))
 
 
+@pytest.mark.full
 def test_the_denoising_walk_tends_to_the_conjugate_posterior():
     """Data N(0.5, 0.6), r = N(x; y, s^2): with E[r(x_0) | x_s] as the factor of every level, the error falls as beta does."""
     m, c, y, variance = 0.5, 0.6, 1.4, 0.3

@@ -49,6 +49,7 @@ def same(one, other):
     np.testing.assert_array_equal(one.generate(sample_keys(3, 0, 5)).x, other.generate(sample_keys(3, 0, 5)).x)
 
 
+@pytest.mark.full
 def test_a_run_of_then_is_sampled_and_continued(points_run, earlier):
     same(training.load(earlier), training.load(points_run))
     longer = copy.deepcopy(plane.CONFIG)

@@ -58,6 +58,7 @@ def apart(one, other):
     return np.linalg.norm(one - other) / np.linalg.norm(other)
 
 
+@pytest.mark.full
 def test_every_average_can_be_chosen(run):
     trees = {name: weights(run, average=name) for name in ("0.5", "0.8", "power_0.05", "power_0.1")}
     trees["raw"] = weights(run, raw=True)
@@ -72,6 +73,7 @@ def test_every_average_can_be_chosen(run):
     assert snapshots.steps(run) == list(range(4, 61, 4))
 
 
+@pytest.mark.full
 def test_an_average_of_another_width_is_that_of_a_run_that_kept_it(run, tmp_path):
     direct = train(tmp_path / "direct", decay=(0.5,), power=(0.075,))
     assert same(weights(direct, raw=True), weights(run, raw=True))

@@ -18,6 +18,7 @@ def write(path, images, names):
     return path
 
 
+@pytest.mark.full
 def test_data_may_move_and_may_not_change(config, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), dtype=np.uint8)
     names = ["cat", "dog"] * 32

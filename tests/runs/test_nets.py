@@ -99,6 +99,7 @@ def same(one, other):
     return jax.tree.all(jax.tree.map(lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), one, other))
 
 
+@pytest.mark.full
 def test_a_run_keeps_which_weights_it_is_built_on(teacher, pupil):
     pin = json.loads((pupil / "parts.json").read_text())["nets"]["teacher"]
     assert pin == {"path": str(teacher), "step": 6, "sha256": tensors.digest(weights(teacher))}
@@ -208,6 +209,7 @@ print("SAME", losses)
 """
 
 
+@pytest.mark.full
 def test_frozen_weights_are_split_over_devices_as_trained_ones_are():
     around = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", EIGHT], env=around, capture_output=True, text=True, check=False)

@@ -82,6 +82,7 @@ def test_sde_coefficients_are_finite_at_the_clean_end(name):
     assert np.isfinite(f) and np.isfinite(g2) and g2 >= 0
 
 
+@pytest.mark.full(but=("True",))
 @pytest.mark.parametrize("x64", [False, True])
 def test_a_chains_slope_at_a_step_is_its_own(x64):
     """dx = f x dt + g dw over step i takes alpha by sqrt(1 - beta_i): g^2 = -T log(1 - beta_i) at i / T, and at 0 as in step 1."""

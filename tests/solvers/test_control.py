@@ -61,6 +61,7 @@ def drawn(solver, n=20_000):
     return x.mean(0), np.cov(x.T), x
 
 
+@pytest.mark.full(but=("3",))
 @pytest.mark.parametrize("inner", [0, 3])
 def test_inpainting_and_colours_follow_their_recursion(inner):
     """One known entry, and a known mean of three: the law of 20,000 samples, which is not that of the conditional."""

@@ -26,6 +26,7 @@ def unit(x, level, cond=None):
 NAMES = list({name.split("-")[0].split("(")[0]: name for name in ALL}.values())
 
 
+@pytest.mark.full(but=("euler", "sa_solver", "unipc-3"))
 @pytest.mark.parametrize("name", NAMES)
 def test_walks_in_bfloat16_end_where_they_should(name):
     """Forty steps, of which some have one level in bfloat16: deterministic walks come back to x, others stay finite."""
@@ -51,6 +52,7 @@ def test_levels_are_at_least_float32():
     assert {level for _, level in seen} == {jnp.dtype("float32")}
 
 
+@pytest.mark.full
 def test_densities_of_bfloat16_data_are_those_of_the_same_numbers():
     process, x = Gaussian(SCHEDULE), X
     wide = x.astype(jnp.float32)

@@ -1,5 +1,6 @@
 """The sampling loop: one program, trajectories, grids it refuses, and samples that do not depend on their batch."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +27,7 @@ SOLVERS = {
 }  # fmt: skip
 
 
+@pytest.mark.full(but=("heun", "ancestral"))
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_sample_does_not_depend_on_its_batch(name):
     schedule = schedules.linear()
@@ -48,6 +50,7 @@ def test_trajectory_is_even_and_ends_at_the_sample():
             run(bad)
 
 
+@pytest.mark.full(but=("7",))
 @pytest.mark.parametrize("steps", [7, 40])
 def test_a_walk_with_progress_is_the_walk(steps):
     """Pieces with a report between them give the same x, frames and state, noise included."""
@@ -57,16 +60,15 @@ def test_a_walk_with_progress_is_the_walk(steps):
         whole = solvers.sample(keys, gaussian(), solver, levels, x, save=3)
         pieces = solvers.sample(keys, gaussian(), solver, levels, x, save=3, progress=lambda done, n: seen.append((done, n)))  # noqa: B023
         assert seen[0] == (max(steps // 20, 1), steps) and seen[-1] == (steps, steps) and seen == sorted(seen)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), pieces, whole)
+        chex.assert_trees_all_close(pieces, whole, rtol=1e-12)
 
 
 def test_one_program_for_fresh_solvers_and_other_numbers():
     """Solvers, schedules and guidance are arguments of jit: new instances and new numbers do not trace again."""
-    traces = []
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def run(keys, transforms, solver, levels, x):
-        traces.append(1)
         denoise = chain(lambda x, level, cond: Point(jnp.asarray([1.0, 2.0]))(x, level), *transforms)
         return solvers.sample(keys, denoise, solver, levels, x, {"label": jnp.zeros(2, int)}).x
 
@@ -76,7 +78,6 @@ def test_one_program_for_fresh_solvers_and_other_numbers():
         transforms = (guidance.classifier_free(scale), guidance.static_threshold(bound))
         run(sample_keys(seed, 0, 2), transforms, solvers.ddim(eta), grids.uniform()(schedule, 5), x)
         run(sample_keys(seed, 0, 2), transforms, solvers.ddim(1.0 - eta), grids.uniform()(schedule, 5), x)
-    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -42,6 +42,7 @@ def walk(solver, denoise, levels, x, seed=0):
 # --- deterministic solvers -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full(but=("ddim-flow", "heun-vp"))
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_declared_order_on_gaussian_data(name, schedule):
@@ -195,6 +196,7 @@ def MIXTURE():
     return Mixture([0.8, 0.2], [[5.0, 5.0], [-5.0, -5.0]], [1.0, 1.0])
 
 
+@pytest.mark.full(but=("heun",))
 @pytest.mark.parametrize("name", WALKS)
 def test_moments_of_a_correlated_gaussian(name):
     """Mean, covariance in the data's own axes, and a bias of the finite grid that is small."""

@@ -36,12 +36,13 @@ PREDICTORS = ("ddim", "heun", "dpm2", "dpm_solver-3", "dpm_solver_pp_2s", "dpm_s
               "deis-3", "ipndm-4", "pndm", "ancestral", "edm_heun", "sde_dpm_solver_pp_2m", "reverse_diffusion")  # fmt: skip
 
 
+@pytest.mark.full(but=("heun",))
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_corrector_leaves_the_right_law(name):
     """A correlated Gaussian's mean and covariance, after correction at s and before it at t."""
     for solver in (solvers.compose(ALL[name](SCHEDULE), solvers.langevin(0.02)),
                    solvers.compose(solvers.snr_langevin(0.1, norm="batch"), ALL[name](SCHEDULE))):  # fmt: skip
-        x = draw(solver, steps=150)
+        x = draw(solver, steps=150, n=8_000)
         np.testing.assert_allclose(x.mean(0), MEAN, atol=0.05)
         np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=0.08)
 
@@ -84,6 +85,7 @@ def test_snr_langevin_follows_its_recursion():
 # --- replacement -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full(but=("ancestral",))
 @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp_2m", "ancestral", "pndm", "unip-3"])
 def test_replacement_of_nothing_is_the_solver_and_of_all_is_the_known(name):
     solver = ALL[name](SCHEDULE)
@@ -96,6 +98,7 @@ def test_replacement_of_nothing_is_the_solver_and_of_all_is_the_known(name):
         np.testing.assert_array_equal(nothing, run(solver))
 
 
+@pytest.mark.full(but=("ddim", "heun"))
 @pytest.mark.parametrize("name", ["ddim", "heun", "dpm_solver_pp_2m", "lms-4", "unip-2", "pndm", "ancestral", "edm_heun"])
 def test_replacement_leaves_an_independent_part_its_law(name):
     data = GaussianData(MEAN, np.diag([1.0, 0.8]))
@@ -104,6 +107,7 @@ def test_replacement_leaves_an_independent_part_its_law(name):
     np.testing.assert_allclose((x[:, 1].mean(), x[:, 1].var()), (-1.0, 0.8), atol=0.06)
 
 
+@pytest.mark.full(but=("ddim",))
 @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp_2m", "ancestral"])
 def test_replacement_with_correctors_tends_to_the_conditional(name):
     """x_2 given x_1 = 2 of a correlated Gaussian: replacement alone misses it, correctors inside bring it near."""
@@ -125,6 +129,7 @@ def test_churn_goes_around_a_composed_solver():
     np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=0.08)
 
 
+@pytest.mark.full(but=("Linear",))
 @pytest.mark.parametrize("schedule", [SCHEDULE, schedules.from_betas(schedules.linear_betas()), schedules.rectified()],
                          ids=lambda schedule: type(schedule).__name__)  # fmt: skip
 def test_churn_never_goes_above_the_noisiest_level(schedule):
@@ -161,6 +166,7 @@ def test_sdedit_begins_at_the_level_and_keeps_the_image():
         solvers.start(sample_keys(0, 0, 1), PROCESS, levels, image[:1], 0.001)
 
 
+@pytest.mark.full(but=("ddim(0.5)", "unipc-1", "euler_maruyama"))
 @pytest.mark.parametrize("name", ALL)
 def test_guidance_and_thresholds_work_inside_every_solver(name):
     """Point data guided from the point u to c with scale 2, then clipped: the walk ends at clip(2 c - u)."""

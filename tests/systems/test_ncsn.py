@@ -14,6 +14,8 @@ from diffux.processes import Gaussian
 from diffux.systems import trainable
 from tests.oracles import GaussianData
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SMALL = {"channels": 4, "multipliers": (1, 1), "dilations": (2,)}
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1)).astype(np.uint8)
 
@@ -59,6 +61,7 @@ def test_the_loss_of_ncsnv2_is_the_papers(x64):
     np.testing.assert_allclose(losses * 16 / 2, want, rtol=1e-8)
 
 
+@pytest.mark.full(but=("2",))
 @pytest.mark.parametrize("levels", [2, 10, 232])
 def test_label_0_is_the_largest_level(levels, x64):
     """In sampling, where the grid descends, the labels count up; in training every one of them occurs."""

@@ -14,6 +14,8 @@ from diffux.processes import Gaussian
 from diffux.systems.trainable import Variables
 from tests import plane
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SEEN = []
 PROCESS = Gaussian(schedules.linear())
 

@@ -165,6 +165,7 @@ def no_file_above(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.full
 def test_a_save_that_fails_ends_the_run_and_the_next_start_continues(config, tmp_path, monkeypatch, capfd):
     training.train(config(**{"training.steps": 9}), tmp_path / "straight")
     path = tmp_path / "full"

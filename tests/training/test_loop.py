@@ -188,6 +188,7 @@ def poison_steps(monkeypatch, numbers):
     monkeypatch.setattr(loop.sharding, "place_batch", placed)
 
 
+@pytest.mark.full
 def test_faulty_steps_are_skipped_and_change_nothing_else(config, tmp_path, monkeypatch, capsys):
     skipping = config(**{"training.steps": 5, "training.checkpoint_every": 5, "faults.action": "skip", "optimizer.name": "sgd"})
     with monkeypatch.context() as patch:
@@ -245,6 +246,7 @@ def test_the_held_out_loss_is_of_the_averaged_weights(config, tmp_path, monkeypa
     assert loss == without_weights and loss != without_averages
 
 
+@pytest.mark.full
 def test_a_labelled_system_and_accumulated_gradients(config, tmp_path):
     small = config(**{"system.classes": 10, "optimizer.accumulate": 2, "sample.guidance": 2.0})
     assert training.train(small, tmp_path).step == 6

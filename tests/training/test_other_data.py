@@ -60,6 +60,7 @@ def silent(points, monkeypatch):
     return points
 
 
+@pytest.mark.full
 def test_a_run_on_points_leaves_what_it_promises_and_is_sampled(points, tmp_path, capsys):
     result = training.train(points, tmp_path / "run")
     said = capsys.readouterr().out

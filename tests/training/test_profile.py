@@ -10,6 +10,7 @@ from diffux import training
 from diffux.training import profile
 
 
+@pytest.mark.full
 def test_a_run_leaves_a_trace_of_its_steps(config, tmp_path, capsys):
     training.train(config(**{"training.steps": 6}), tmp_path, profile=2)
     (file,) = (tmp_path / "profile").rglob("perfetto_trace.json.gz")

@@ -128,6 +128,7 @@ SWALLOWED = """
         raise ImportError("initialization failed") from None"""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("what", ["time.sleep(30)", OCCUPIED, SWALLOWED], ids=["waits", "inside a library", "made an error of it"])
 def test_ctrl_c_ends_a_command_with_one_line_in_five_seconds(what):
     command = [sys.executable, "-c", SLOW.format(what=what)]

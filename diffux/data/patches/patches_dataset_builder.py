@@ -89,7 +89,7 @@ def photograph(name: str) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB").reduce(shrink))
 
 
-_PIP = {"sklearn": '"scikit-learn>=1.7,<2"', "skimage": '"scikit-image>=0.26,<0.27"'}
+_PIP = {"sklearn": "scikit-learn", "skimage": "scikit-image"}
 
 
 def held_out(height: int, width: int) -> np.ndarray:
