@@ -218,11 +218,10 @@ def memory(both: list[Checkout]) -> dict:
         as_command = (side.root / "diffux/cli/compile.py").exists()
         command = ("-m", "diffux", "compile") if as_command else (side.script("train.py"), "--compile_only")
         side.run(*command, "--config", config, *flags, file)
-        found[side.name] = json.loads(file.read_text())
-    numbers = {name: dict(_numbers(report)) for name, report in found.items()}
-    view = table("ddpm_cifar10 on TPU v5e, 2x4, fsdp 8", *numbers)
-    for key in next(iter(numbers.values())):
-        view.add_row(key, *(f"{of.get(key, float('nan')):,.6g}" for of in numbers.values()))
+        found[side.name] = dict(_numbers(json.loads(file.read_text())))
+    view = table("ddpm_cifar10 on TPU v5e, 2x4, fsdp 8", *found)
+    for key in next(iter(found.values())):
+        view.add_row(key, *(f"{of.get(key, float('nan')):,.6g}" for of in found.values()))
     CONSOLE.print(view)
     return found
 
