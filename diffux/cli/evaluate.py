@@ -3,6 +3,7 @@
   diffux evaluate --workdir runs/digits
   diffux evaluate --workdir runs/digits --n 2048 --solver ddim --steps 50
   diffux evaluate --workdir runs/digits --samples samples.npz
+  diffux evaluate --workdir runs/digits --samples samples/
   diffux evaluate --workdir runs/digits --likelihood
 
 Each kind of data, or each data set, names the figures that suit it (`diffux list figures`). Of images, a small classifier of the
@@ -28,7 +29,7 @@ def main(arguments) -> int:
     parser.add_argument("--workdir", metavar="DIR", help="of a training run; of a --task with several models, where the figures go")
     parser.add_argument("--n", type=int, help="how many samples (512 images, 5000 points, 2000 sequences)")
     _flags.add_samples(parser)
-    parser.add_argument("--samples", metavar="FILE", help=".npz that `diffux sample` wrote, instead of drawing")
+    parser.add_argument("--samples", metavar="FILE", help=".npz or folder that `diffux sample` wrote, instead of drawing")
     _add_likelihood(parser)
     flags = parser.parse(arguments)
     if flags.workdir is None:

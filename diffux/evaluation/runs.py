@@ -25,7 +25,7 @@ from diffux.runs import folder as run_folder
 from diffux.runs import restore
 from diffux.runs.run import Run
 from diffux.sampling import draw as sampling
-from diffux.sampling import files
+from diffux.sampling import files, singles
 from diffux.types import nets
 
 
@@ -42,7 +42,7 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
            say: Callable[[str], None] = print) -> tuple[Result, list[pathlib.Path]]:  # fmt: skip
     """(the figures of samples of the run in `directory`, the files that were written there: evaluation.json and .png).
 
-    - models: the folders of the runs that draw, {"model": directory} or what a task wants; samples: a .npz file instead.
+    - models: the folders of the runs that draw, {"model": directory} or what a task wants; samples: a file or a folder instead.
     - n: how many, by default what the evaluations of the data set take. walk, weights: see `sampling.files.models`; drawing: the
       task, what is given, the seed and the batch, see `sampling.draw.draw`.
 
@@ -75,14 +75,14 @@ def _draw(runs: Mapping[str, Run], n: int, drawing: Mapping[str, Any]) -> tuple[
     with Progress("sampling", 100) as progress:
         drawn = list(sampling.draw(runs, n, progress=files.Report(progress), **drawing))
     name, _ = sampling.outcome(runs, drawn[0])
-    run = next(iter(runs.values()))
-    how = {"solver": type(run.walk.get("solver", run.system.solver)).__name__.lower(), "steps": run.steps}
-    how |= {"checkpoint": run.step, "weights": run.weights, "seed": drawing.get("seed", 0)}
-    return np.concatenate([part[name] for part in drawn]), how
+    return np.concatenate([part[name] for part in drawn]), files.how_drawn(runs, {"seed": drawing.get("seed", 0)})
 
 
 def read(path: Any, field: Field) -> tuple[np.ndarray, dict[str, Any]]:
-    """The samples that `sampling.files.sample` wrote to a .npz file, and where they are from; UserError where it has none."""
+    """The samples that `sampling.files.sample` wrote to a .npz file or a folder, and where they are from; UserError for others."""
+    if path_of(path).is_dir():
+        samples, how = singles.read(path, field)
+        return (in_floats(samples) if field.dequantizes else samples), how | {"folder": str(path)}
     try:
         with np.load(path) as file:
             samples = file[field.array if field.array in file else "samples"]

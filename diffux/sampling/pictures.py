@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -17,10 +18,20 @@ from diffux.sampling.draw import Models, draw, named
 
 def captions(models: Models, given: Mapping[str, np.ndarray], task: str = "once") -> list[str] | None:
     """What each sample was asked for, in words; None where nothing that is given has words."""
+    return _joined(models, given, task, lambda field, values: field.words(values), ", ")
+
+
+def tags(models: Models, given: Mapping[str, np.ndarray], task: str = "once") -> list[str] | None:
+    """What each sample was asked for, as part of a file's name: letters, digits and a few signs, 60 at most."""
+    said = _joined(models, given, task, lambda field, values: field.tags(values), "_")
+    return said and [re.sub(r"[^\w.+-]+", "-", words).strip("-.")[:60] for words in said]
+
+
+def _joined(models: Models, given: Mapping[str, np.ndarray], task: str, words: Callable, between: str) -> list[str] | None:
     wanted = tasks.task(task, named(models)).asks
-    said = [wanted[name][0].words(values) for name, values in given.items() if name in wanted and wanted[name][0]]
-    said = [words for words in said if words]
-    return [", ".join(words) for words in zip(*said, strict=True)] if said else None
+    said = [words(wanted[name][0], values) for name, values in given.items() if name in wanted and wanted[name][0]]
+    said = [found for found in said if found]
+    return [between.join(parts) for parts in zip(*said, strict=True)] if said else None
 
 
 def picture(path: pathlib.Path, run: Run, n: int, *, seed: int, given: Mapping[str, np.ndarray],
