@@ -38,13 +38,13 @@ def sources(plan: Plan) -> tuple[data.Source, data.Source]:
 
 
 def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n: int | None = None, walk: Mapping[str, Any] = {},
-           weights: Mapping[str, Any] = {}, drawing: Mapping[str, Any] = {},
+           weights: Mapping[str, Any] = {}, drawing: Mapping[str, Any] = {}, judge: Any = None,
            say: Callable[[str], None] = print) -> tuple[Result, list[pathlib.Path]]:  # fmt: skip
     """(the figures of samples of the run in `directory`, the files that were written there: evaluation.json and .png).
 
     - models: the folders of the runs that draw, {"model": directory} or what a task wants; samples: a file or a folder instead.
     - n: how many, by default what the evaluations of the data set take. walk, weights: see `sampling.files.models`; drawing: the
-      task, what is given, the seed and the batch, see `sampling.draw.draw`.
+      task, what is given, the seed and the batch, see `sampling.draw.draw`. judge: of images, see `judges.judge`.
 
     Raises UserError where there is no run, nothing evaluates its data, or the samples are of another form.
     """
@@ -55,6 +55,8 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
     use_compilation_cache()
     plan, _ = restore.planned(config, run_folder.parts(folder), folder, walk.get("nets", {}), say)
     source, test = sources(plan)
+    if plan.system.data not in source.fields:
+        raise UserError(f"the model is of {plan.system.data}, and {source.name} holds {', '.join(source.fields)}")
     usual = [getattr(module, "SAMPLES", 512) for module in evaluations(source)]  # refused before anything is drawn
     run_folder.create(folder)
     if samples is None:
@@ -65,7 +67,7 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
     through, name = through_codec(plan.system), plan.system.data
     with explained():
         values = Real(source, test, name).check(values)
-        result = evaluate(values, source, test, field=name, say=say, through=through)
+        result = evaluate(values, source, test, field=name, say=say, through=through, judge=judge)
         drawn = picture(folder / "evaluation.png", values, test, name, through)
     return result, [write(folder, result, samples=how), drawn]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from diffux.naming import make
 from diffux.schedules.continuous import log_alpha_of, need
 from diffux.types import Schedule
 
@@ -106,3 +108,23 @@ def zero_terminal(schedule: Schedule, first: float = 0.0) -> ZeroTerminal:
     need(lambda: kind == VARIANCE_PRESERVING, f"zero_terminal needs a variance preserving schedule, got {type(schedule).__name__}, "
                                        f"which is {kind}")  # fmt: skip
     return ZeroTerminal(schedule, first)
+
+
+TRANSFORMS = {"shifted": shifted, "zero_terminal": zero_terminal}
+"""The transforms by the names that configs use."""
+
+
+def transformed(schedule: Schedule, specs: Any, **context: Any) -> Schedule:
+    """`schedule` after the transforms that `specs` names, one or several, the first innermost: "zero_terminal", "shifted(-1.4)",
+    {"name": "shifted", "log_snr": -1.4}. `context` fills arguments that they leave out, such as `first`.
+
+    Raises UserError for what there is not, and for a schedule that a transform refuses.
+
+    Example:
+        >>> from diffux.schedules import linear
+        >>> float(transformed(linear(), ["shifted(-1.4)", "zero_terminal"])(1.0).alpha)
+        0.0
+    """
+    for spec in [specs] if isinstance(specs, str | Mapping) else specs or ():
+        schedule = make("schedule transform", spec, TRANSFORMS, schedule=schedule, **context)
+    return schedule
