@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from diffux.errors import UserError
 from diffux.naming import make
 from diffux.schedules.continuous import log_alpha_of, need
 from diffux.types import Schedule
@@ -66,6 +67,7 @@ def shifted(schedule: Schedule, log_snr: float) -> Shifted:
     kind = family(schedule)
     need(lambda: kind != OTHER, f"shifted needs a variance preserving, variance exploding or rectified schedule, "
                          f"got {type(schedule).__name__}, which is none of them")  # fmt: skip
+    need(lambda: np.isfinite(log_snr), f"shifted needs a finite number, got {log_snr}")
     return Shifted(schedule, log_snr, kind)
 
 
@@ -107,6 +109,7 @@ def zero_terminal(schedule: Schedule, first: float = 0.0) -> ZeroTerminal:
     kind = family(schedule)
     need(lambda: kind == VARIANCE_PRESERVING, f"zero_terminal needs a variance preserving schedule, got {type(schedule).__name__}, "
                                        f"which is {kind}")  # fmt: skip
+    need(lambda: 0 <= first < 1, f"zero_terminal needs a first time from 0 on and below 1, got {first}")
     return ZeroTerminal(schedule, first)
 
 
@@ -125,6 +128,11 @@ def transformed(schedule: Schedule, specs: Any, **context: Any) -> Schedule:
         >>> float(transformed(linear(), ["shifted(-1.4)", "zero_terminal"])(1.0).alpha)
         0.0
     """
-    for spec in [specs] if isinstance(specs, str | Mapping) else specs or ():
+    several = [specs] if isinstance(specs, str | Mapping) else [] if specs is None else specs
+    if not isinstance(several, list | tuple) or not all(isinstance(spec, str | Mapping) for spec in several):
+        raise UserError(
+            f"transforms of a schedule are named, as in zero_terminal or ('shifted(-1.4)', 'zero_terminal'), got {specs!r}"
+        )
+    for spec in several:
         schedule = make("schedule transform", spec, TRANSFORMS, schedule=schedule, **context)
     return schedule

@@ -19,7 +19,7 @@ from diffux.solvers import ancestral
 from diffux.systems.system import System
 
 
-def build(steps: int = 1000, betas: Any = "linear", transforms: Any = (), parameterization: Any = "epsilon",
+def build(steps: int = 1000, betas: Any = "linear", transforms: Any = None, parameterization: Any = "epsilon",
           weighting: Any = "snr", variance: Any = "posterior", clip: bool = True, classes: int | None = None,
           label_dropout: float = 0.1, channels: int = 128, multipliers=(1, 2, 2, 2), blocks: int = 2, attention=(16,),
           dropout: float = 0.1, **network) -> System:  # fmt: skip

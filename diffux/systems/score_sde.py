@@ -22,7 +22,7 @@ from diffux.systems.system import System
 def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_min: float = 0.01, sigma_max: float = 50.0,
           discrete: int | None = None, likelihood_weighting: bool = False, importance: bool = True, smallest: float = 1e-5,
           normalize: bool = False, snr: float | None = None, steps: int = 1000, end: float | None = None,
-          transforms: Any = (), network: str | None = None, classes: int | None = None, label_dropout: float = 0.1,
+          transforms: Any = None, network: str | None = None, classes: int | None = None, label_dropout: float = 0.1,
           **options) -> System:  # fmt: skip
     """A score SDE for images in [0, 1]; the defaults are the paper's CIFAR-10 models (Song et al., 2021, app. C, F and H).
 
