@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import zipfile
@@ -17,7 +18,7 @@ from diffux.console import Progress
 from diffux.devices.compilation_cache import use_compilation_cache
 from diffux.errors import UserError, explained
 from diffux.evaluation._evaluate import Result, evaluate, evaluations
-from diffux.evaluation.figure import Real, in_floats
+from diffux.evaluation.figure import Figure, Real, in_floats
 from diffux.fields import Field
 from diffux.fields import drawing as pictures
 from diffux.files import aside, path_of
@@ -68,7 +69,10 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
     with explained():
         values = Real(source, test, name).check(values)
         result = evaluate(values, source, test, field=name, say=say, through=through, judge=judge)
-        drawn = picture(folder / "evaluation.png", values, test, name, through)
+        if "weights" in how:
+            weights = f"{how['weights']}, step {how['checkpoint']}"
+            result = dataclasses.replace(result, figures=(*result.figures, Figure("", "weights", weights, f"Samples: {weights}.")))
+        drawn = picture(folder / "evaluation.png", values, test, name, through, how)
     return result, [write(folder, result, samples=how), drawn]
 
 
@@ -77,7 +81,7 @@ def _draw(runs: Mapping[str, Run], n: int, drawing: Mapping[str, Any]) -> tuple[
     with Progress("sampling", 100) as progress:
         drawn = list(sampling.draw(runs, n, progress=files.Report(progress), **drawing))
     name, _ = sampling.outcome(runs, drawn[0])
-    return np.concatenate([part[name] for part in drawn]), files.how_drawn(runs, {"seed": drawing.get("seed", 0)})
+    return np.concatenate([part[name] for part in drawn]), sampling.how_drawn(runs, {"seed": drawing.get("seed", 0)})
 
 
 def read(path: Any, field: Field) -> tuple[np.ndarray, dict[str, Any]]:
@@ -88,11 +92,12 @@ def read(path: Any, field: Field) -> tuple[np.ndarray, dict[str, Any]]:
     try:
         with np.load(path) as file:
             samples = file[field.array if field.array in file else "samples"]
+            how = {key: file[key].item() for key in ("solver", "steps", "weights", "checkpoint", "seed") if key in file}
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a .npz file with an array named {field.array} or samples") from error
-    return samples, {"file": str(path)}
+    return samples, how | {"file": str(path)}
 
 
 def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -104,13 +109,14 @@ def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
     return lambda values: np.asarray(codec.decode(codec.encode(jax.random.key(0), values, {}), {}), np.float32)
 
 
-def picture(path: pathlib.Path, samples: np.ndarray, test: data.Source, name: str, through) -> pathlib.Path:
-    """Write the first samples and, to their right, as many held-out examples."""
+def picture(path: pathlib.Path, samples: np.ndarray, test: data.Source, name: str, through,
+            about: Mapping[str, Any] = {}) -> pathlib.Path:  # fmt: skip
+    """Write the first samples and, to their right, as many held-out examples; a picture keeps what is `about` the samples."""
     field = test.fields[name]
     some = min(len(samples), len(test), field.shown)
     order = np.random.default_rng(0).permutation(len(test))[:some]
     real = through(test.take(order)[name])
-    return pictures.save(path, pictures.beside(field.film([samples[:some], real])))
+    return pictures.save(path, pictures.beside(field.film([samples[:some], real])), about)
 
 
 def write(folder: pathlib.Path, result: Result, **more: Any) -> pathlib.Path:

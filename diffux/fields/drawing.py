@@ -139,20 +139,28 @@ def _told(path: pathlib.Path, about: Mapping[str, Any]) -> dict[str, Any]:
     if path.suffix.lower() != ".png":
         return {}
     text = PngInfo()
-    for key, value in about.items():
-        if isinstance(value, str | int | float):
-            text.add_itxt(key, str(value))
+    for key, value in _words(about).items():
+        text.add_itxt(key, value)
     return {"pnginfo": text}
 
 
-def animate(path: pathlib.Path, sheets: Sequence[np.ndarray], milliseconds: int = 80, rest: int = 1500) -> pathlib.Path:
-    """Write sheets of one size as a GIF that rests on the last, no longer than it moves; a reader never sees half of one."""
+def _words(about: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in about.items() if isinstance(value, str | int | float)}
+
+
+def animate(path: pathlib.Path, sheets: Sequence[np.ndarray], milliseconds: int = 80, rest: int = 1500,
+            about: Mapping[str, Any] = {}) -> pathlib.Path:  # fmt: skip
+    """Write sheets of one size as a GIF that rests on the last, no longer than it moves; a reader never sees half of one.
+
+    about: words and numbers that it keeps as its comment.
+    """
     path, pages = pathlib.Path(path), [_image(sheet) for sheet in sheets]
     path.parent.mkdir(parents=True, exist_ok=True)
     moving = [milliseconds] * (len(pages) - 1)
     durations = [*moving, min(rest, max(sum(moving), milliseconds))]
     with aside(path) as part:
-        pages[0].save(part, path.suffix[1:], save_all=True, append_images=pages[1:], duration=durations, loop=0)
+        pages[0].save(part, path.suffix[1:], save_all=True, append_images=pages[1:], duration=durations, loop=0,
+                      comment="; ".join(f"{key}: {value}" for key, value in _words(about).items()).encode())  # fmt: skip
     return path
 
 

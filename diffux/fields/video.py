@@ -52,7 +52,7 @@ class Video(Field):
         """A GIF, whose colours are 256 a frame."""
         if self.single != ".gif":
             return super().save_one(path, value)
-        drawing.animate(path, list(drawing.eight_bit(value)), _FRAME, rest=_FRAME)
+        drawing.animate(path, list(drawing.eight_bit(value)), _FRAME, _FRAME, about)
 
     def load_one(self, path):
         """The frames of a GIF, one that stands longer as often as it takes; frames that are alike are stored so."""
@@ -79,4 +79,4 @@ class Video(Field):
         if path.suffix.lower() != ".gif":
             return super().save(path, values, captions, **about)
         values = np.asarray(values)
-        return drawing.animate(path, [drawing.tile(values[:, i]) for i in range(self.shape[0])], rest=400)
+        return drawing.animate(path, [drawing.tile(values[:, i]) for i in range(self.shape[0])], rest=400, about=about)

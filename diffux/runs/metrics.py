@@ -89,16 +89,17 @@ def read(workdir: pathlib.Path) -> list[dict]:
     return [rows[key] for key in sorted(rows)]
 
 
-def plot(path: pathlib.Path, rows: Sequence[dict]) -> pathlib.Path | None:
-    """Write the training and held-out losses of metrics rows as a picture; None where there are fewer than two."""
+def plot(path: pathlib.Path, rows: Sequence[dict], weights: str) -> pathlib.Path | None:
+    """Write the training losses of metrics rows, and the held-out ones of these `weights`, as a picture; None where there are fewer
+    than two."""
     training = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
     held_out = [(row["step"], row["held_out_loss"]) for row in rows if row.get("held_out_loss") is not None]
     if len(training) < 2:
         return None
     figure, axes = drawing.new_figure(figsize=(6, 3.5))
-    axes.plot(*zip(*training, strict=True), label="training")
+    axes.plot(*zip(*training, strict=True), label="training (raw)")
     if held_out:
-        axes.plot(*zip(*held_out, strict=True), "o-", label="held out (EMA)")
+        axes.plot(*zip(*held_out, strict=True), "o-", label=f"held out ({weights})")
     if min(loss for _, loss in training) > 0:
         axes.set_yscale("log")
     axes.set_xlabel("step")
@@ -106,5 +107,5 @@ def plot(path: pathlib.Path, rows: Sequence[dict]) -> pathlib.Path | None:
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     with aside(path) as part:
-        figure.savefig(part, dpi=120, format=path.suffix[1:])
+        figure.savefig(part, dpi=120, format=path.suffix[1:], metadata={"held out": weights, "training": "raw"})
     return path

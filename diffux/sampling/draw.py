@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -158,6 +159,18 @@ def _held_out(name: str, run: Run, n: int, rows: data.Source | None) -> np.ndarr
     if name in getattr(run.system, "optional", ()):
         return None
     raise UserError(f"this model is given {name}, and there is no held-out example to take it from: --given {name}=... says what")
+
+
+def how_drawn(models: Models, said: Mapping[str, Any] = {}) -> dict[str, int | float | str]:
+    """Which weights samples are of, by which walk of how many steps they were drawn, and what else is said of them."""
+    runs = named(models)
+    run = next(iter(runs.values()))
+    solver = run.walk.get("solver") or getattr(run.system, "solver", run.system)
+    several = ", ".join(f"{name} {one.weights} of step {one.step}" for name, one in runs.items())
+    how = {"solver": type(solver).__name__.lower(), "steps": run.steps, "checkpoint": run.step,
+           "weights": run.weights if len(runs) == 1 else several}  # fmt: skip
+    said = {key: value for key, value in said.items() if value not in (None, {}, [])}
+    return how | {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in said.items()}
 
 
 def outcome(models: Models, drawn: Mapping[str, Any]) -> tuple[str, Field]:

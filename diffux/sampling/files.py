@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from diffux.runs import tensors
 from diffux.runs.restore import load
 from diffux.runs.run import Run
 from diffux.sampling import singles
-from diffux.sampling.draw import check, draw, outcome, request
+from diffux.sampling.draw import check, draw, how_drawn, outcome, request
 from diffux.sampling.pictures import captions, tags
 from diffux.systems.shapes import check_memory
 
@@ -132,7 +131,7 @@ def sample(
     if lost:
         progress.say(f"{lost} of the {n} samples are not finite: fewer steps, another solver or less guidance may be the reason")
     written = ", ".join(str(path) for path in [*folders, *out, *([trajectory] if trajectory else [])])
-    progress.say(f"{n} samples of step {last.step} (weights: {last.weights}) in {written}")
+    progress.say(f"{n} samples of step {last.step} (weights: {how['weights']}) in {written}")
     return samples
 
 
@@ -140,7 +139,7 @@ def _save_walk(path: pathlib.Path, field: Field, states: np.ndarray, how: Mappin
     if path.suffix.lower() == ".png":
         drawing.save(path, field.strip(states), how)
     else:
-        drawing.animate(path, field.film(states))
+        drawing.animate(path, field.film(states), about=how)
 
 
 def _field(runs: Mapping[str, Run], last: Run) -> Field:
@@ -148,15 +147,6 @@ def _field(runs: Mapping[str, Run], last: Run) -> Field:
     if not sampled:
         raise UserError(f"this run is a {type(last.system).__name__} ({last.plan.name}), which is not sampled")
     return sampled[-1].field
-
-
-def how_drawn(runs: Mapping[str, Run], said: Mapping[str, Any]) -> dict[str, int | float | str]:
-    """Which weights samples are of, by which walk of how many steps they were drawn, and what else is said of them."""
-    run = next(iter(runs.values()))
-    solver = run.walk.get("solver") or getattr(run.system, "solver", run.system)
-    how = {"solver": type(solver).__name__.lower(), "steps": run.steps, "weights": run.weights, "checkpoint": run.step}
-    said = {key: value for key, value in said.items() if value not in (None, {}, [])}
-    return how | {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in said.items()}
 
 
 def _known(runs: Mapping[str, Run], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from diffux import data, tasks
 from diffux.fields import drawing
 from diffux.files import aside
 from diffux.runs.run import Run
-from diffux.sampling.draw import Models, draw, named
+from diffux.sampling.draw import Models, draw, how_drawn, named
 
 
 def captions(models: Models, given: Mapping[str, np.ndarray], task: str = "once") -> list[str] | None:
@@ -39,7 +39,7 @@ def picture(path: pathlib.Path, run: Run, n: int, *, seed: int, given: Mapping[s
     """Write n samples of a run as one picture, before as many `real` examples where its kind of data is drawn so."""
     drawn = np.concatenate([batch[run.system.data] for batch in draw(run, n, seed=seed, batch=n, given=given)])
     behind = None if real is None else data.arrays(real, min(n, len(real)))[run.system.data]
-    return drawing.save(path, run.field.sheet(drawn, captions(run, given), behind))
+    return drawing.save(path, run.field.sheet(drawn, captions(run, given), behind), how_drawn(run, {"seed": seed}))
 
 
 def copy(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path:

@@ -124,7 +124,7 @@ def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[
                 _left(saver, step, progress)
                 break
     if step == total and lead:
-        progress.say(_ends(path, work.picture, total))
+        progress.say(_ends(path, work.picture, plan))
     distributed.barrier("end")
     return Result(path, step, stop.signal if step < total else None)
 
@@ -212,10 +212,11 @@ def _begins(plan: Plan, source: data.Source, state: TrainState, mesh) -> str:
     )
 
 
-def _ends(path: pathlib.Path, picture: pathlib.Path | None, steps: int) -> str:
+def _ends(path: pathlib.Path, picture: pathlib.Path | None, plan: Plan) -> str:
     """The last words of a run, once its pictures are where people look."""
     with storage.writing(path, "the pictures"):
-        plotted = metrics.plot(path / "losses.png", metrics.read(path))
+        plotted = metrics.plot(path / "losses.png", metrics.read(path), plan.averages.said)
         losses = "" if plotted is None else f"losses in {plotted}, "
+        steps = plan.training.steps
         drawn = f"samples in {pictures.copy(picture, path / 'samples.png')}, " if picture else ""
     return f"done: {steps} steps; {drawn}{losses}checkpoints in {path / 'checkpoints'}, metrics in {path / 'metrics.jsonl'}"
