@@ -12,8 +12,8 @@ from diffux import data
 from diffux.errors import DataError, EvaluationError
 from diffux.fields import Field
 
-MOST = 20_000
-"""Real examples that are held in memory, of each split."""
+MOST, BYTES = 20_000, 2**28
+"""Real examples that are held in memory, of each split, and their size."""
 
 
 class Figure(NamedTuple):
@@ -82,10 +82,12 @@ class Real:
 
 
 def examples_of(source: data.Source) -> dict[str, np.ndarray]:
-    """The examples in memory, {name: (N, *d)}; of very many some at random, always the same."""
-    if len(source) <= MOST:
+    """The examples in memory, {name: (N, *d)}; of very many, or very large ones, some at random, always the same."""
+    size = sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in source.fields.values())
+    most = min(MOST, max(BYTES // size, 2))
+    if len(source) <= most:
         return data.arrays(source)
-    return source.take(np.sort(np.random.default_rng(0).permutation(len(source))[:MOST]))
+    return source.take(np.sort(np.random.default_rng(0).permutation(len(source))[:most]))
 
 
 def in_floats(values: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ from diffux.networks.classifier import Classifier
 from diffux.networks.initialize import initialize
 
 Array = Any
-CHUNK = 500  # images a call of the network
+CHUNK, PIXELS = 500, 2**22  # images a call of the network, and their pixels
 LARGEST = 64  # side of images that a classifier sees; larger ones are averaged over squares
 
 
@@ -116,14 +116,14 @@ class Features:
 
 def _in_chunks(function: Callable, images) -> list[np.ndarray]:
     """The arrays (N, ...) that `function` returns for images, a chunk at a time."""
-    parts = []
-    for start in range(0, len(images), CHUNK):
-        chunk = np.asarray(images[start : start + CHUNK], np.float32)
+    parts, size = [], min(CHUNK, max(PIXELS // math.prod(images.shape[1:3]), 1))
+    for start in range(0, len(images), size):
+        chunk = np.asarray(images[start : start + size], np.float32)
         # The last chunk is filled up, so that one compiled program serves every count.
-        filled = np.concatenate([chunk, np.zeros((CHUNK - len(chunk), *chunk.shape[1:]), np.float32)])
+        filled = np.concatenate([chunk, np.zeros((size - len(chunk), *chunk.shape[1:]), np.float32)])
         found = [np.asarray(part) for part in function(filled)]
-        if any(not part.ndim or len(part) != CHUNK for part in found):
-            raise EvaluationError(f"features are one row for each of {CHUNK} images, got an array {found[0].shape}")
+        if any(not part.ndim or len(part) != size for part in found):
+            raise EvaluationError(f"features are one row for each of {size} images, got an array {found[0].shape}")
         parts.append([part[: len(chunk)] for part in found])
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 

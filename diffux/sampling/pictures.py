@@ -22,9 +22,9 @@ def captions(models: Models, given: Mapping[str, np.ndarray], task: str = "once"
 
 
 def tags(models: Models, given: Mapping[str, np.ndarray], task: str = "once") -> list[str] | None:
-    """What each sample was asked for, as part of a file's name: letters, digits and a few signs, 60 at most."""
+    """What each sample was asked for, as part of a file's name: letters, digits and a few signs, at most 120 bytes."""
     said = _joined(models, given, task, lambda field, values: field.tags(values), "_")
-    return said and [re.sub(r"[^\w.+-]+", "-", words).strip("-.")[:60] for words in said]
+    return said and [re.sub(r"[^\w.+-]+", "-", words).encode()[:120].decode(errors="ignore").strip("-.") for words in said]
 
 
 def _joined(models: Models, given: Mapping[str, np.ndarray], task: str, words: Callable, between: str) -> list[str] | None:

@@ -28,6 +28,9 @@ def family(schedule: Schedule) -> str:
     return VARIANCE_EXPLODING if not log_alpha.any() else OTHER
 
 
+_MOST = 60.0  # beyond it float32 does not hold the variances
+
+
 @struct.dataclass
 class Shifted(Schedule):
     """A schedule whose log-SNR is moved by a constant, within its own family."""
@@ -67,7 +70,10 @@ def shifted(schedule: Schedule, log_snr: float) -> Shifted:
     kind = family(schedule)
     need(lambda: kind != OTHER, f"shifted needs a variance preserving, variance exploding or rectified schedule, "
                          f"got {type(schedule).__name__}, which is none of them")  # fmt: skip
-    need(lambda: np.isfinite(log_snr), f"shifted needs a finite number, got {log_snr}")
+    need(
+        lambda: not isinstance(log_snr, int | float) or abs(log_snr) <= _MOST,
+        f"shifted needs a log-SNR between -{_MOST:g} and {_MOST:g}, got {log_snr}",
+    )
     return Shifted(schedule, log_snr, kind)
 
 
@@ -109,7 +115,10 @@ def zero_terminal(schedule: Schedule, first: float = 0.0) -> ZeroTerminal:
     kind = family(schedule)
     need(lambda: kind == VARIANCE_PRESERVING, f"zero_terminal needs a variance preserving schedule, got {type(schedule).__name__}, "
                                        f"which is {kind}")  # fmt: skip
-    need(lambda: 0 <= first < 1, f"zero_terminal needs a first time from 0 on and below 1, got {first}")
+    need(
+        lambda: not isinstance(first, int | float) or 0 <= first < 1,
+        f"zero_terminal needs a first time from 0 on and below 1, got {first}",
+    )
     return ZeroTerminal(schedule, first)
 
 

@@ -95,8 +95,8 @@ def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[
             folder.describe(path, plan, examples, parts)
         distributed.barrier("restored")  # nobody looks for checkpoints while process 0 sets damaged ones aside
         stop = stack.enter_context(Stop())  # heeds signals until everything is saved
-        saver = stack.enter_context(checkpoint.Checkpoints(path, *plan.keep))
         log = stack.enter_context(metrics.Metrics(path, _told(plan, path, loggers), progress.say) if lead else metrics.Nothing())
+        saver = stack.enter_context(checkpoint.Checkpoints(path, *plan.keep))  # ends before the loggers, who may take their time
         system = sharding.everywhere(program.system, mesh, program.system_places)
         held_out = None if test is None else HeldOut(jax.random.fold_in(jax.random.key(plan.seed), 2), program, system, test)
         progress.say(_begins(plan, examples, state, mesh))

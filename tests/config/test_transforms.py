@@ -67,6 +67,7 @@ def test_flags_name_them(flag, value):
     ({"transforms": "zero_termnal"}, "unknown schedule transform 'zero_termnal'; did you mean 'zero_terminal'"),
     ({"transforms": "shifted"}, "schedule transform shifted needs log_snr"),
     ({"transforms": "shifted(much)"}, "log_snr of schedule transform shifted must be a number, got 'much'"),
+    ({"transforms": "shifted(1e30)"}, "shifted needs a log-SNR between -60 and 60, got 1e+30"),
     ({"transforms": "zero_terminal(first=2)"}, "zero_terminal needs a first time from 0 on and below 1, got 2"),
     ({"transforms": 3}, "transforms of a schedule are named, as in zero_terminal or"),
     ({"transforms": [3]}, "transforms of a schedule are named, as in zero_terminal or"),

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 
 import diffux.systems.ddpm
 from diffux import cli, data, evaluation, listing
-from diffux.errors import UserError
-from diffux.evaluation import judges
+from diffux.errors import EvaluationError, UserError
+from diffux.evaluation import figure, judges
 from tests.small import Tiny
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -121,6 +121,19 @@ def test_large_images_are_averaged_over_squares():
     widths = {side: judges.general((side, side, 3), 10).widths for side in (8, 16, 32, 64, 256)}
     assert widths == {8: (16, 32), 16: (16, 32), 32: (16, 32, 64), 64: (16, 32, 64, 64), 256: (16, 32, 64, 64)}
     assert [judges.general((8, 8, 1), n).steps for n in (10, 5000, 10**6)] == [500, 781, 2000]
+
+
+def test_of_many_images_some_are_taken_and_large_ones_go_few_at_a_time(monkeypatch):
+    source = data.of_arrays({"image": np.arange(100, dtype=np.uint8).reshape(-1, 1, 1, 1) * np.ones((1, 2, 2, 1), np.uint8)})
+    monkeypatch.setattr(figure, "BYTES", 4 * 30)
+    some = figure.examples_of(source)["image"][:, 0, 0, 0]
+    assert len(some) == 30 and np.all(np.diff(some.astype(int)) > 0) and some[-1] > 60
+    monkeypatch.setattr(judges, "PIXELS", 4 * 7)
+    seen = []
+    judge = judges.Features("mine", lambda images: seen.append(images.shape) or images[:, 0, 0])
+    values = np.random.default_rng(0).random((20, 2, 2, 1), np.float32)
+    np.testing.assert_array_equal(judge(values)[1], values[:, 0, 0])
+    assert seen == [(7, 2, 2, 1)] * 3
 
 
 def test_the_label_is_a_field_of_several_classes():
