@@ -223,7 +223,7 @@ def test_events_after_a_full_disk_are_in_another_file(tmp_path):
 def example(name):
     """The example of the page whose first line is `# name`."""
     (found,) = re.findall(rf"```python\n(# {name}\n.*?)```", PAGE, re.DOTALL)
-    assert len([line for line in found.splitlines() if line.strip()]) <= 16
+    assert len([line for line in found.splitlines() if line.strip()]) <= 13
     return found
 
 
