@@ -56,9 +56,9 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
     use_compilation_cache()
     plan, _ = restore.planned(config, run_folder.parts(folder), folder, walk.get("nets", {}), say)
     source, test = sources(plan)
+    usual = [getattr(module, "SAMPLES", 512) for module in evaluations(source)]  # refused before anything is drawn
     if plan.system.data not in source.fields:
         raise UserError(f"the model is of {plan.system.data}, and {source.name} holds {', '.join(source.fields)}")
-    usual = [getattr(module, "SAMPLES", 512) for module in evaluations(source)]  # refused before anything is drawn
     run_folder.create(folder)
     if samples is None:
         values, how = _draw(files.models(models, **walk, **weights), max(usual) if n is None else n, drawing)
