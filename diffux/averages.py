@@ -100,6 +100,11 @@ class Averages:
 
         return {name: moved(averages[name], share) for name, share in zip(self.names, shares, strict=True)}
 
+    @property
+    def said(self) -> str:
+        """The average that samples and the held-out loss take, in words: "ema 0.999"."""
+        return said(self.main)
+
     def chosen(self, averages: Mapping[str, PyTree]) -> PyTree:
         """The average that samples and the held-out loss take."""
         return averages[self.main]
@@ -111,6 +116,11 @@ class Averages:
     def snapshot(self, averages: Mapping[str, PyTree]) -> dict[str, PyTree]:
         """The averages from which others can be reconstructed."""
         return {name: averages[name] for name in map(power_name, self.power)}
+
+
+def said(name: str) -> str:
+    """What weights are called that are the average of this name."""
+    return f"ema {name}"
 
 
 def power_name(sigma_rel: float) -> str:

@@ -61,6 +61,34 @@ def test_the_readmes_lines_run(tmp_path, monkeypatch):
     assert np.isfinite(names["bits"])
 
 
+@pytest.mark.full
+def test_the_example_of_fine_tuning_runs(tmp_path, monkeypatch, capsys):
+    """Two steps of Adam move no weight by more than twice the learning rate, so that those that were taken are near."""
+    import jax
+    from PIL import Image
+
+    from diffux import training
+    from tests.small import SMALL, Tiny
+
+    monkeypatch.setattr("diffux.systems.ddpm.UNet", Tiny)
+    monkeypatch.chdir(tmp_path)
+    training.train(SMALL | {"system": SMALL["system"] | {"classes": 10}}, "runs/digits")
+    for number in range(30):
+        (tmp_path / "photos" / "abc"[number % 3]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 8 * number, np.uint8)).save(f"photos/{'abc'[number % 3]}/{number}.png")
+    (block,) = [block for block in blocks((ROOT / "docs" / "training.md").read_text(), "python") if "# fine_tuning.py" in block]
+    capsys.readouterr()
+    exec(block.replace("500", "2"), {})
+    said = capsys.readouterr().out
+    assert "6 of 7 parameters begin as those of step 6 (ema 0.999) of ddpm; the others begin anew: network/Embed_0" in said
+    (mine, other) = (jax.tree_util.tree_flatten_with_path(training.load(name, **weights).variables.params)[0]
+                     for name, weights in (("runs/mine", {"raw": True}), ("runs/digits", {})))  # fmt: skip
+    moved = {jax.tree_util.keystr(path): np.abs(x - y).max() if x.shape == y.shape else x.shape
+             for (path, x), (_, y) in zip(mine, other, strict=True)}  # fmt: skip
+    assert moved.pop("['network']['Embed_0']['embedding']") == (3, 4)
+    assert all(far == 0 if "Conv_0" in path else 0 < far < 2.1e-4 for path, far in moved.items()), moved
+
+
 def test_the_weighting_of_the_worked_example_is_the_velocitys():
     """The squared error of F is that of x0_hat = x - t F, divided by t^2."""
     import jax.numpy as jnp

@@ -3,11 +3,13 @@
   diffux evaluate --workdir runs/digits
   diffux evaluate --workdir runs/digits --n 2048 --solver ddim --steps 50
   diffux evaluate --workdir runs/digits --samples samples.npz
+  diffux evaluate --workdir runs/digits --samples samples/
   diffux evaluate --workdir runs/digits --likelihood
 
-Each kind of data, or each data set, names the figures that suit it (`diffux list figures`). Of images, a small classifier of the
-real data, trained once (seconds) and kept in the cache, gives the share of recognisable samples, their class balance and the
-Frechet distance in its features; the distance to the nearest train image shows copies. Of points, the sliced Wasserstein distance
+Each kind of data, or each data set, names the figures that suit it (`diffux list figures`). Of images with classes, a small
+classifier of the real data, trained once (seconds) and kept in the cache, gives the share of recognisable samples, their class
+balance and the Frechet distance in its features; of images without, a random network gives the features (--judge says another).
+The distance to the nearest train image shows copies. Of points, the sliced Wasserstein distance
 to held-out ones; of heartbeats, the share that is periodic. The same figures of held-out real data and of controls that know only
 the data's moments stand beside them. Writes evaluation.json and evaluation.png (left: samples, right: held-out data) into the
 workdir. With --likelihood no samples are drawn: it prints held-out bits a dimension by the probability flow and writes
@@ -28,7 +30,9 @@ def main(arguments) -> int:
     parser.add_argument("--workdir", metavar="DIR", help="of a training run; of a --task with several models, where the figures go")
     parser.add_argument("--n", type=int, help="how many samples (512 images, 5000 points, 2000 sequences)")
     _flags.add_samples(parser)
-    parser.add_argument("--samples", metavar="FILE", help=".npz that `diffux sample` wrote, instead of drawing")
+    parser.add_argument("--samples", metavar="FILE", help=".npz or folder that `diffux sample` wrote, instead of drawing")
+    parser.add_argument("--judge", metavar="NAME", help="of images: classifier (where there are classes), random, or a file of "
+                        "--use that defines features(images)")  # fmt: skip
     _add_likelihood(parser)
     flags = parser.parse(arguments)
     if flags.workdir is None:
@@ -46,7 +50,8 @@ def main(arguments) -> int:
     folder = path_of(flags.workdir).absolute()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     if flags.likelihood:
-        drawing = ("solver", "steps", "eta", "grid", "option", "guidance", "classifier", "given", "label", "samples", "model")
+        drawing = ("solver", "steps", "eta", "grid", "option", "guidance", "classifier", "given", "label", "samples", "model",
+                   "judge")  # fmt: skip
         unused = [name for name in drawing if getattr(flags, name) is not None]
         if unused:
             raise UserError(f"--{unused[0]} is of samples, and --likelihood draws none")
@@ -55,9 +60,10 @@ def main(arguments) -> int:
         console.print(likelihood.table(found))
         print(f"written: {folder / 'likelihood.json'}")
         return 0
+    judged = {"judge": flags.judge, "weights": _flags.weights(flags)}
     drawing = {"task": flags.task, "given": _flags.asked(flags), "seed": flags.seed, "batch": flags.batch}
     result, written = runs.of_run(folder, named or {"model": folder}, samples=flags.samples, n=flags.n, walk=walk,
-                                  weights=_flags.weights(flags), drawing=drawing, say=print)  # fmt: skip
+                                  drawing=drawing, say=print, **judged)  # fmt: skip
     console.print(table(result))
     print(f"written: {', '.join(map(str, written))}")
     return 0

@@ -84,4 +84,5 @@ KINDS = {
     "data": _modules("data", "load"),
     "figures": _figures,
     "tasks": _modules("tasks", "run"),
+    "loggers": _modules("loggers", "logger"),
 }

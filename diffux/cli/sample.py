@@ -2,6 +2,7 @@
 
   diffux sample --workdir runs/digits --n 64 --solver ddim --steps 50 --out samples.png
   diffux sample --workdir runs/digits --label 3,5 --guidance 2 --out samples.npz
+  diffux sample --workdir runs/digits --n 50000 --out samples/
   diffux sample --workdir runs/digits --n 8 --trajectory walk.gif --out samples.png
   diffux sample --workdir runs/digits --solver "dpm_solver(order=3)" --steps 15 --average power_0.05 --out samples.png
   diffux sample --workdir runs/plain --guidance "classifier(3)" --net classifier=runs/classifier --label 3 --out threes.png
@@ -10,7 +11,8 @@
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
 Whatever the model is given is asked by --given NAME=WORD; of what is not asked every class is drawn in turn, or held-out examples
 are shown to it. A .png is one picture of all samples: a grid of images, a scatter of points, a raster of bits. A .npz holds
-`images` (float32 in [0, 1], shape (n, H, W, C)), or `samples` of other data, what was asked, and how they were drawn.
+`images` (float32 in [0, 1], shape (n, H, W, C)), or `samples` of other data, what was asked, and how they were drawn. A name with
+a slash at its end, or of a folder, is for single files, 000012_cat.png; the same command continues a folder that was left half way.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ def main(arguments) -> int:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--workdir", metavar="DIR", help="of a training run")
     source.add_argument("--weights", metavar="FILE", help="that `diffux export` wrote, instead of a run")
-    parser.add_argument("--out", required=True, action="append", metavar="FILE", help=".png or .npz; may be given twice")
+    parser.add_argument("--out", required=True, action="append", metavar="FILE",
+                        help=".png, .npz, or a folder/ for a file each; several times")  # fmt: skip
     parser.add_argument("--n", type=int, default=64, help="how many samples (64)")
     _flags.add_samples(parser)
     parser.add_argument("--trajectory", metavar="FILE", help="the walk of the first samples: a .png strip or a .gif")
@@ -40,7 +43,7 @@ def main(arguments) -> int:
     files.check(flags.n, flags.batch, flags.frames, flags.seed)
     files.sample(
         files.models(runs, **walk, **_flags.weights(flags)),
-        [pathlib.Path(out) for out in flags.out],
+        flags.out,
         n=flags.n, task=flags.task, given=_flags.asked(flags), seed=flags.seed, batch=flags.batch,
         trajectory=pathlib.Path(flags.trajectory) if flags.trajectory else None, frames=flags.frames, about=walk,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from diffux.config.schema import KEYS, check, complete
 from diffux.devices.mesh import Sharding, batch_devices
 from diffux.errors import UserError, explained, unknown
 from diffux.fields import Field
+from diffux.loggers import Opener, opener
 from diffux.naming import accepts, parse
 from diffux.systems.trainable import not_averaged
 from diffux.types import reads
@@ -81,6 +82,7 @@ class Plan:
     - name: of the system; `nets` are the frozen parts that it was built with.
     - accumulate: into how many parts a batch is split; snapshot_every: steps between stored averages, 0 for none.
     - compute, training, faults: the config's sections of these names.
+    - loggers: what makes those that the config names, once the run's folder is there.
     - pictures: how many samples the pictures show, `walk` how they are drawn (None: not at all), `given` what is asked for.
     """
 
@@ -101,6 +103,7 @@ class Plan:
     pictures: int
     walk: dict[str, Any] | None
     given: Mapping[str, str]
+    loggers: tuple[Opener, ...] = ()
 
     @property
     def keep(self) -> tuple[int, int, int]:
@@ -156,6 +159,7 @@ def plan(config: Any, *, nets: Mapping[str, Any] = {}, source: Any = None) -> Pl
         averages=averaged, snapshot_every=ema["snapshot_every"], sharding=Sharding(**config["sharding"]),
         compute=sections["compute"], training=sections["training"], faults=sections["faults"], pictures=n, given=given,
         walk=parts.walk(system, **sample, nets=nets) if hasattr(system, "generate") else None,
+        loggers=tuple(map(opener, _several(config["training"]["loggers"]))),
     )  # fmt: skip
 
 
@@ -181,7 +185,11 @@ def _of(config: dict[str, Any], own: tuple[data.Source, data.Source | None]) -> 
     return config | {"data": config["data"] | named}
 
 
+def _several(specs: Any) -> list[Any]:
+    """Names of parts, of which one may stand alone and None is for none."""
+    return specs if isinstance(specs, list) else [] if specs is None else [specs]
+
+
 def _named(guidance: Any) -> list[str]:
     """The transforms that a config's guidance names."""
-    specs = guidance if isinstance(guidance, list) else [guidance]
-    return [parse("guidance", spec)[0] for spec in specs if isinstance(spec, str)]
+    return [parse("guidance", spec)[0] for spec in _several(guidance) if isinstance(spec, str)]

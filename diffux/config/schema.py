@@ -86,6 +86,8 @@ KEYS: dict[str, Key] = {
     "training.keep_best": Key(1, "the checkpoints of the lowest held-out loss that stay", least=0, free=True),
     "training.keep_every": Key(0, "every so many steps a checkpoint stays; 0: none", least=0, free=True),
     "training.start": Key(None, "a run or export whose weights it begins with, where path and shape agree", kind=str),
+    "training.loggers": Key(["tensorboard"], "who is told of the metrics, beside metrics.jsonl: tensorboard, csv, or loggers of "
+                                             "your own; () for nobody", kind=object, free=True),
     "sample.n": Key(64, "samples in the pictures that training draws", least=1, free=True),
     "sample.solver": Key(None, "their solver; None is the system's own", kind=str, free=True),
     "sample.steps": Key(None, "its steps; None is the system's own number", kind=int, least=1, most=1_000_000, free=True),

@@ -13,11 +13,11 @@ from diffux.evaluation import likelihood
 from diffux.evaluation._evaluate import Result, evaluate, evaluations, table
 from diffux.evaluation.figure import Figure, Real, share
 from diffux.evaluation.frechet import Moments, feature_distance, frechet_distance, moments
-from diffux.evaluation.judges import Judge, judge
+from diffux.evaluation.judges import Features, Judge, judge
 from diffux.evaluation.neighbours import nearest_distances
 from diffux.evaluation.points import sliced_wasserstein
 
 __all__ = [
-    "EvaluationError", "Figure", "Judge", "Moments", "Real", "Result", "evaluate", "evaluations", "feature_distance",
+    "EvaluationError", "Features", "Figure", "Judge", "Moments", "Real", "Result", "evaluate", "evaluations", "feature_distance",
     "frechet_distance", "judge", "likelihood", "moments", "nearest_distances", "share", "sliced_wasserstein", "table",
 ]  # fmt: skip

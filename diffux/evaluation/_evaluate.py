@@ -72,12 +72,14 @@ def evaluate(
     seed: int = 0,
     say: Callable[[str], None] = lambda message: None,
     through: Callable[[np.ndarray], np.ndarray] | None = None,
+    judge: Any = None,
 ) -> Result:
     """The figures of `samples` (N, *d) as samples of a data set, of real data, and, with `controls`, of data that are surely wrong.
 
     - dataset, test: a name, of which the splits "train" and "test" are taken, or the two sources; field: which of their fields
       the samples are of, by default the first.
     - judges: the evaluations, by default those that suit the data set: files of `diffux.evaluation`.
+    - judge: whose features images are compared by, see `judges.judge`: a name, a function, or a Flax module with its parameters.
     - through: real values (N, *d) -> what a codec keeps of them, with which the samples are then compared.
 
     Raises EvaluationError for data that nothing evaluates, and for samples of another shape or range, or fewer than two.
@@ -90,7 +92,7 @@ def evaluate(
     source = data.load(dataset) if isinstance(dataset, str) else dataset
     test = data.agreeing(data.load(source.name, split="test", like=source.fields), source) if test is None else test
     name = next(iter(source.fields)) if field is None else field
-    real = Real(source, test, name, through, say)
+    real = Real(source, test, name, through, say, judge)
     modules, samples, figures, names = evaluations(source, judges), real.check(samples), [], dict(_ROWS)
     for module in modules:
         sets = _sets(module, samples, real, controls, seed)

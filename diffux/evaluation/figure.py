@@ -12,6 +12,9 @@ from diffux import data
 from diffux.errors import DataError, EvaluationError
 from diffux.fields import Field
 
+MOST, BYTES = 20_000, 2**28
+"""Real examples that are held in memory, of each split, and their size."""
+
 
 class Figure(NamedTuple):
     """One number, or a few, of a set of values.
@@ -41,7 +44,7 @@ class Real:
     """The real data that samples are compared with: the field `name` of a training source and of a held-out one.
 
     through: real values (N, *d) -> what a codec keeps of them: a model of black and white digits is to be compared with black and
-    white ones. say: is told of what takes long.
+    white ones. say: is told of what takes long. judge: of images, see `judges.judge`.
     """
 
     source: data.Source
@@ -49,6 +52,7 @@ class Real:
     name: str
     through: Callable[[np.ndarray], np.ndarray] | None = None
     say: Callable[[str], None] = lambda message: None
+    judge: Any = None
 
     @property
     def field(self) -> Field:
@@ -57,7 +61,7 @@ class Real:
     def values(self, split: str) -> np.ndarray:
         """The values of "train" or of "test", the latter in a random order that is always the same, as floats."""
         source = self.source if split == "train" else self.test
-        values = data.arrays(source)[self.name]
+        values = examples_of(source)[self.name]
         values = values if split == "train" else values[in_random_order(values)]
         if self.through is not None:
             return np.asarray(self.through(values))
@@ -75,6 +79,15 @@ class Real:
         if len(values) < 2:
             raise EvaluationError(f"an evaluation needs at least 2 {self.field.things}, got {len(values)}")
         return values
+
+
+def examples_of(source: data.Source) -> dict[str, np.ndarray]:
+    """The examples in memory, {name: (N, *d)}; of very many, or very large ones, some at random, always the same."""
+    size = sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in source.fields.values())
+    most = min(MOST, max(BYTES // size, 2))
+    if len(source) <= most:
+        return data.arrays(source)
+    return source.take(np.sort(np.random.default_rng(0).permutation(len(source))[:most]))
 
 
 def in_floats(values: np.ndarray) -> np.ndarray:

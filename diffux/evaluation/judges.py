@@ -1,4 +1,7 @@
-"""Judges: small classifiers of real images, trained once and kept, whose opinions and features the figures are made of."""
+"""Judges: whose features, and opinions where they have some, the figures of images are made of.
+
+Of images with classes a small classifier, trained on them once and kept; of others a random network; or features that are given.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
 import os
+import re
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -19,13 +25,17 @@ import numpy as np
 import optax
 from flax import traverse_util
 
-from diffux import data
-from diffux.errors import EvaluationError
+from diffux import data, listing
+from diffux.errors import EvaluationError, one_sentence
+from diffux.evaluation import _random_features
+from diffux.evaluation.figure import examples_of
+from diffux.naming import pick
 from diffux.networks.classifier import Classifier
 from diffux.networks.initialize import initialize
 
 Array = Any
-CHUNK = 500  # images a call of the network
+CHUNK, PIXELS = 500, 2**22  # images a call of the network, and their pixels
+LARGEST = 64  # side of images that a classifier sees; larger ones are averaged over squares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,19 +82,91 @@ class Judge:
 
     def __call__(self, images) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities (N, classes) and features (N, D) of images in [0, 1], shape (N, H, W, C)."""
-        parts = []
-        for start in range(0, len(images), CHUNK):
-            chunk = np.asarray(images[start : start + CHUNK], np.float32)
-            # The last chunk is filled up, so that one compiled program serves every count.
-            filled = np.concatenate([chunk, np.zeros((CHUNK - len(chunk), *chunk.shape[1:]), np.float32)])
-            parts.append([np.asarray(part)[: len(chunk)] for part in _classify(self.network, self.params, filled)])
-        probabilities, features = (np.concatenate(part) for part in zip(*parts, strict=True))
+        probabilities, features = _in_chunks(lambda x: _classify(self.network, self.params, reduced(x)), images)
         return probabilities, features / self.scale
 
 
-def judge(source: data.Source, say: Callable[[str], None] = lambda message: None) -> Judge:
-    """The judge of a training split, whose first field is images and another one their classes, from the cache, or trained on it
-    (seconds) and put there.
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """A judge without opinions: a function, images (N, H, W, C) in [0, 1] -> features (N, D), shifted and divided as given."""
+
+    title: str
+    function: Callable[[np.ndarray], Any]
+    mean: Any = 0.0
+    scale: Any = 1.0
+    label: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def __call__(self, images) -> tuple[None, np.ndarray]:
+        """(None, features (N, D)) of images; EvaluationError where the function gives something else, or fails."""
+        try:
+            (found,) = _in_chunks(lambda x: (self.function(x),), images)
+        except EvaluationError:
+            raise
+        except Exception as error:  # whatever a function of the user's own raises
+            said = f"{type(error).__name__}: {one_sentence(error)[:300]}"
+            raise EvaluationError(f"the features of {self.title} fail on images {np.shape(images)[1:]} ({said})") from error
+        if found.shape[1:] != (found.size // max(len(found), 1),) or not np.isfinite(found).all():
+            raise EvaluationError(f"the features of {self.title} are finite numbers (N, D), got {(len(images), *found.shape[1:])}")
+        return None, (found - self.mean) / self.scale
+
+
+def _in_chunks(function: Callable, images) -> list[np.ndarray]:
+    """The arrays (N, ...) that `function` returns for images, a chunk at a time."""
+    parts, size = [], min(CHUNK, max(PIXELS // math.prod(images.shape[1:3]), 1))
+    for start in range(0, len(images), size):
+        chunk = np.asarray(images[start : start + size], np.float32)
+        # The last chunk is filled up, so that one compiled program serves every count.
+        filled = np.concatenate([chunk, np.zeros((size - len(chunk), *chunk.shape[1:]), np.float32)])
+        found = [np.asarray(part) for part in function(filled)]
+        if any(not part.ndim or len(part) != size for part in found):
+            raise EvaluationError(f"features are one row for each of {size} images, got an array {found[0].shape}")
+        parts.append([part[: len(chunk)] for part in found])
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+
+def judge(source: data.Source, say: Callable[[str], None] = lambda message: None, wanted: Any = None,
+          image: str | None = None) -> Judge | Features:  # fmt: skip
+    """The judge of a training split of images, its first field or `image`.
+
+    wanted: "classifier", of the first field that is one of several classes, the default where there is one; "random", a network of
+    random weights; a file in use that defines `features`; such a function, images (N, H, W, C) in [0, 1] -> (N, D); or a pair
+    (Flax module, its parameters) that is one. Features that are given are taken as they are.
+
+    Raises EvaluationError, and UserError for a name that is none of these.
+    """
+    image = next(iter(source.fields)) if image is None else image
+    if wanted is None:
+        wanted = "random" if label_of(source) is None else "classifier"
+    if isinstance(wanted, str):
+        listed = listing.modules(sys.modules["diffux.evaluation"], "features")
+        own = {name: functools.partial(_given, name, found.load().features) for name, found in listed.items()}
+        return pick("judge", wanted, {"classifier": classifier, "random": random, **own})(source, say, image)
+    if isinstance(wanted, tuple) and len(wanted) == 2:
+        module, params = wanted
+        return Features(type(module).__name__, lambda images: module.apply({"params": params}, images))
+    if not callable(wanted):
+        raise EvaluationError(f"a judge is a name, a function of images, or (module, parameters), got {type(wanted).__name__}")
+    return Features(getattr(wanted, "__name__", type(wanted).__name__), wanted)
+
+
+def _given(name: str, function: Callable, source: data.Source, say: Callable, image: str) -> Features:
+    return Features(name, function)
+
+
+def random(source: data.Source, say: Callable[[str], None], image: str) -> Features:
+    """The judge of random features, each shifted and divided so that the training split's have mean 0 and variance 1."""
+    (found,) = _in_chunks(lambda x: (_random_features.features(x),), examples_of(source)[image] / np.float32(255))
+    spread = found.std(0)
+    spread = np.maximum(spread, 0.1 * np.sqrt(np.mean(spread**2)) + 1e-6)  # a feature that hardly varies is not to count most
+    return Features(f"a random network, {found.shape[1]} features", _random_features.features, found.mean(0), spread)
+
+
+def classifier(source: data.Source, say: Callable[[str], None], image: str) -> Judge:
+    """The classifier of a training split, from the cache, or trained on it (seconds, or minutes) and put there.
 
     Features are the penultimate activations divided by one number, so that the variances of the train split's features
     average to 1: a Frechet distance then does not grow with a network's confidence. The cache's file is named after the
@@ -92,16 +174,21 @@ def judge(source: data.Source, say: Callable[[str], None] = lambda message: None
     train at once. `say` is told when training begins.
 
     Raises:
-        EvaluationError: the source has no recipe for a judge or no labels, or the cache cannot be written.
+        EvaluationError: the source has no classes, or the cache cannot be written.
     """
-    recipe, label = recipe_of(source)
-    image, examples = next(iter(source.fields)), data.arrays(source)
-    identity, shape = _identity(source.name, recipe, examples), tuple(source.first.shape)
-    path = data.cache_dir() / "judges" / f"{source.name.replace('/', '-')}-{identity}.npz"
+    label, field = label_of(source), source.fields[image]
+    if label is None:
+        raise EvaluationError(f"{source.name} has no classes for a classifier to know: another judge is random, or one of your own")
+    examples = {name: values for name, values in examples_of(source).items() if name in (image, label)}
+    recipe = general(field.shape, len(source)) if source.recipe is None else Recipe(**source.recipe)
+    examples[image] = np.round(np.asarray(reduced(examples[image]))).astype(np.uint8)
+    identity, shape = _identity(source.name, recipe, examples), examples[image].shape[1:]
+    stem = re.sub(r"[^\w.-]+", "-", source.name)[-80:].strip("-")
+    path = data.cache_dir() / "judges" / f"{stem}-{identity}.npz"
     network = Classifier(source.fields[label].categories, recipe.widths, recipe.features, recipe.dropout)
     saved = _read(path, network, shape)
     if saved is None:
-        say(f"training the {source.name} classifier, once, on {len(source)} real images")
+        say(f"training the {source.name} classifier, once, on {len(examples[image])} real images")
         params = train(network, recipe, examples[image], examples[label])
         unscaled = Judge(source.name, identity, network, params, 1.0, shape, recipe.version, label)
         features = unscaled(examples[image] / np.float32(255))[1]
@@ -110,13 +197,30 @@ def judge(source: data.Source, say: Callable[[str], None] = lambda message: None
     return Judge(source.name, identity, network, *saved, shape, recipe.version, label)
 
 
-def recipe_of(source: data.Source) -> tuple[Recipe, str]:
-    """(how a judge of a data set is trained, the name of its labels); EvaluationError where it has no recipe or no labels."""
-    label = next((name for name, field in source.fields.items() if field.categories), None)
-    if source.recipe is None or label is None:
-        raise EvaluationError(f"{source.name} has no judge: its data set gives no recipe for a classifier of its labels, as digits "
-                              "and patches do")  # fmt: skip
-    return Recipe(**source.recipe), label
+def label_of(source: data.Source) -> str | None:
+    """The first field that is one of several classes, if there is one."""
+    classes = {name: field.categories or 0 for name, field in source.fields.items() if not field.shape}
+    return next((name for name, count in classes.items() if count > 1), None)
+
+
+def general(shape: tuple[int, ...], count: int) -> Recipe:
+    """The recipe for so many images (H, W, C) of which nothing else is known: down to at most 8 pixels a side, ten times over each
+    image but 500 to 2,000 steps."""
+    side = max(shape[:2]) // -(-max(shape[:2]) // LARGEST)
+    depth = max(2, math.ceil(math.log2(max(side, 8) / 4)))
+    widths = tuple(min(16 * 2**i, 64) for i in range(depth))
+    return Recipe(widths=widths, steps=min(max(10 * count // 64, 500), 2000))
+
+
+def reduced(images) -> Array:
+    """Images (N, H, W, C) averaged over squares, so that no side is above LARGEST; smaller ones as they are."""
+    images = jnp.asarray(images)
+    by = -(-max(images.shape[1:3]) // LARGEST)
+    if by == 1:
+        return images
+    n, height, width, channels = images.shape
+    images = images[:, : height // by * by, : width // by * by].astype(jnp.float32)
+    return images.reshape(n, height // by, by, width // by, by, channels).mean((2, 4))
 
 
 def train(network: Classifier, recipe: Recipe, images: np.ndarray, labels: np.ndarray) -> Any:

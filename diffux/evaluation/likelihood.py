@@ -236,7 +236,7 @@ def table(result: dict[str, Any]) -> Table:
     """The rows of `held_out`'s result as a table for a terminal, with what they were found with below it."""
     kind = "bits/dim given the label" if result["conditional"] else "bits/dim"
     title = f"{result['dataset']}: {result['examples']:,} images of the {result['split']} split"
-    shown = Table(title=title, caption=caption(result))
+    shown = Table(title=f"{title}, {result['weights']}, step {result['checkpoint']}", caption=caption(result))
     shown.caption_justify = "left"
     for heading in ("", kind, "standard error", "evaluations"):
         shown.add_column(heading, justify="left" if not heading else "right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import zipfile
@@ -17,7 +18,7 @@ from diffux.console import Progress
 from diffux.devices.compilation_cache import use_compilation_cache
 from diffux.errors import UserError, explained
 from diffux.evaluation._evaluate import Result, evaluate, evaluations
-from diffux.evaluation.figure import Real, in_floats
+from diffux.evaluation.figure import Figure, Real, in_floats
 from diffux.fields import Field
 from diffux.fields import drawing as pictures
 from diffux.files import aside, path_of
@@ -25,7 +26,7 @@ from diffux.runs import folder as run_folder
 from diffux.runs import restore
 from diffux.runs.run import Run
 from diffux.sampling import draw as sampling
-from diffux.sampling import files
+from diffux.sampling import files, singles
 from diffux.types import nets
 
 
@@ -38,13 +39,13 @@ def sources(plan: Plan) -> tuple[data.Source, data.Source]:
 
 
 def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n: int | None = None, walk: Mapping[str, Any] = {},
-           weights: Mapping[str, Any] = {}, drawing: Mapping[str, Any] = {},
+           weights: Mapping[str, Any] = {}, drawing: Mapping[str, Any] = {}, judge: Any = None,
            say: Callable[[str], None] = print) -> tuple[Result, list[pathlib.Path]]:  # fmt: skip
     """(the figures of samples of the run in `directory`, the files that were written there: evaluation.json and .png).
 
-    - models: the folders of the runs that draw, {"model": directory} or what a task wants; samples: a .npz file instead.
+    - models: the folders of the runs that draw, {"model": directory} or what a task wants; samples: a file or a folder instead.
     - n: how many, by default what the evaluations of the data set take. walk, weights: see `sampling.files.models`; drawing: the
-      task, what is given, the seed and the batch, see `sampling.draw.draw`.
+      task, what is given, the seed and the batch, see `sampling.draw.draw`. judge: of images, see `judges.judge`.
 
     Raises UserError where there is no run, nothing evaluates its data, or the samples are of another form.
     """
@@ -56,6 +57,8 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
     plan, _ = restore.planned(config, run_folder.parts(folder), folder, walk.get("nets", {}), say)
     source, test = sources(plan)
     usual = [getattr(module, "SAMPLES", 512) for module in evaluations(source)]  # refused before anything is drawn
+    if plan.system.data not in source.fields:
+        raise UserError(f"the model is of {plan.system.data}, and {source.name} holds {', '.join(source.fields)}")
     run_folder.create(folder)
     if samples is None:
         values, how = _draw(files.models(models, **walk, **weights), max(usual) if n is None else n, drawing)
@@ -65,8 +68,11 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
     through, name = through_codec(plan.system), plan.system.data
     with explained():
         values = Real(source, test, name).check(values)
-        result = evaluate(values, source, test, field=name, say=say, through=through)
-        drawn = picture(folder / "evaluation.png", values, test, name, through)
+        result = evaluate(values, source, test, field=name, say=say, through=through, judge=judge)
+        if "weights" in how:
+            weights = f"{how['weights']}, step {how['checkpoint']}"
+            result = dataclasses.replace(result, figures=(*result.figures, Figure("", "weights", weights, f"Samples: {weights}.")))
+        drawn = picture(folder / "evaluation.png", values, test, name, through, how)
     return result, [write(folder, result, samples=how), drawn]
 
 
@@ -75,22 +81,23 @@ def _draw(runs: Mapping[str, Run], n: int, drawing: Mapping[str, Any]) -> tuple[
     with Progress("sampling", 100) as progress:
         drawn = list(sampling.draw(runs, n, progress=files.Report(progress), **drawing))
     name, _ = sampling.outcome(runs, drawn[0])
-    run = next(iter(runs.values()))
-    how = {"solver": type(run.walk.get("solver", run.system.solver)).__name__.lower(), "steps": run.steps}
-    how |= {"checkpoint": run.step, "weights": run.weights, "seed": drawing.get("seed", 0)}
-    return np.concatenate([part[name] for part in drawn]), how
+    return np.concatenate([part[name] for part in drawn]), sampling.how_drawn(runs, {"seed": drawing.get("seed", 0)})
 
 
 def read(path: Any, field: Field) -> tuple[np.ndarray, dict[str, Any]]:
-    """The samples that `sampling.files.sample` wrote to a .npz file, and where they are from; UserError where it has none."""
+    """The samples that `sampling.files.sample` wrote to a .npz file or a folder, and where they are from; UserError for others."""
+    if path_of(path).is_dir():
+        samples, how = singles.read(path, field)
+        return (in_floats(samples) if field.dequantizes else samples), how | {"folder": str(path)}
     try:
         with np.load(path) as file:
             samples = file[field.array if field.array in file else "samples"]
+            how = {key: file[key].item() for key in ("solver", "steps", "weights", "checkpoint", "seed") if key in file}
     except FileNotFoundError as error:
         raise UserError(f"there is no file {path}") from error
     except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a .npz file with an array named {field.array} or samples") from error
-    return samples, {"file": str(path)}
+    return samples, how | {"file": str(path)}
 
 
 def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -102,13 +109,14 @@ def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
     return lambda values: np.asarray(codec.decode(codec.encode(jax.random.key(0), values, {}), {}), np.float32)
 
 
-def picture(path: pathlib.Path, samples: np.ndarray, test: data.Source, name: str, through) -> pathlib.Path:
-    """Write the first samples and, to their right, as many held-out examples."""
+def picture(path: pathlib.Path, samples: np.ndarray, test: data.Source, name: str, through,
+            about: Mapping[str, Any] = {}) -> pathlib.Path:  # fmt: skip
+    """Write the first samples and, to their right, as many held-out examples; a picture keeps what is `about` the samples."""
     field = test.fields[name]
     some = min(len(samples), len(test), field.shown)
     order = np.random.default_rng(0).permutation(len(test))[:some]
     real = through(test.take(order)[name])
-    return pictures.save(path, pictures.beside(field.film([samples[:some], real])))
+    return pictures.save(path, pictures.beside(field.film([samples[:some], real])), about)
 
 
 def write(folder: pathlib.Path, result: Result, **more: Any) -> pathlib.Path:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import pathlib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +25,15 @@ def to_bytes(images) -> np.ndarray:
     first, more than three the first three."""
     images = np.asarray(images)
     images = images[..., : 3 if images.shape[-1] >= 3 else 1]
-    if images.dtype == np.uint8:
-        return images
-    return np.round(np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1) * 255).astype(np.uint8)
+    return eight_bit(images)
+
+
+def eight_bit(values) -> np.ndarray:
+    """Floats in [0, 1], or uint8, as uint8; what lies outside is clipped."""
+    values = np.asarray(values)
+    if values.dtype == np.uint8:
+        return values
+    return np.round(np.clip(np.nan_to_num(values.astype(np.float32)), 0, 1) * 255).astype(np.uint8)
 
 
 def tile(images, columns: int | None = None, gap: int = 1, captions: Sequence[str] | None = None) -> np.ndarray:
@@ -114,23 +121,46 @@ def beside(sheets: Sequence[np.ndarray], gap: int = 24) -> np.ndarray:
     return np.concatenate(parts, axis=1)[:, : -gap or None]
 
 
-def save(path: pathlib.Path, sheet: np.ndarray) -> pathlib.Path:
-    """Write a uint8 sheet as an image file; a reader never sees half of one."""
+def save(path: pathlib.Path, sheet: np.ndarray, about: Mapping[str, Any] = {}) -> pathlib.Path:
+    """Write a uint8 sheet as an image file; a reader never sees half of one.
+
+    about: words and numbers that a PNG keeps as its text (`PIL.Image.open(path).text`); other values are left out.
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with aside(path) as part:
-        _image(sheet).save(part, path.suffix[1:])
+        _image(sheet).save(part, path.suffix[1:], **_told(path, about))
     return path
 
 
-def animate(path: pathlib.Path, sheets: Sequence[np.ndarray], milliseconds: int = 80, rest: int = 1500) -> pathlib.Path:
-    """Write sheets of one size as a GIF that rests on the last, no longer than it moves; a reader never sees half of one."""
+def _told(path: pathlib.Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    from PIL.PngImagePlugin import PngInfo
+
+    if path.suffix.lower() != ".png":
+        return {}
+    text = PngInfo()
+    for key, value in _words(about).items():
+        text.add_itxt(key, value)
+    return {"pnginfo": text}
+
+
+def _words(about: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in about.items() if isinstance(value, str | int | float)}
+
+
+def animate(path: pathlib.Path, sheets: Sequence[np.ndarray], milliseconds: int = 80, rest: int = 1500,
+            about: Mapping[str, Any] = {}) -> pathlib.Path:  # fmt: skip
+    """Write sheets of one size as a GIF that rests on the last, no longer than it moves; a reader never sees half of one.
+
+    about: words and numbers that it keeps as its comment.
+    """
     path, pages = pathlib.Path(path), [_image(sheet) for sheet in sheets]
     path.parent.mkdir(parents=True, exist_ok=True)
     moving = [milliseconds] * (len(pages) - 1)
     durations = [*moving, min(rest, max(sum(moving), milliseconds))]
     with aside(path) as part:
-        pages[0].save(part, path.suffix[1:], save_all=True, append_images=pages[1:], duration=durations, loop=0)
+        pages[0].save(part, path.suffix[1:], save_all=True, append_images=pages[1:], duration=durations, loop=0,
+                      comment="; ".join(f"{key}: {value}" for key, value in _words(about).items()).encode())  # fmt: skip
     return path
 
 

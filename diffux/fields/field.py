@@ -68,6 +68,10 @@ class Field(Protocol):
         """Values as words, for captions; None where there are none."""
         return None
 
+    def tags(self, values: Any) -> list[str] | None:
+        """Values as words in the names of files; None where there are none."""
+        return self.words(values)
+
     def sheet(self, values: Any, captions: Sequence[str] | None = None, real: Any = None) -> np.ndarray:
         """Values (n, *shape) as one picture, uint8 (rows, columns, 1 or 3); some kinds draw `real` ones behind them."""
         flat = np.asarray(values, np.float32).reshape(len(values), -1)
@@ -83,19 +87,50 @@ class Field(Protocol):
         return drawing.beside(self.film(frames), gap=6)
 
     def save(self, path: pathlib.Path, values: Any, captions: Sequence[str] | None = None, **about: Any) -> pathlib.Path:
-        """Write values to a .png (one picture) or a .npz (the array, and `about` it), beside and then renamed.
+        """Write values to a .png (one picture) or a .npz (the array), each with what is `about` them, beside and then renamed.
 
         Raises DataError for another ending.
         """
         suffix = path.suffix.lower()
         if suffix not in self.suffixes:
             raise DataError(f"{path.name} must end in {' or '.join(self.suffixes)} to hold {self.things}")
+        known = {key: value for key, value in about.items() if value is not None}
         if suffix == ".npz":
-            known = {key: value for key, value in about.items() if value is not None}
             with aside(path) as part, part.open("wb") as file:
                 np.savez(file, **{self.array: np.asarray(values)}, **known)
             return path
-        return drawing.save(path, self.sheet(values, captions))
+        return drawing.save(path, self.sheet(values, captions), known)
+
+    @property
+    def single(self) -> str:
+        """The ending of a file that holds one value."""
+        return ".npy"
+
+    @property
+    def singles(self) -> set[str]:
+        """The endings of files that `load_one` reads."""
+        return {self.single}
+
+    def save_one(self, path: pathlib.Path, value: Any, **about: Any) -> None:
+        """Write one value (*shape) to a file of the ending `single`, beside and then renamed; pictures keep `about` it as well."""
+        with aside(path) as part, part.open("wb") as file:
+            np.save(file, np.asarray(value))
+
+    def load_one(self, path: pathlib.Path) -> np.ndarray:
+        """The value (*shape) in a file of the ending `single`. Raises DataError for what cannot be read, and for another shape."""
+        try:
+            with open(path, "rb") as file:
+                value = np.lib.format.read_array(file)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{path} cannot be read as a .npy file") from error
+        return self.shaped(value, path)
+
+    def shaped(self, value: np.ndarray, path: pathlib.Path) -> np.ndarray:
+        """The value; DataError unless it has the shape of the field."""
+        if value.shape != tuple(self.shape):
+            said = ["x".join(map(str, shape)) or "a number" for shape in (value.shape, self.shape)]
+            raise DataError(f"{path} is {said[0]}, and {self.things} here are {said[1]}")
+        return value
 
     def sides(self) -> tuple[int, int] | None:
         """(height, width) of what can be mirrored and cropped; None of what has no sides."""

@@ -61,6 +61,29 @@ class Image(Field):
                 values.append(pixels(ImageOps.exif_transpose(picture), channels, sides))
         return np.stack(values)
 
+    @property
+    def single(self):
+        return ".png" if self.shape[-1] in MODES else super().single
+
+    @property
+    def singles(self):
+        return SUFFIXES if self.shape[-1] in MODES else super().singles
+
+    def save_one(self, path, value, **about):
+        """A PNG of 8 bits a channel."""
+        if self.shape[-1] not in MODES:
+            return super().save_one(path, value)
+        drawing.save(path, drawing.eight_bit(value), about)
+
+    def load_one(self, path):
+        """A picture of these sides, of whatever format; grey and colour as `pixels` makes them."""
+        from PIL import ImageOps
+
+        if self.shape[-1] not in MODES:
+            return super().load_one(path)
+        with opened(path, "an image") as picture:
+            return self.shaped(pixels(ImageOps.exif_transpose(picture), self.shape[-1]), path)
+
     def sheet(self, values, captions: Sequence[str] | None = None, real: Any = None):
         return drawing.tile(values, captions=captions)
 

@@ -50,5 +50,8 @@ class Label(Field):
     def words(self, values):
         return None if self.names is None else [self.names[int(value)] for value in values]
 
+    def tags(self, values):
+        return self.words(values) or [str(int(value)) for value in values]
+
     def vote(self, values):
         return mode(values)

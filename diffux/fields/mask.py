@@ -45,6 +45,17 @@ class Mask(Field):
         values = values // 255 if self.classes == 2 and not np.setdiff1d(values, (0, 255)).size else values
         return self.check(values[None])
 
+    single: ClassVar[str] = ".png"
+
+    def save_one(self, path, value, **about):
+        """A picture whose grey values are the classes, or black and white where there are two, as `read` takes it."""
+        drawing.save(path, (np.asarray(value) * (255 if self.classes == 2 else 1)).astype(np.uint8)[..., None], about)
+
+    def load_one(self, path):
+        with opened(path, "a mask") as picture:
+            self.shaped(np.empty(picture.size[::-1]), path)
+        return self.read(path)[0]
+
     def sheet(self, values, captions=None, real=None):
         values = np.asarray(values).astype(int)
         colours = np.where((values == 255)[..., None], 128, _COLOURS[values % len(_COLOURS)]).astype(np.uint8)

@@ -12,7 +12,7 @@ import numpy as np
 from diffux.errors import DataError, one_sentence
 from diffux.fields import drawing
 from diffux.fields.field import Field, whole_numbers
-from diffux.fields.tokens import save_words
+from diffux.fields.tokens import read_text, save_words
 from diffux.files import path_of
 
 
@@ -59,10 +59,7 @@ class Text(Field):
         """The string itself, or the lines of a .txt file."""
         strings = [word]
         if word.endswith(".txt"):
-            try:
-                strings = [line for line in path_of(word).read_text().splitlines() if line.strip()]
-            except (OSError, ValueError) as error:
-                raise DataError(f"{word} cannot be read as text: {one_sentence(error)}") from error
+            strings = [line for line in read_text(word).splitlines() if line.strip()]
             if not strings:
                 raise DataError(f"{word} holds no line of text")
         return self.encode(strings)
@@ -73,6 +70,14 @@ class Text(Field):
 
     def sheet(self, values, captions=None, real=None):
         return drawing.page(self.words(values))
+
+    single: ClassVar[str] = ".txt"
+
+    def save_one(self, path, value, **about):
+        save_words(self, path, np.asarray(value)[None])
+
+    def load_one(self, path):
+        return self.encode([read_text(path).strip("\n")])[0]
 
     def save(self, path, values, captions=None, **about):
         return save_words(self, path, values) if path.suffix.lower() == ".txt" else super().save(path, values, captions, **about)

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffux.errors import DataError
+from diffux.errors import DataError, one_sentence
 from diffux.fields import drawing
 from diffux.fields.field import Field, mode, whole_numbers
-from diffux.files import aside
+from diffux.files import aside, path_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,24 @@ class Tokens(Field):
     def save(self, path, values, captions=None, **about):
         return save_words(self, path, values) if path.suffix.lower() == ".txt" else super().save(path, values, captions, **about)
 
+    single: ClassVar[str] = ".txt"
+
+    def save_one(self, path, value, **about):
+        save_words(self, path, np.asarray(value)[None])
+
+    def load_one(self, path):
+        return self.read(read_text(path).strip("\n"))[0]
+
     def vote(self, values):
         return mode(values)
+
+
+def read_text(path) -> str:
+    """What a file of text holds; DataError where it cannot be read."""
+    try:
+        return path_of(path).read_text()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as text: {one_sentence(error)}") from error
 
 
 def save_words(field: Field, path, values):

@@ -12,6 +12,8 @@ from diffux.fields import drawing
 from diffux.fields.field import Field
 from diffux.fields.image import MODES, Image, opened, pixels
 
+_FRAME = 80  # milliseconds
+
 
 @dataclasses.dataclass(frozen=True)
 class Video(Field):
@@ -42,6 +44,28 @@ class Video(Field):
             pages = [pixels(page, channels, sides) for page in ImageSequence.Iterator(film)]
         return np.stack([pages[i % len(pages)] for i in range(frames)])[None]
 
+    @property
+    def single(self):
+        return ".gif" if self.shape[-1] in (1, 3) else super().single
+
+    def save_one(self, path, value, **about):
+        """A GIF, whose colours are 256 a frame."""
+        if self.single != ".gif":
+            return super().save_one(path, value)
+        drawing.animate(path, list(drawing.eight_bit(value)), _FRAME, _FRAME, about)
+
+    def load_one(self, path):
+        """The frames of a GIF, one that stands longer as often as it takes; frames that are alike are stored so."""
+        from PIL import ImageSequence
+
+        if self.single != ".gif":
+            return super().load_one(path)
+        pages = []
+        with opened(path, "a video") as film:
+            for page in ImageSequence.Iterator(film):
+                pages += [pixels(page, self.shape[-1])] * max(round(page.info.get("duration", _FRAME) / _FRAME), 1)
+        return self.shaped(np.stack(pages), path)
+
     def sheet(self, values, captions=None, real=None):
         """A row for each video, time from left to right."""
         values = np.asarray(values)
@@ -55,4 +79,4 @@ class Video(Field):
         if path.suffix.lower() != ".gif":
             return super().save(path, values, captions, **about)
         values = np.asarray(values)
-        return drawing.animate(path, [drawing.tile(values[:, i]) for i in range(self.shape[0])], rest=400)
+        return drawing.animate(path, [drawing.tile(values[:, i]) for i in range(self.shape[0])], rest=400, about=about)

@@ -28,7 +28,7 @@ from diffux.runs import checkpoint, storage
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
 _FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")
-_FILES = ("config.json", "data.json", "parts.json", "versions.json", "metrics.jsonl", "samples.png", "losses.png")
+_FILES = ("config.json", "data.json", "parts.json", "versions.json", "metrics.jsonl", "metrics.csv", "samples.png", "losses.png")
 
 
 def create(workdir: Any) -> pathlib.Path:

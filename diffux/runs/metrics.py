@@ -1,33 +1,33 @@
-"""What a run leaves to read: `metrics.jsonl`, one JSON object a line, and TensorBoard event files."""
+"""What a run leaves to read: `metrics.jsonl`, one JSON object a line; and who else is told of its rows."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import operator
 import os
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from diffux.errors import UserError, one_sentence
 from diffux.fields import drawing
 from diffux.files import aside
+from diffux.loggers import Logger, Told
 from diffux.runs.storage import writing
 
 _FILE = "metrics.jsonl"
 
 
 class Metrics:
-    """Appends rows to `workdir/metrics.jsonl` and to TensorBoard events in `workdir/tensorboard`.
+    """Appends rows to `workdir/metrics.jsonl`, which is the run's own record, and tells `loggers` of them and of pictures.
 
     Rows that a killed run wrote after its last checkpoint stay; of two rows of a step the later one counts.
-    Raises StorageFailed where a row cannot be written.
+    Raises StorageFailed where a row cannot be written. What a logger raises is said, and ends nothing.
     """
 
-    def __init__(self, workdir: pathlib.Path):
-        self._workdir, self._events = workdir, None
+    def __init__(self, workdir: pathlib.Path, loggers: Iterable[Logger] = (), say: Callable[[str], None] = print):
+        self._workdir, self._told = workdir, Told(loggers, say)
         with writing(workdir, _FILE):
             # Unbuffered: what could not be written is said here and now, and not again when the file is closed.
             self._file = open(workdir / _FILE, "ab+", buffering=0)
@@ -41,44 +41,18 @@ class Metrics:
         values, now = {key: value for key, value in values.items() if math.isfinite(value)}, time.time()
         with writing(self._workdir, _FILE):
             self._file.write((json.dumps({"step": step, "time": round(now, 3)} | values) + "\n").encode())
-        with writing(self._workdir, "tensorboard"):
-            if self._events is None:
-                # Imported with the first row, when the first step is already behind us.
-                self._events = _Events(self._workdir / "tensorboard")
-            self._events.write(step, now, values)
+        self._told.log(step, values)
+
+    def picture(self, step: int, path: pathlib.Path) -> None:
+        """A picture of samples was written."""
+        self._told.picture(step, path)
 
     def __enter__(self) -> Metrics:
         return self
 
     def __exit__(self, *error) -> None:
         self._file.close()
-        if self._events is not None:
-            self._events.close()
-
-
-class _Events:
-    """TensorBoard events, written by the caller.
-
-    The package's own writer does it in a thread, which ends with the first error: the run would then wait for its queue
-    for ever.
-    """
-
-    def __init__(self, folder: pathlib.Path):
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.summary import scalar
-
-        folder.mkdir(exist_ok=True)
-        self._writer, self._event, self._scalar = EventsWriter(str(folder / "events")), Event, scalar
-
-    def write(self, step: int, now: float, values: Mapping[str, float]) -> None:
-        for key, value in values.items():
-            self._writer.write_event(self._event(wall_time=now, step=step, summary=self._scalar(key, value)))
-        self._writer.flush()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # everything was flushed, or its error is known
-            self._writer.close()
+        self._told.close()
 
 
 class Nothing:
@@ -115,16 +89,17 @@ def read(workdir: pathlib.Path) -> list[dict]:
     return [rows[key] for key in sorted(rows)]
 
 
-def plot(path: pathlib.Path, rows: Sequence[dict]) -> pathlib.Path | None:
-    """Write the training and held-out losses of metrics rows as a picture; None where there are fewer than two."""
+def plot(path: pathlib.Path, rows: Sequence[dict], weights: str) -> pathlib.Path | None:
+    """Write the training losses of metrics rows, and the held-out ones of these `weights`, as a picture; None where there are fewer
+    than two."""
     training = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None]
     held_out = [(row["step"], row["held_out_loss"]) for row in rows if row.get("held_out_loss") is not None]
     if len(training) < 2:
         return None
     figure, axes = drawing.new_figure(figsize=(6, 3.5))
-    axes.plot(*zip(*training, strict=True), label="training")
+    axes.plot(*zip(*training, strict=True), label="training (raw)")
     if held_out:
-        axes.plot(*zip(*held_out, strict=True), "o-", label="held out (EMA)")
+        axes.plot(*zip(*held_out, strict=True), "o-", label=f"held out ({weights})")
     if min(loss for _, loss in training) > 0:
         axes.set_yscale("log")
     axes.set_xlabel("step")
@@ -132,5 +107,5 @@ def plot(path: pathlib.Path, rows: Sequence[dict]) -> pathlib.Path | None:
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     with aside(path) as part:
-        figure.savefig(part, dpi=120, format=path.suffix[1:])
+        figure.savefig(part, dpi=120, format=path.suffix[1:], metadata={"held out": weights, "training": "raw"})
     return path

@@ -72,7 +72,7 @@ def load(
         if not saved:
             others = ["power_X of any width X"] * bool(snapshots.steps(path))
             raise unknown("average", name, [*made.averages.names, *others, "raw"])
-        weights = f"ema {name}"
+        weights = ema.said(name)
     loaded = make()
     shapes, leave = loaded.shapes, made.averages.leave
     wanted = {"params": {key: tree for key, tree in shapes.items() if raw or key in leave}}
@@ -150,7 +150,7 @@ def _reconstructed(path: pathlib.Path, make, averages: ema.Averages, width: floa
         raise UserError(f"{path} has no whole snapshot of step {at} to make {name} from; there are: {found}")
     loaded = make()
     params = loaded.placed(ema.reconstruct(whole, at, width), f"the snapshots in {path}", averages.leave)
-    return loaded.run(params, at, f"ema {name}, reconstructed from {len(found)} snapshots")
+    return loaded.run(params, at, f"{ema.said(name)}, reconstructed from {len(found)} snapshots")
 
 
 def _exported(path: pathlib.Path, chosen: bool, named: Mapping[str, str], warn) -> Run:

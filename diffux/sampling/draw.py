@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -60,8 +61,9 @@ def draw(
     given: Mapping[str, Any] | None = None,
     save: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    start: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Samples 0 .. n-1 of a seed in batches {field: (b, *d)}, images in [0, 1]; with `save` "trajectory" (save, b, *d) as well.
+    """Samples `start` .. n-1 of a seed in batches {field: (b, *d)}, images in [0, 1]; with `save` "trajectory" (save, b, *d), too.
 
     models: a run, or {name: run} as the `task` wants them. given: fields as `request` makes them, or words and values that it
     takes. A batch is split over the devices of the first run's mesh. A last one that is not full, or that they do not divide, is
@@ -70,19 +72,19 @@ def draw(
     check(n, batch, seed=seed)
     models = named(models)
     run, mesh = tasks.task(task, models), next(iter(models.values())).mesh
-    batch, every = sharding.shared(min(batch, n), mesh), request(models, n, given or {}, task=task)
-    for start in range(0, n, batch):
+    batch, every = sharding.shared(min(batch, n - start), mesh), request(models, n, given or {}, task=task)
+    for first in range(start, n, batch):
         # Samples beyond n are drawn under some condition, and thrown away.
-        places = np.minimum(np.arange(start, start + batch), n - 1)
+        places = np.minimum(np.arange(first, first + batch), n - 1)
         mine = {name: value[places] for name, value in every.items()}
-        keys, mine = sharding.spread((sample_keys(seed, start, batch), mine), mesh)
+        keys, mine = sharding.spread((sample_keys(seed, first, batch), mine), mesh)
 
-        def report(done, steps, start=start):
-            progress(start // batch * steps + done, -(-n // batch) * steps)
+        def report(done, steps, first=first):
+            progress((first - start) // batch * steps + done, -(-(n - start) // batch) * steps)
 
         with explained():
             drawn = run(keys, mine, **({} if save is None else {"save": save}), progress=report if progress else None)
-        keep = min(batch, n - start)
+        keep = min(batch, n - first)
         states = {} if save is None else {"trajectory": _host(drawn.pop("trajectory"))[:, :keep]}
         yield {name: _host(values)[:keep] for name, values in drawn.items()} | states
 
@@ -157,6 +159,18 @@ def _held_out(name: str, run: Run, n: int, rows: data.Source | None) -> np.ndarr
     if name in getattr(run.system, "optional", ()):
         return None
     raise UserError(f"this model is given {name}, and there is no held-out example to take it from: --given {name}=... says what")
+
+
+def how_drawn(models: Models, said: Mapping[str, Any] = {}) -> dict[str, int | float | str]:
+    """Which weights samples are of, by which walk of how many steps they were drawn, and what else is said of them."""
+    runs = named(models)
+    run = next(iter(runs.values()))
+    solver = run.walk.get("solver") or getattr(run.system, "solver", run.system)
+    several = ", ".join(f"{name} {one.weights} of step {one.step}" for name, one in runs.items())
+    how = {"solver": type(solver).__name__.lower(), "steps": run.steps, "checkpoint": run.step,
+           "weights": run.weights if len(runs) == 1 else several}  # fmt: skip
+    said = {key: value for key, value in said.items() if value not in (None, {}, [])}
+    return how | {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in said.items()}
 
 
 def outcome(models: Models, drawn: Mapping[str, Any]) -> tuple[str, Field]:

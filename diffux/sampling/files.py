@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,15 @@ from diffux.config import parts
 from diffux.console import Progress
 from diffux.errors import UserError
 from diffux.fields import Field, drawing
+from diffux.files import path_of
 from diffux.naming import parse
 from diffux.runs import nets as frozen_nets
+from diffux.runs import tensors
 from diffux.runs.restore import load
 from diffux.runs.run import Run
-from diffux.sampling.draw import check, draw, outcome, request
-from diffux.sampling.pictures import captions
+from diffux.sampling import singles
+from diffux.sampling.draw import check, draw, how_drawn, outcome, request
+from diffux.sampling.pictures import captions, tags
 from diffux.systems.shapes import check_memory
 
 _WALKS = (".png", ".gif")
@@ -66,7 +68,7 @@ def models(
 
 def sample(
     runs: Mapping[str, Run],
-    out: Sequence[pathlib.Path],
+    out: Sequence[Any],
     *,
     n: int = 64,
     task: str = "once",
@@ -76,12 +78,13 @@ def sample(
     trajectory: pathlib.Path | None = None,
     frames: int = 10,
     about: Mapping[str, Any] = {},
-) -> np.ndarray:
-    """Draw n samples of a task of `runs`, write them to the files `out`, and return them (n, *d), images in [0, 1].
+) -> np.ndarray | None:
+    """Draw n samples of a task of `runs`, write them to `out`, and return them (n, *d), images in [0, 1]; None where folders alone
+    were asked for, which are written as batches come and need no room for all.
 
     runs: {"model": run}, or what the task wants, see `models`. given: see `draw.request`.
     out: .png for one picture of all, .npz for arrays (with `about`, what was asked and how they were drawn), and what else the
-    kind of data has, such as .gif or .txt.
+    kind of data has, such as .gif or .txt; or a folder for single files, see `singles.Singles`.
     trajectory: .png for a strip (of eight images, of all points or sequences), .gif for all.
     Raises UserError, before anything is compiled, for what does not fit the model or cannot be written.
     """
@@ -89,41 +92,54 @@ def sample(
     first, last = next(iter(runs.values())), list(runs.values())[-1]
     tasks.task(task, runs)
     field = _field(runs, last)
+    folders, out = [word for word in out if singles.is_folder(word)], [path_of(word) for word in out if not singles.is_folder(word)]
     for path, known in [(path, field.suffixes) for path in out] + [(trajectory, _WALKS)] * (trajectory is not None):
         if path.suffix.lower() not in known:
-            raise UserError(f"{path} must end in {' or '.join(known)}")
+            raise UserError(f"{path} must end in {' or '.join(known)}, or in a slash, for a folder of single files")
         writable(path)
-    check_memory(f"n = {n} samples", jax.ShapeDtypeStruct((n, *field.shape), np.float32))
+    held = batch if folders and not out else n
+    check_memory(f"n = {n} samples", jax.ShapeDtypeStruct((held, *field.shape), np.float32))
     asked = request(runs, n, given, task=task)
     if trajectory is not None and task != "once":
         raise UserError(f"a trajectory is of one walk, and the task {task} takes several")
     if trajectory is not None and frames > first.steps:
         raise UserError(f"a walk of {first.steps} steps has no {frames} frames")
-    drawn, walks = [], []
+    how = how_drawn(runs, {"seed": seed, "task": None if task == "once" else task, **about})
+    opened = [singles.Singles(word, field, how | _known(runs, given)) for word in folders]
+    start = 0 if out or trajectory is not None else min([n, *(folder.first for folder in opened)]) if opened else 0
+    names, drawn, walks, lost, number = tags(runs, asked, task), [], [], 0, start
     with Progress("sampling", 100) as progress:
+        if start:
+            progress.say(f"{start:,} samples are there already")
         save = frames if trajectory is not None else None
-        for batch_drawn in draw(runs, n, task=task, seed=seed, batch=batch, given=asked, save=save, progress=Report(progress)):
-            if save and sum(part.shape[1] for part in walks) < 1000:
-                walks.append(batch_drawn["trajectory"])
-            drawn.append(batch_drawn)
-    name, field = outcome(runs, drawn[0])
-    samples = np.concatenate([part[name] for part in drawn])
-    words = captions(runs, asked, task)
-    said = _about(runs, field, asked, {"seed": seed, "task": None if task == "once" else task, **about})
+        parts = draw(runs, n, task=task, seed=seed, batch=batch, given=asked, save=save, progress=Report(progress), start=start)
+        for part in parts if start < n else ():
+            name, field = outcome(runs, {key: value for key, value in part.items() if key != "trajectory"})
+            lost += _not_finite(part[name])
+            for folder in opened:
+                folder.add(number, part[name], names)
+            if save and sum(walk.shape[1] for walk in walks) < 1000:
+                walks.append(part["trajectory"])
+            if out or not opened:
+                drawn.append(part[name])
+            number += len(part[name])
+    samples = np.concatenate(drawn) if drawn else None
     for path in out:
-        field.save(path, samples, words, **(said if path.suffix.lower() == ".npz" else {}))
+        field.save(path, samples, captions(runs, asked, task), **how, **_asked(runs, field, asked))
     if trajectory is not None:
-        states = np.concatenate(walks, axis=1)[:, : field.shown]
-        if trajectory.suffix.lower() == ".png":
-            drawing.save(trajectory, field.strip(states))
-        else:
-            drawing.animate(trajectory, field.film(states))
-    lost = 0 if samples.dtype.kind != "f" else int((~np.isfinite(samples.reshape(n, -1))).any(1).sum())
+        _save_walk(trajectory, field, np.concatenate(walks, axis=1)[:, : field.shown], how)
     if lost:
         progress.say(f"{lost} of the {n} samples are not finite: fewer steps, another solver or less guidance may be the reason")
-    written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
-    progress.say(f"{n} samples of step {last.step} (weights: {last.weights}) in {written}")
+    written = ", ".join(str(path) for path in [*folders, *out, *([trajectory] if trajectory else [])])
+    progress.say(f"{n} samples of step {last.step} (weights: {how['weights']}) in {written}")
     return samples
+
+
+def _save_walk(path: pathlib.Path, field: Field, states: np.ndarray, how: Mapping[str, Any]) -> None:
+    if path.suffix.lower() == ".png":
+        drawing.save(path, field.strip(states), how)
+    else:
+        drawing.animate(path, field.film(states), about=how)
 
 
 def _field(runs: Mapping[str, Run], last: Run) -> Field:
@@ -133,13 +149,21 @@ def _field(runs: Mapping[str, Run], last: Run) -> Field:
     return sampled[-1].field
 
 
-def _about(runs: Mapping[str, Run], field: Field, asked: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside the samples in a .npz file: which weights, what was asked, and how they were drawn."""
-    run = next(iter(runs.values()))
-    about = {"steps": run.steps, "weights": run.weights, "checkpoint": run.step}
-    said = {key: value for key, value in said.items() if value not in (None, {}, [])}
-    about |= {key: value if isinstance(value, int | float | str) else json.dumps(value) for key, value in said.items()}
-    about.setdefault("solver", type(run.system.solver).__name__)
+def _known(runs: Mapping[str, Run], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells samples from others that were drawn in the same way: the weights themselves, and what was asked."""
+    hashes = {name: tensors.digest(jax.device_get(run.variables.params))[:16] for name, run in runs.items()}
+    asked = {name: value if isinstance(value, str) else tensors.digest({"": np.asarray(value)})[:16]
+             for name, value in given.items()}  # fmt: skip
+    return {"models": hashes, "given": asked}
+
+
+def _not_finite(values: np.ndarray) -> int:
+    return int((~np.isfinite(values.reshape(len(values), -1))).any(1).sum()) if values.dtype.kind == "f" else 0
+
+
+def _asked(runs: Mapping[str, Run], field: Field, asked: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What was asked, as it stands beside the samples in a .npz file."""
+    run, about = next(iter(runs.values())), {}
     for name, values in asked.items():
         known = run.asks.get(name)
         key = known.array if known is not None and known.array != field.array else f"given_{name}"

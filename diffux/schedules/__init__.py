@@ -18,11 +18,12 @@ from diffux.schedules.transforms import (
     VARIANCE_PRESERVING,
     family,
     shifted,
+    transformed,
     zero_terminal,
 )
 
 __all__ = [
     "BETAS", "OTHER", "RECTIFIED", "VARIANCE_EXPLODING", "VARIANCE_PRESERVING", "cosine", "cosine_betas", "edm", "family",
     "from_betas", "geometric", "learned_betas", "linear", "linear_betas", "quadratic_betas", "rectified", "scaled_linear_betas",
-    "shifted", "sigmoid", "sub_vp", "warmup_betas", "zero_terminal",
+    "shifted", "sigmoid", "sub_vp", "transformed", "warmup_betas", "zero_terminal",
 ]  # fmt: skip

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from diffux.errors import UserError
+from diffux.naming import make
 from diffux.schedules.continuous import log_alpha_of, need
 from diffux.types import Schedule
 
@@ -23,6 +26,9 @@ def family(schedule: Schedule) -> str:
         if np.allclose(variance, of_alpha, rtol=1e-4, atol=0):
             return name
     return VARIANCE_EXPLODING if not log_alpha.any() else OTHER
+
+
+_MOST = 60.0  # beyond it float32 does not hold the variances
 
 
 @struct.dataclass
@@ -64,6 +70,10 @@ def shifted(schedule: Schedule, log_snr: float) -> Shifted:
     kind = family(schedule)
     need(lambda: kind != OTHER, f"shifted needs a variance preserving, variance exploding or rectified schedule, "
                          f"got {type(schedule).__name__}, which is none of them")  # fmt: skip
+    need(
+        lambda: not isinstance(log_snr, int | float) or abs(log_snr) <= _MOST,
+        f"shifted needs a log-SNR between -{_MOST:g} and {_MOST:g}, got {log_snr}",
+    )
     return Shifted(schedule, log_snr, kind)
 
 
@@ -105,4 +115,33 @@ def zero_terminal(schedule: Schedule, first: float = 0.0) -> ZeroTerminal:
     kind = family(schedule)
     need(lambda: kind == VARIANCE_PRESERVING, f"zero_terminal needs a variance preserving schedule, got {type(schedule).__name__}, "
                                        f"which is {kind}")  # fmt: skip
+    need(
+        lambda: not isinstance(first, int | float) or 0 <= first < 1,
+        f"zero_terminal needs a first time from 0 on and below 1, got {first}",
+    )
     return ZeroTerminal(schedule, first)
+
+
+TRANSFORMS = {"shifted": shifted, "zero_terminal": zero_terminal}
+"""The transforms by the names that configs use."""
+
+
+def transformed(schedule: Schedule, specs: Any, **context: Any) -> Schedule:
+    """`schedule` after the transforms that `specs` names, one or several, the first innermost: "zero_terminal", "shifted(-1.4)",
+    {"name": "shifted", "log_snr": -1.4}. `context` fills arguments that they leave out, such as `first`.
+
+    Raises UserError for what there is not, and for a schedule that a transform refuses.
+
+    Example:
+        >>> from diffux.schedules import linear
+        >>> float(transformed(linear(), ["shifted(-1.4)", "zero_terminal"])(1.0).alpha)
+        0.0
+    """
+    several = [specs] if isinstance(specs, str | Mapping) else [] if specs is None else specs
+    if not isinstance(several, list | tuple) or not all(isinstance(spec, str | Mapping) for spec in several):
+        raise UserError(
+            f"transforms of a schedule are named, as in zero_terminal or ('shifted(-1.4)', 'zero_terminal'), got {specs!r}"
+        )
+    for spec in several:
+        schedule = make("schedule transform", spec, TRANSFORMS, schedule=schedule, **context)
+    return schedule

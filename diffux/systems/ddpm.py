@@ -19,13 +19,15 @@ from diffux.solvers import ancestral
 from diffux.systems.system import System
 
 
-def build(steps: int = 1000, betas: Any = "linear", parameterization: Any = "epsilon", weighting: Any = "snr",
-          variance: Any = "posterior", clip: bool = True, classes: int | None = None, label_dropout: float = 0.1,
-          channels: int = 128, multipliers=(1, 2, 2, 2), blocks: int = 2, attention=(16,), dropout: float = 0.1,
-          **network) -> System:  # fmt: skip
+def build(steps: int = 1000, betas: Any = "linear", transforms: Any = None, parameterization: Any = "epsilon",
+          weighting: Any = "snr", variance: Any = "posterior", clip: bool = True, classes: int | None = None,
+          label_dropout: float = 0.1, channels: int = 128, multipliers=(1, 2, 2, 2), blocks: int = 2, attention=(16,),
+          dropout: float = 0.1, **network) -> System:  # fmt: skip
     """DDPM for images in [0, 1]; the defaults are the paper's CIFAR-10 model (Ho et al., 2020, sec. 4 and app. B).
 
     - betas: a table of `schedules.BETAS` (linear, scaled_linear, cosine, quadratic, warmup), or a table (T,).
+    - transforms: of the chain's schedule, see `schedules.transformed`: "zero_terminal" (Lin et al., 2024, with parameterization "v"
+      or "x_start"), "shifted(-1.4)", or several.
     - parameterization, weighting: of the modules of these names; the weighting multiplies the x0 error, "snr" is L_simple.
     - variance: of the reverse kernels, "posterior" or "upper".
     - clip: clip the predicted x_0 to [-1, 1] when sampling, as the paper's code does.
@@ -34,6 +36,7 @@ def build(steps: int = 1000, betas: Any = "linear", parameterization: Any = "eps
     Further keywords go to `UNet`.
     """
     clock, chain = clocks.chain(steps), schedules.from_betas(make("beta table", betas, schedules.BETAS, steps=steps))
+    chain = schedules.transformed(chain, transforms, first=1 / steps)
     process = Gaussian(chain, make("variance", variance, processes.VARIANCES, schedule=chain, steps=steps))
     f = make("parameterization", parameterization, public(parameterizations))
     weight = make("weighting", weighting, public(weightings), schedule=chain)

@@ -7,6 +7,8 @@ Durkan, Murray and Ermon, 2021b).
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffux import clocks, networks, objectives, parameterizations, schedules, times, weightings
 from diffux.codecs import pixels
 from diffux.conditions import dropped, given
@@ -20,7 +22,8 @@ from diffux.systems.system import System
 def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_min: float = 0.01, sigma_max: float = 50.0,
           discrete: int | None = None, likelihood_weighting: bool = False, importance: bool = True, smallest: float = 1e-5,
           normalize: bool = False, snr: float | None = None, steps: int = 1000, end: float | None = None,
-          network: str | None = None, classes: int | None = None, label_dropout: float = 0.1, **options) -> System:  # fmt: skip
+          transforms: Any = None, network: str | None = None, classes: int | None = None, label_dropout: float = 0.1,
+          **options) -> System:  # fmt: skip
     """A score SDE for images in [0, 1]; the defaults are the paper's CIFAR-10 models (Song et al., 2021, app. C, F and H).
 
     - sde: "vp", "ve" or "sub_vp". VP and sub-VP keep pixels in [-1, 1], predict the noise and are told 999 t; VE keeps them
@@ -31,6 +34,7 @@ def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_
     - normalize: show the network x at unit scale, for networks that do not bear sigma_max themselves (VE).
     - snr: of the corrector; None is the paper's choice, 0.16 for VE and no corrector for VP and sub-VP. `end`: the last t of
       the walk before x0_hat, by default 1e-3 (VP, sub-VP) or 1e-5 (VE).
+    - transforms: of the schedule, see `schedules.transformed`, such as "shifted(-1.4)" for larger images.
     - network: "ddpmpp" (VP and sub-VP's default), "ncsnpp" (VE's), "unet" or another of `networks.names()`; further keywords
       are its fields.
     """
@@ -44,6 +48,7 @@ def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_
     else:
         schedule = {"vp": lambda: schedules.linear(beta_min, beta_max), "sub_vp": lambda: schedules.sub_vp(beta_min, beta_max),
                     "ve": lambda: schedules.geometric(sigma_min, sigma_max)}[sde]()  # fmt: skip
+    schedule = schedules.transformed(schedule, transforms)
     process, weighting = Gaussian(schedule), weightings.snr
     # lambda(t) = sigma^2 on the score error is the SNR on the x0 error (Song et al., 2021, eq. 7)
     if discrete:

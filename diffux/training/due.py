@@ -76,7 +76,7 @@ class Work:
         loss = self.held_out(state)
         self.log.write(step, {"held_out_loss": loss})
         self.saver.judged(step, loss)
-        self.progress.line(step, f"held-out loss {loss:.4f}")
+        self.progress.line(step, f"held-out loss {loss:.4f} ({self.program.plan.averages.said})")
 
     def save(self, step: int, state: TrainState) -> None:
         """A checkpoint."""
@@ -95,8 +95,9 @@ class Work:
             variables, mesh, system = sharding.on_this_process(variables, mesh), None, plan.system
         self.picture = self.path / "samples" / f"step_{step:06d}.png"
         if jax.process_index() == 0:
-            run = Run(plan, system, variables, plan.data.fields(self.source), step, mesh=mesh, walk=plan.walk)
+            run = Run(plan, system, variables, plan.data.fields(self.source), step, plan.averages.said, mesh, walk=plan.walk)
             with self.saver.writing("the picture of samples"):
                 if self._asked is None:
                     self._asked = draw.request(run, plan.pictures, plan.given, rows=self.test or self.source)
                 pictures.picture(self.picture, run, plan.pictures, seed=plan.seed, given=self._asked, real=self.source)
+            self.log.picture(step, self.picture)

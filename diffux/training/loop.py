@@ -20,6 +20,7 @@ from diffux.devices import mesh as sharding
 from diffux.devices import together as distributed
 from diffux.devices.compilation_cache import use_compilation_cache
 from diffux.errors import explained
+from diffux.loggers import Logger
 from diffux.runs import checkpoint, folder, metrics, restore, snapshots, start, storage
 from diffux.runs.lock import only_one
 from diffux.runs.run import Run
@@ -46,8 +47,8 @@ class Result:
 
 
 @distributed.together()
-def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str | pathlib.Path] = (),
-          nets: dict[str, str] | None = None, started: float | None = None, profile: int = 0) -> Result:  # fmt: skip
+def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[Logger] = (), nets: dict[str, str] | None = None,
+          use: Iterable[str | pathlib.Path] = (), started: float | None = None, profile: int = 0) -> Result:  # fmt: skip
     """Train what `config` describes in a working directory, from its newest whole checkpoint where it has one.
 
     - config: a mapping as in experiments/configs; `diffux.config.schema.KEYS` lists every key.
@@ -56,11 +57,12 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
     - use: files of parts outside the package, whose names the config may then use; nets: where its frozen networks lie now.
     - started: since when the time to the first step counts, in seconds since 1970; by default since the call.
     - profile: how many steps, after a few, to trace into the directory's profile/.
+    - loggers: who is told of the rows of metrics beside those that the config names, see `loggers.Logger`.
 
     The directory then holds samples.png and samples/ (where the system can be sampled), losses.png, checkpoints/, metrics.jsonl,
-    tensorboard/, config.json, data.json and versions.json, parts.json where it is built on others' parts, and averages/ where
-    `ema.snapshot_every` asks for them. SIGINT, SIGTERM and SIGHUP save before they end the run, and the same call continues it: bit
-    for bit on CPU. A finished run is left as it is, unless `training.steps` was raised.
+    config.json, data.json and versions.json, what its loggers leave (tensorboard/), parts.json where it is built on others' parts,
+    and averages/ where `ema.snapshot_every` asks for them. SIGINT, SIGTERM and SIGHUP save before they end the run, and the same
+    call continues it: bit for bit on CPU. A finished run is left as it is, unless `training.steps` was raised.
 
     Raises UserError, in one sentence and before anything is compiled, for a config that cannot work and for a directory
     that holds another run, has no whole checkpoint, is in use or cannot be written; Diverged where the loss or the
@@ -93,8 +95,8 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
             folder.describe(path, plan, examples, parts)
         distributed.barrier("restored")  # nobody looks for checkpoints while process 0 sets damaged ones aside
         stop = stack.enter_context(Stop())  # heeds signals until everything is saved
-        saver = stack.enter_context(checkpoint.Checkpoints(path, *plan.keep))
-        log = stack.enter_context(metrics.Metrics(path) if lead else metrics.Nothing())
+        log = stack.enter_context(metrics.Metrics(path, _told(plan, path, loggers), progress.say) if lead else metrics.Nothing())
+        saver = stack.enter_context(checkpoint.Checkpoints(path, *plan.keep))  # ends before the loggers, who may take their time
         system = sharding.everywhere(program.system, mesh, program.system_places)
         held_out = None if test is None else HeldOut(jax.random.fold_in(jax.random.key(plan.seed), 2), program, system, test)
         progress.say(_begins(plan, examples, state, mesh))
@@ -122,7 +124,7 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
                 _left(saver, step, progress)
                 break
     if step == total and lead:
-        progress.say(_ends(path, work.picture, total))
+        progress.say(_ends(path, work.picture, plan))
     distributed.barrier("end")
     return Result(path, step, stop.signal if step < total else None)
 
@@ -191,6 +193,11 @@ def _finished(path: pathlib.Path, begun: int, plan: Plan, parts: Any, progress: 
     return Result(path, begun)
 
 
+def _told(plan: Plan, path: pathlib.Path, loggers: Iterable[Logger]) -> list[Logger]:
+    """The loggers that the config names, and others."""
+    return [*(opened(workdir=path, config=plan.config) for opened in plan.loggers), *loggers]
+
+
 def _left(saver: checkpoint.Checkpoints, step: int, progress: Progress) -> None:
     """The last words of a run that was stopped, once its last step is on disk."""
     saver.wait(step)
@@ -205,10 +212,11 @@ def _begins(plan: Plan, source: data.Source, state: TrainState, mesh) -> str:
     )
 
 
-def _ends(path: pathlib.Path, picture: pathlib.Path | None, steps: int) -> str:
+def _ends(path: pathlib.Path, picture: pathlib.Path | None, plan: Plan) -> str:
     """The last words of a run, once its pictures are where people look."""
     with storage.writing(path, "the pictures"):
-        plotted = metrics.plot(path / "losses.png", metrics.read(path))
+        plotted = metrics.plot(path / "losses.png", metrics.read(path), plan.averages.said)
         losses = "" if plotted is None else f"losses in {plotted}, "
+        steps = plan.training.steps
         drawn = f"samples in {pictures.copy(picture, path / 'samples.png')}, " if picture else ""
     return f"done: {steps} steps; {drawn}{losses}checkpoints in {path / 'checkpoints'}, metrics in {path / 'metrics.jsonl'}"

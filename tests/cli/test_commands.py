@@ -322,6 +322,7 @@ def test_a_config_by_its_bare_name_is_printed_whole(capsys):
         ("tasks", {"once", "cascade", "vote", "best_of"}),
         ("grids", {"uniform", "karras"}),
         ("networks", {"unet", "mlp"}),
+        ("loggers", {"tensorboard", "csv"}),
     ],
 )
 def test_what_there_is_is_listed_a_line_each(capsys, kind, names):

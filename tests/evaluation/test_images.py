@@ -77,7 +77,7 @@ def test_everything_that_the_figures_depend_on_is_told(copies_evaluated):
     said = copies_evaluated.as_json()
     assert json.loads(json.dumps(said)) == said and said["dataset"] == "digits" and said["held_out_split"] == "test"
     assert said["reference"] == 1437 and said["common_count"] == 360
-    assert list(copies_evaluated.rows) == ["generated", "held_out", "gaussian", "noise"]
+    assert list(copies_evaluated.rows) == ["generated", "held_out", "gaussian", "noise", "blurred"]
     console = Console(width=110, record=True, file=io.StringIO())
     console.print(evaluation.table(copies_evaluated))
     text = " ".join(console.export_text().split())
@@ -120,12 +120,12 @@ def test_images_that_cannot_be_judged_are_refused(samples, message):
 
 
 def test_what_nothing_judges_is_refused():
-    """An unknown name with the near ones, images without a classifier of theirs, and data whose kind has no evaluation."""
+    """An unknown name with the near ones, a classifier of images without classes, and data whose kind has no evaluation."""
     with pytest.raises(UserError, match="unknown data set 'digit'; did you mean digits"):
         evaluation.evaluate(np.zeros((4, 8, 8, 1), np.float32), "digit")
-    own = data.of_arrays({"image": np.zeros((3, 8, 8, 1), np.uint8), "label": np.arange(3)})
-    with pytest.raises(EvaluationError, match=r"arrays has no judge: .* as digits and patches do"):
-        evaluation.evaluate(np.zeros((4, 8, 8, 1), np.float32), own, own)
+    own = data.of_arrays({"image": np.zeros((3, 8, 8, 1), np.uint8)})
+    with pytest.raises(EvaluationError, match="arrays has no classes for a classifier to know: another judge is random, or one"):
+        evaluation.evaluate(np.zeros((4, 8, 8, 1), np.float32), own, own, judge="classifier")
     numbers = data.of_arrays({"features": np.zeros((3, 5), np.float32)})
     with pytest.raises(
         EvaluationError, match="nothing evaluates arrays such as those of arrays; what evaluates is heartbeats, images, "

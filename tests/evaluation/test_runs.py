@@ -162,7 +162,7 @@ def test_black_and_white_digits_are_compared_with_black_and_white_ones(script, t
         (None, None, "there is no folder"),
         ("", None, "holds no run"),
         ("cifar10", None, "cifar10 is not prepared in"),
-        ("npz:images", None, "images has no judge"),
+        ("npz:images", "images.npz", "the model is of image, and npz:"),
         ("npz:numbers", None, "nothing evaluates arrays such as those of npz:"),
         ("digits", "missing.npz", "there is no file"),
         ("digits", "text.npz", "is not a .npz file"),
@@ -184,6 +184,7 @@ def test_a_mistake_is_one_sentence(script, tmp_path, name, samples, message):
     (tmp_path / "text.npz").write_text("text")
     np.savez(tmp_path / "key.npz", pictures=np.zeros(3))
     np.savez(tmp_path / "shape.npz", images=np.zeros((4, 16, 16, 1), np.float32))
+    np.savez(tmp_path / "images.npz", images=np.zeros((4, 8, 8, 1), np.float32))
     np.savez(tmp_path / "one.npz", images=np.zeros((1, 8, 8, 1), np.float32))
     status, _, err = script("--workdir", workdir, *(["--samples", tmp_path / samples] if samples else []))
     assert status == 2

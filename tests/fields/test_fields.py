@@ -276,6 +276,46 @@ def test_values_and_walks_are_drawn_and_written(kind, tmp_path):
     refused(lambda: field.save(tmp_path / "out.xyz", values), r"out.xyz must end in \.png or \.npz")
 
 
+@pytest.mark.parametrize("kind", FIELDS)
+def test_a_value_in_a_file_of_its_own_is_read_as_it_was(kind, tmp_path):
+    """Two frames of the film are alike, which its format stores as one that stands longer."""
+    field, values = FIELDS[kind], FIELDS[kind].check(VALUES[kind])
+    if kind == "text":
+        values = values[[0, 1, 4]]  # the others have unknown words, or none
+    if kind == "video":
+        values[0, 1] = values[0, 0]
+    for number, value in enumerate(values):
+        path = tmp_path / f"{number}{field.single}"
+        field.save_one(path, value, weights="ema 0.9", table=np.zeros(3))
+        np.testing.assert_array_equal(field.load_one(path), value)
+        if field.single == ".png":
+            assert Pictures.open(path).text == {"weights": "ema 0.9"}
+    assert field.single in field.singles and not list(tmp_path.glob(".*"))
+    (tmp_path / "text").write_text("none of its kind")
+    refused(lambda: field.load_one(tmp_path / "text"), "cannot be read|is 3 symbols") if kind != "text" else None
+
+
+def test_a_file_of_another_shape_is_refused(tmp_path):
+    for kind, other, said in (("image", Image((4, 5, 3)), "4x5x3, and images here are 4x6x3"), ("mask", Mask((3, 6)), "3x6, and"),
+                              ("embedding", Embedding((6,)), "6, and arrays here are 2x3"),
+                              ("video", Video((2, 4, 6, 1)), "2x4x6x1, and videos here are 3x4x6x1")):  # fmt: skip
+        path = tmp_path / f"one{other.single}"
+        other.save_one(path, RNG.integers(0, 2, other.shape).astype(other.dtype))
+        refused(lambda path=path, kind=kind: FIELDS[kind].load_one(path), f"is {said}")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_floats_are_pictures_of_8_bits_and_other_channels_are_arrays(channels, tmp_path):
+    field, value = Image((4, 6, channels)), RNG.random((4, 6, channels)).astype(np.float32)
+    path = tmp_path / f"one{field.single}"
+    field.save_one(path, value)
+    found = field.load_one(path)
+    if channels == 5:
+        np.testing.assert_array_equal(found, value)
+    else:
+        assert found.dtype == np.uint8 and np.abs(found / 255 - value).max() <= 0.5 / 255 + 1e-6
+
+
 def test_texts_are_written_a_line_each_and_films_have_their_frames(tmp_path):
     FIELDS["tokens"].save(tmp_path / "out.txt", np.array([[2, 0, 3], [0, 0, 0]]))
     assert (tmp_path / "out.txt").read_text() == "GAT\nAAA\n"

@@ -92,6 +92,7 @@ def test_the_figures_of_a_known_density():
     assert found["rows"]["uniform"]["bits"] == np.log2(17)
     assert (found["levels"], found["examples"], found["start"], found["conditional"]) == (17, 6, 1e-3, True)
     assert "Upper bounds" in likelihood.caption(found) and likelihood.table(found).row_count == 3
+    assert likelihood.table(found).title.endswith(f", {found['weights']}, step {found['checkpoint']}")
     json.dumps(found)
 
 
