@@ -10,6 +10,7 @@ import numpy as np
 
 from diffux import data, tasks
 from diffux.config import parts
+from diffux.config.schema import FLAGS, check_value
 from diffux.devices import mesh as sharding
 from diffux.errors import REFUSALS, DataError, UserError, explained, one_sentence
 from diffux.fields import Field
@@ -26,13 +27,8 @@ def named(models: Models) -> dict[str, Run]:
 
 def check(n: int, batch: int, frames: int = 1, seed: int = 0) -> None:
     """Raise UserError unless these are numbers of samples and states from 1 on, and a seed of 32 bits."""
-    for name, value in {"n": n, "batch": batch, "frames": frames}.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
-        if value >= 2**31:
-            raise UserError(f"{name} must be below {2**31}, got {value}")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed must be at least 0 and below {2**32}, got {seed}")
+    for name, value in {"n": n, "batch": batch, "frames": frames, "seed": seed}.items():
+        check_value(name, FLAGS[name], value.item() if isinstance(value, np.generic) else value)
 
 
 def samples(run: Run, n: int, *, seed: int = 0, batch: int = 256, given: Mapping[str, Any] | None = None,
