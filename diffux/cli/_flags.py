@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         for name, key in self.keys.items():
             check_value(f"--{name}", key, getattr(flags, name.replace("-", "_")))
         named = {argument.partition("=")[0] for argument in arguments}
-        flags.given = [action.dest for action in self._actions if named.intersection(action.option_strings)]
+        flags.said = [action.dest for action in self._actions if named.intersection(action.option_strings)]
         return flags, left
 
     def error(self, message: str) -> NoReturn:
@@ -110,7 +110,7 @@ def _leave(status: int) -> int:
 
 def refuse(flags: argparse.Namespace, names: Iterable[str], why: str) -> None:
     """Raise UserError where one of the flags `names`, which would change nothing, was given."""
-    for name in flags.given:
+    for name in flags.said:
         if name in names:
             raise UserError(f"--{name.replace('_', '-')} {why}")
 

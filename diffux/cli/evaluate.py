@@ -43,11 +43,11 @@ def main(arguments) -> int:
     if flags.workdir is None:
         raise UserError("--workdir is needed (see --help)")
     if flags.likelihood:
-        _flags.refuse(flags, {*flags.given} - {*_MEASURING}, "is of samples, and --likelihood draws none")
+        _flags.refuse(flags, {*flags.said} - {*_MEASURING}, "is of samples, and --likelihood draws none")
         if flags.trace == "exact":
             _flags.refuse(flags, ["probes"], "is of an estimate, and --trace exact makes none")
     elif flags.samples is not None:
-        _flags.refuse(flags, {*flags.given} - {*_JUDGING}, "is of the drawing, and the --samples are drawn")
+        _flags.refuse(flags, {*flags.said} - {*_JUDGING}, "is of the drawing, and the --samples are drawn")
     else:
         _flags.refuse(flags, _LIKELIHOOD, "belongs to --likelihood")
     walk, named = _flags.walk(flags), _flags.pairs("model", flags.model)

@@ -67,7 +67,7 @@ KEYS: dict[str, Key] = {
     "optimizer.learning_rate": Key(1e-3, "the peak of the learning rate", least=0, most=1e6),
     "optimizer.schedule": Key("constant", "its shape after the warm-up: constant, cosine or linear"),
     "optimizer.warmup": Key(0, "steps over which it rises", least=0),
-    "optimizer.clip": Key(1.0, "the largest norm of a gradient; None for any", kind=float, least=0),
+    "optimizer.clip": Key(1.0, "the largest norm of a gradient; None for any", kind=float, above=0),
     "optimizer.accumulate": Key(1, "parts of a batch whose gradients are averaged, to save memory", least=1),
     "optimizer.options": Key({}, "further arguments of the optimizer", open=True),
     "optimizer.groups": Key([], "(pattern, settings or 'frozen') pairs: parameters whose path has the pattern, the first that fits",

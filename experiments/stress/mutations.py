@@ -32,7 +32,8 @@ from stress import rules
 from stress.harness import EXPERIMENTS, POINTS, one_sentence, remove
 
 _MEMORY = 8 * 2**30  # what a refusal may take at most; a U-Net of 35.7 million parameters is traced in two
-_SECONDS = 150  # a hang is longer; the largest networks are traced in a quarter of it
+_SECONDS = 200  # of the processors; a hang is longer, and the largest networks are traced in a quarter of it
+_PATIENCE = 1000  # seconds, also where nothing is computed
 
 # ------------------------------------------------------------------------------------------------------ what can be said
 
@@ -109,7 +110,7 @@ _PLAUSIBLE: dict[str, list[Any]] = {
     "out": ["x.npz", "x.png", "x.gif", "x.safetensors", "run", "run/config.json/y.npz", "/dev/full", "n" * 300 + ".npz",
             "~nosuchuser/x.npz"],
     "trajectory": ["t.png", "t.gif", "t.npz", "/dev/full.gif"], "json": ["r.json", "none/r.json", "run"],
-    "samples": ["x.npz", "run", "samples.npz", "run/config.json"], "workdir": ["run", "none", "run/config.json", "n" * 300],
+    "samples": ["run/samples.npz", "run", "none.npz", "run/config.json"], "workdir": ["run", "none", "run/config.json", "n" * 300],
     "weights": ["run", "none", "run/config.json", "w.safetensors"], "use": ["none.py", "run", "run/config.json"],
     "config": ["ddpm_digits", "none", "run/config.json"], "classifier": ["run", "none"],
 }  # fmt: skip
@@ -168,7 +169,9 @@ def case(subject: Subject, second: Subject | None, draw: random.Random) -> Case:
     if subject.flag:
         return _of_flags(changes, draw)
     fitting = [file for file, config in read().items() if subject.of in ("config", config["system"]["name"])]
-    file, wrong = draw.choice(fitting), draw.random() < 0.08
+    # the large ones, whose data are not here, take half a minute to trace
+    weights = [1 if read()[file]["data"]["name"] in _ABSENT else 6 for file in fitting]
+    file, wrong = draw.choices(fitting, weights)[0], draw.random() < 0.08
     config = copy.deepcopy(read()[file])
     said = []
     for one, value in changes:
@@ -182,7 +185,7 @@ def case(subject: Subject, second: Subject | None, draw: random.Random) -> Case:
     words = None
     if draw.random() < 0.4 and not any("\x00" in word for word in said):
         words, config = ["train", "--config", str(file), "--workdir", "new", *said], None
-    return Case(file.stem, words, config, changes, wrong, carry=draw.random() < 0.4)
+    return Case(file.stem, words, config, changes, wrong, carry=draw.random() < 0.25)
 
 
 # What a command is given in any case; a flag that is changed takes the place of its own.
@@ -218,6 +221,8 @@ def _of_flags(changes: list[tuple[Subject, Any]], draw: random.Random) -> Case:
             text = f"{subject.name}={value}" if subject.name != "--what" else value
         words += [text] * draw.choice([1, 1, 1, 2])
         changed.append((subject, value))
+    if "--samples" in names:
+        given.pop("--n", None)
     if "--weights" in names or "--model" in names:
         given.pop("--workdir", None)
     first = [given.pop("--what")] if "--what" in given else []
@@ -322,7 +327,7 @@ def _without_long_work(facts: dict[str, Any]) -> None:
         program = compile_program.__self__
         plan = facts["plan"] = program.plan
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.shapes.params))
-        small = size < 2e6 and plan.data.batch_size <= 512 and plan.pictures <= 1000 and plan.training.eval_examples <= 2000
+        small = size < 5e5 and plan.data.batch_size <= 512 and plan.pictures <= 1000 and plan.training.eval_examples <= 2000
         if facts["carry"] and small and (plan.walk is None or (plan.walk["steps"] or plan.system.steps) <= 2000):
             facts["stepped"] = True
             return background(compile_program)
@@ -411,6 +416,7 @@ def _reader_of_cases(pipe, folder: str) -> None:
     os.chdir(place)
     with contextlib.redirect_stdout(io.StringIO()):
         _tiny_run()
+        cli.main(["sample", "--workdir", "run", "--n", "8", "--out", "run/samples.npz"])
     kept, facts = pathlib.Path(folder) / "kept", {}
     remove(kept)
     shutil.move("run", kept)
@@ -452,20 +458,22 @@ def _reader_of_cases(pipe, folder: str) -> None:
 
 
 def mutations(count: int, seed: int, folder: pathlib.Path) -> collections.Counter:
-    """Start `count` cases and count how each ended; outcomes that an earlier start left in the folder are taken from there."""
+    """Start `count` cases and count how each ended; outcomes that an earlier start left in the folder are taken from there, but for
+    failures, which are tried again."""
     drawn, counts, process = cases(count, seed), collections.Counter(), None
     kept = folder / f"outcomes_{seed}.jsonl"
     done = {row["number"]: row for row in map(json.loads, kept.read_text().splitlines())} if kept.exists() else {}
     try:
         for number, one in enumerate(drawn):
             row = done.get(number)
-            if row is None:
+            if row is None or row["outcome"].startswith("FAILED"):
                 process, pipe = (process, pipe) if process is not None else _started(folder)
                 began = time.monotonic()
                 outcome = _outcome(one, process, pipe)
                 row = {"number": number, "outcome": outcome, "seconds": round(time.monotonic() - began, 1)}
                 if outcome.startswith("FAILED"):
                     process.kill()
+                    process.join()
                     process = None
                 with open(kept, "a") as file:
                     print(json.dumps(row), file=file)
@@ -497,11 +505,22 @@ def _started(folder: pathlib.Path) -> tuple[Any, Any]:
     return process, pipe
 
 
+def _processor_seconds(pid: int) -> float:
+    """What a process has computed so far (Linux; elsewhere 0): on a busy machine a clock says little."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _outcome(one: Case, process: Any, pipe: Any) -> str:
     """How a case ended, in a word or two and more after a colon."""
     pipe.send((one.words, one.config, one.carry))
-    if not pipe.poll(_SECONDS):
-        return "FAILED: a hang"
+    begun, until = _processor_seconds(process.pid), time.monotonic() + _PATIENCE
+    while not pipe.poll(5):
+        if _processor_seconds(process.pid) - begun > _SECONDS or time.monotonic() > until:
+            return "FAILED: a hang"
     try:
         status, err, facts, most = pipe.recv()
     except EOFError:

@@ -79,8 +79,8 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (whole(0, 1024), "data.workers"),
     (whole(1), "data.batch_size optimizer.accumulate training.steps training.log_every training.eval_examples training.keep "
                "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner system.depth "
-               "system.width system.base system.units system.basis system.scales --n --batch --frames --probes --draws "
-               "--processes"),
+               "system.width system.base system.units system.basis system.scales system.dense_out --n --batch --frames "
+               "--probes --draws --processes"),
     (whole(0), "optimizer.warmup ema.snapshot_every training.sample_every training.eval_every training.keep_best "
                "training.keep_every sharding.smallest faults.most_skips --dequantizer-steps --process"),
     (number(0, 1e6), "optimizer.learning_rate"),
@@ -103,7 +103,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (either(_PART, _ABOVE_0), "system.variance"),
     (_SHARE, "system.dropout system.label_dropout"),
     (several(whole(1), 1), "system.multipliers system.dilations system.widths system.convolutions"),
-    (several(whole(1)), "system.attention system.dense system.dense_out system.upper"),
+    (several(whole(1)), "system.attention system.dense system.upper"),
     (_ABOVE_0, "system.sigma_min system.sigma_max system.step system.beta_min system.beta_max"),
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),

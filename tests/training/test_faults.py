@@ -335,7 +335,7 @@ def test_numbers_types_and_sizes_are_refused_before_they_cost_anything(config, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["--kills=5", "--damage=66", "--mutations=120", "--disks=4"])
+@pytest.mark.parametrize("part", ["--kills=5", "--damage=66", "--mutations=240", "--disks=4"])
 def test_the_script_of_faults(part, cache):
     environment = os.environ | {"DIFFUX_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONPATH": ""}
     mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
