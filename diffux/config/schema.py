@@ -274,7 +274,8 @@ def _check_numbers(name: str, value: Any, key: Key | None) -> None:
     elif isinstance(value, float) and not abs(value) <= 3.4e38:
         raise UserError(f"{name} must be a finite float32, got {value}")
     elif isinstance(value, int) and abs(value) > most:
-        raise UserError(f"{name} must be at most {most}, got about 1e{len(str(abs(value))) - 1}")
+        shown = value if abs(value) < 10**15 else f"about 1e{len(str(abs(value))) - 1}"
+        raise UserError(f"{name} must be at most {most}, got {shown}")
 
 
 def refuse_another_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any, known: Sequence[str] = ()) -> None:

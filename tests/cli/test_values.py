@@ -47,7 +47,7 @@ def tiny(monkeypatch):
     ("sample --eta 0.5", "eta 0.5 needs the name of a solver that has one"),
     ("sample --eta 0.5 --solver heun", "solver heun has no eta, got 0.5"),
     ("sample --eta -1 --solver ddim", "--eta must be at least 0"),
-    ("sample --eta nan --solver ddim", "--eta must be at least 0"),
+    ("sample --eta nan --solver ddim", "--eta must be a finite float32, got nan"),
     ("sample --steps 1000001", "--steps must be at most 1000000"),
     ("evaluate --likelihood --solver nonsense", "--solver is of samples, and --likelihood draws none"),
     ("evaluate --likelihood --label 3", "--label is of samples"),
