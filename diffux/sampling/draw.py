@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from diffux import data, tasks
@@ -16,6 +17,7 @@ from diffux.errors import REFUSALS, DataError, UserError, explained, one_sentenc
 from diffux.fields import Field
 from diffux.keys import sample_keys
 from diffux.runs.run import Run
+from diffux.systems.shapes import check_memory
 
 Models = Run | Mapping[str, Run]
 
@@ -29,6 +31,20 @@ def check(n: int, batch: int, frames: int = 1, seed: int = 0) -> None:
     """Raise UserError unless these are numbers of samples and states from 1 on, and a seed of 32 bits."""
     for name, value in {"n": n, "batch": batch, "frames": frames, "seed": seed}.items():
         check_value(name, FLAGS[name], value.item() if isinstance(value, np.generic) else value)
+
+
+def sampled(models: Mapping[str, Run]) -> Field:
+    """The field that the last of the models draws; UserError where none is sampled."""
+    found = [run for run in models.values() if hasattr(run.system, "generate")]
+    if not found:
+        last = list(models.values())[-1]
+        raise UserError(f"this run is a {type(last.system).__name__} ({last.plan.name}), which is not sampled")
+    return found[-1].field
+
+
+def check_room(n: int, field: Field) -> None:
+    """Raise UserError where n samples of a field are larger than this machine's memory."""
+    check_memory(f"n = {n} samples", jax.ShapeDtypeStruct((n, *field.shape), np.float32))
 
 
 def samples(run: Run, n: int, *, seed: int = 0, batch: int = 256, given: Mapping[str, Any] | None = None,
@@ -66,6 +82,7 @@ def draw(
     check(n, batch, seed=seed)
     models = named(models)
     run, mesh = tasks.task(task, models), next(iter(models.values())).mesh
+    check_room(n, sampled(models))
     batch, every = sharding.shared(min(batch, n), mesh), request(models, n, given or {}, task=task)
     for start in range(0, n, batch):
         # Samples beyond n are drawn under some condition, and thrown away.

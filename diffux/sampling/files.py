@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from diffux import tasks
@@ -21,9 +20,8 @@ from diffux.naming import parse
 from diffux.runs import nets as frozen_nets
 from diffux.runs.restore import load
 from diffux.runs.run import Run
-from diffux.sampling.draw import check, draw, outcome, request
+from diffux.sampling.draw import check, check_room, draw, outcome, request, sampled
 from diffux.sampling.pictures import captions
-from diffux.systems.shapes import check_memory
 
 _WALKS = (".png", ".gif")
 
@@ -88,12 +86,12 @@ def sample(
     check(n, batch, frames, seed)
     first, last = next(iter(runs.values())), list(runs.values())[-1]
     tasks.task(task, runs)
-    field = _field(runs, last)
+    field = sampled(runs)
     for path, known in [(path, field.suffixes) for path in out] + [(trajectory, _WALKS)] * (trajectory is not None):
         if path.suffix.lower() not in known:
             raise UserError(f"{path} must end in {' or '.join(known)}")
         writable(path)
-    check_memory(f"n = {n} samples", jax.ShapeDtypeStruct((n, *field.shape), np.float32))
+    check_room(n, field)
     asked = request(runs, n, given, task=task)
     if trajectory is not None and task != "once":
         raise UserError(f"a trajectory is of one walk, and the task {task} takes several")
@@ -124,13 +122,6 @@ def sample(
     written = ", ".join(str(path) for path in [*out, *([trajectory] if trajectory else [])])
     progress.say(f"{n} samples of step {last.step} (weights: {last.weights}) in {written}")
     return samples
-
-
-def _field(runs: Mapping[str, Run], last: Run) -> Field:
-    sampled = [run for run in runs.values() if hasattr(run.system, "generate")]
-    if not sampled:
-        raise UserError(f"this run is a {type(last.system).__name__} ({last.plan.name}), which is not sampled")
-    return sampled[-1].field
 
 
 def _about(runs: Mapping[str, Run], field: Field, asked: Mapping[str, np.ndarray], said: Mapping[str, Any]) -> dict[str, Any]:

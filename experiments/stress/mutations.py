@@ -185,7 +185,7 @@ def case(subject: Subject, second: Subject | None, draw: random.Random) -> Case:
     words = None
     if draw.random() < 0.4 and not any("\x00" in word for word in said):
         words, config = ["train", "--config", str(file), "--workdir", "new", *said], None
-    return Case(file.stem, words, config, changes, wrong, carry=draw.random() < 0.25)
+    return Case(file.stem, words, config, changes, wrong, carry=draw.random() < 0.4)
 
 
 # What a command is given in any case; a flag that is changed takes the place of its own.
@@ -327,7 +327,7 @@ def _without_long_work(facts: dict[str, Any]) -> None:
         program = compile_program.__self__
         plan = facts["plan"] = program.plan
         size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.shapes.params))
-        small = size < 5e5 and plan.data.batch_size <= 512 and plan.pictures <= 1000 and plan.training.eval_examples <= 2000
+        small = size < 1e6 and plan.data.batch_size <= 512 and plan.pictures <= 1000 and plan.training.eval_examples <= 2000
         if facts["carry"] and small and (plan.walk is None or (plan.walk["steps"] or plan.system.steps) <= 2000):
             facts["stepped"] = True
             return background(compile_program)

@@ -55,6 +55,7 @@ def tiny(monkeypatch):
     ("evaluate --likelihood --task once", "--task is of samples"),
     ("sample --steps 0", "--steps must be at least 1, got 0"),
     ("sample --classifier-scale nan --classifier x", "--classifier-scale must be a finite float32, got nan"),
+    ("evaluate --n 2147483647", "n = 2147483647 samples would take"),
     ("evaluate --n 1", "--n must be at least 2, got 1"),
     ("evaluate --likelihood --tolerance inf", "--tolerance must be a finite float32, got inf"),
     ("evaluate --likelihood --tolerance 0", "--tolerance must be at least 1e-12, got 0.0"),
