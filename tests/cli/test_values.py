@@ -184,6 +184,10 @@ def test_class_names_are_kept_with_samples(runs, tmp_path):
     ("system.blocks", 0, "blocks"), ("system.attention", (-5,), "attention"), ("system.multipliers", (0,), "multipliers"),
     ("system.multipliers", (), "multipliers"), ("system.channels", 0, "channels"),
     ("system.label_dropout", 1.5, "a probability 0 <= p < 1"),
+    ("system.label_dropout", 1.0, "a probability 0 <= p < 1"), ("system.attention", {}, "attention"),
+    ("system.channels", True, "channels"),
+    ("system.betas", [0.1, None], "a beta table is a name"), ("system.weighting", None, "a weighting is a name"),
+    ("system.parameterization", ["v"], "a parameterization is a name"), ("optimizer.clip", 0.0, "a number above 0, or None"),
     ("optimizer.learning_rate", 3e38, "learning_rate"), ("ema.decay", 1.0, "decay"), ("ema.decay", -0.1, "decay"),
 ])  # fmt: skip
 def test_keys(monkeypatch, key, value, said):
@@ -193,3 +197,19 @@ def test_keys(monkeypatch, key, value, said):
     config.setdefault(section, {})[name] = value
     with pytest.raises(UserError, match=said):
         plan(config)
+
+
+@pytest.mark.parametrize(("system", "said"), [
+    ({"name": "ddpm", "label_dropout": 1.0}, "a probability 0 <= p < 1"),
+    ({"name": "ncsn", "label_dropout": -0.1}, "a probability 0 <= p < 1"),
+    ({"name": "score_sde", "sde": "vp", "sigma_max": -1.0}, "0 < sigma_min < sigma_max"),
+    ({"name": "score_sde", "sde": "ve", "beta_min": 30.0}, "0 < beta_min < beta_max"),
+    ({"name": "score_sde", "discrete": 1000, "end": -1.0}, "end"),
+    ({"name": "noisy_classifier", "schedule": "cosine", "sigma_min": 0.0}, "0 < sigma_min < sigma_max"),
+    ({"name": "diffusion2015", "codec": [None]}, "a codec is a name"),
+    ({"name": "diffusion2015", "basis": 0}, "basis must be a whole number of at least 1"),
+    ({"name": "ncsnv2", "dilations": [0, 2]}, "dilations are whole numbers of at least 1"),
+])  # fmt: skip
+def test_arguments_that_a_system_does_not_read_are_checked_as_well(system, said):
+    with pytest.raises(UserError, match=said):
+        plan({"system": system})

@@ -106,6 +106,11 @@ def test_no_gradient_reaches_what_is_frozen():
     np.testing.assert_array_equal(gradients["network"]["head"], 2 * PARAMS["network"]["head"])
 
 
+def test_something_is_left_to_train():
+    with pytest.raises(UserError, match="freezes every parameter, and nothing is left to train"):
+        optimizers.made(10, groups=[("", "frozen")]).init(PARAMS)
+
+
 def test_the_first_pattern_that_fits_decides():
     narrow, wide = ("network/head", {"learning_rate": 2.0}), ("head", {"learning_rate": 3.0})
     params, _, _ = moved(optimizers.made(10, name="sgd", learning_rate=1.0, clip=None, groups=[narrow, wide]))
