@@ -76,7 +76,7 @@ def _need(field: dataclasses.Field, value: Any) -> None:
     if stated == "float" and (isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value)):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
     if stated == "Sequence[int]":
-        fits = isinstance(value, tuple) and all(whole(one) and one >= 1 for one in value)
+        fits = isinstance(value, list | tuple) and all(whole(one) and one >= 1 for one in value)
         if not fits or (name in _NEEDED and not value):
             none = "one or more" if name in _NEEDED else "or none"
             raise ValueError(f"{name} are whole numbers of at least 1, {none}, got {value!r}")

@@ -264,12 +264,13 @@ def wrongs(case: Case, facts: dict[str, Any]) -> list[str]:
 
 
 def _readings(text: Any) -> list[Any]:
-    """What a value of the command line may mean: the words as they stand, or the number, tuple or None that they spell."""
-    if not isinstance(text, str):
-        text = f"{text}"
+    """What a value of the command line may mean: the words as they stand, the number, tuple or None that they spell, and as
+    absl has it yes or no."""
+    text = f"{text}"
+    said = {"1": [True], "true": [True], "0": [False], "false": [False]}.get(text.lower(), [])
     with contextlib.suppress(ValueError):
-        return [text, literal(text)]
-    return [text]
+        return [text, literal(text), *said]
+    return [text, *said]
 
 
 def _same(given: Any, recorded: Any) -> bool:
