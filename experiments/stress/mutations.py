@@ -461,14 +461,15 @@ def _reader_of_cases(pipe, folder: str) -> None:
 def mutations(count: int, seed: int, folder: pathlib.Path) -> collections.Counter:
     """Start `count` cases and count how each ended; outcomes that an earlier start left in the folder are taken from there, but for
     failures, which are tried again."""
-    drawn, counts, process = cases(count, seed), collections.Counter(), None
+    drawn, counts, process, pipe = cases(count, seed), collections.Counter(), None, None
     kept = folder / f"outcomes_{seed}.jsonl"
     done = {row["number"]: row for row in map(json.loads, kept.read_text().splitlines())} if kept.exists() else {}
     try:
         for number, one in enumerate(drawn):
             row = done.get(number)
             if row is None or row["outcome"].startswith("FAILED"):
-                process, pipe = (process, pipe) if process is not None else _started(folder)
+                if process is None:
+                    process, pipe = _started(folder)
                 began = time.monotonic()
                 outcome = _outcome(one, process, pipe)
                 row = {"number": number, "outcome": outcome, "seconds": round(time.monotonic() - began, 1)}
