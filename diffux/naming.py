@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,12 +75,13 @@ def literal(text: str) -> Any:
         return text
 
 
-def make(what: str, spec: Any, parts: Mapping[str, Any], **context: Any) -> Any:
+def make(what: str, spec: Any, parts: Mapping[str, Any], table: bool = False, /, **context: Any) -> Any:
     """The part that `spec` names among `parts`, which are finished ones and functions that make one.
 
     `what` is the kind of part, for the sentence that refuses another. Arguments of the function that `context` holds, such as the
-    process, are filled from there unless `spec` gives them. What is neither word nor mapping is returned as it is.
-    Raises UserError for an unknown name or option, and for values that the function refuses.
+    process, are filled from there unless `spec` gives them. A part is returned as it is, and so is a sequence of numbers where such
+    a `table` is a part of this kind. Raises UserError for an unknown name or option, for values that the function refuses, and for
+    data that are no part.
 
     Example:
         >>> from diffux import weightings
@@ -94,6 +96,8 @@ def make(what: str, spec: Any, parts: Mapping[str, Any], **context: Any) -> Any:
         if not isinstance(name, str):
             example = {"name": next(iter(parts))}
             raise UserError(f"a {what} given as a mapping needs its name, as in {example}, got {dict(spec)!r}")
+    elif isinstance(spec, types.NoneType | bool | int | float | list | tuple) and not (table and _numbers(spec)):
+        raise UserError(f"a {what} is a name, a name with its arguments, or a part made in Python, got {spec!r}")
     else:
         return spec
     value = pick(what, name, parts)

@@ -7,20 +7,31 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from diffux.cli import _ends
+from diffux.config.schema import FLAGS, Key, check_value
 from diffux.errors import UserError, one_sentence, unknown
 from diffux.naming import literal
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are UserErrors, and whose flags are never abbreviated; --n_steps is read as --n-steps."""
+    """An argument parser whose mistakes are UserErrors, and whose flags are never abbreviated; --n_steps is read as --n-steps.
+
+    The flags that `schema.FLAGS` has a line for have their type, bounds, default and help from there.
+    """
 
     def __init__(self, command: str, description: str):
         super().__init__(prog=f"diffux {command}", description=description, allow_abbrev=False,
                          formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+        self.keys: dict[str, Key] = {}
+
+    def add(self, name: str, known: str | None = None, **more: Any) -> None:
+        """The flag --name, as the schema has it, where it may stand under another name, `known`."""
+        key = self.keys[name] = FLAGS[known or name]
+        kind = key.kind or type(key.default)
+        self.add_argument(f"--{name}", type=kind, default=key.default, help=key.said, **more)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The flags, of which none may be left over."""
@@ -31,11 +42,16 @@ class Parser(argparse.ArgumentParser):
 
     def parse_with_config(self, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         """(the flags, what is left of the form --config.key=value, and values that stand apart from it)."""
-        flags, left = self.parse_known_args([_hyphens(argument) for argument in arguments])
+        arguments = [_hyphens(argument) for argument in arguments]
+        flags, left = self.parse_known_args(arguments)
         for argument in left:
             if argument.startswith("-") and not argument.startswith("--config."):
                 known = {option for action in self._actions for option in action.option_strings if option.startswith("--")}
                 raise unknown("flag", argument.partition("=")[0], known - {"--config.KEY"})
+        for name, key in self.keys.items():
+            check_value(f"--{name}", key, getattr(flags, name.replace("-", "_")))
+        named = {argument.partition("=")[0] for argument in arguments}
+        flags.said = [action.dest for action in self._actions if named.intersection(action.option_strings)]
         return flags, left
 
     def error(self, message: str) -> NoReturn:
@@ -92,6 +108,13 @@ def _leave(status: int) -> int:
     return status
 
 
+def refuse(flags: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Raise UserError where one of the flags `names`, which would change nothing, was given."""
+    for name in flags.said:
+        if name in names:
+            raise UserError(f"--{name.replace('_', '-')} {why}")
+
+
 def pairs(flag: str, words: Sequence[str] | None) -> dict[str, str]:
     """{"label": "3"} of ["label=3"]; UserError for what has another form, and for a name that comes twice."""
     parsed = {}
@@ -118,17 +141,17 @@ def options(words: Sequence[str] | None) -> dict[str, Any]:
     return parsed
 
 
-def add_use(parser: argparse.ArgumentParser) -> None:
+def add_use(parser: Parser) -> None:
     """The flag of files of parts outside the package; `listing.use` reads them."""
     parser.add_argument("--use", action="append", default=[], metavar="FILE", help="a Python file of your own parts; several times")
 
 
-def add_processes(parser: argparse.ArgumentParser) -> None:
+def add_processes(parser: Parser) -> None:
     """The flags of a run of several processes; `begin` reads them."""
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 of several listens (docs/many_hosts.md)")
-    parser.add_argument("--processes", type=int, metavar="N", help="how many there are; 1: alone, whatever launched it")
-    parser.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
-    parser.add_argument("--start-timeout", type=float, metavar="SECONDS", help="how long to wait for the others at the start (300)")
+    parser.add("processes", metavar="N")
+    parser.add("process", metavar="I")
+    parser.add("start-timeout", metavar="SECONDS")
     parser.add_argument("--distributed", action="store_true", help="refuse to be alone where no other processes are found")
 
 
@@ -141,15 +164,15 @@ def begin(flags: argparse.Namespace) -> None:
     )
 
 
-def add_samples(parser: argparse.ArgumentParser) -> None:
+def add_samples(parser: Parser) -> None:
     """The flags that say what is drawn, of which models, and by which walk; `models` and `asked` read them."""
     parser.add_argument("--task", default="once", metavar="NAME", help="once, cascade, vote(draws=9), best_of, ...")
     parser.add_argument("--model", action="append", metavar="NAME=RUN", help="of a task that has several; several times")
     parser.add_argument("--given", action="append", metavar="NAME=WORD", help="what is asked: label=cat,dog or low=photo.png")
     parser.add_argument("--label", metavar="L[,L...]", help="short for --given label=L; every class in turn by default")
     parser.add_argument("--solver", metavar="NAME", help="ddim, unipc, ... (docs/solvers.md); the model's own by default")
-    parser.add_argument("--steps", type=int, help="steps of the walk; the model's own number by default")
-    parser.add_argument("--eta", type=float, help="share of noise of ddim, 0 (deterministic) to 1; 0 by default")
+    parser.add("steps")
+    parser.add("eta")
     parser.add_argument("--grid", metavar="NAME", help="where the steps are: uniform, log_snr, karras(rho=5), ...")
     parser.add_argument("--option", action="append", metavar="NAME=VALUE", help="of the solver, as order=2; several times")
     parser.add_argument("--guidance", action="append", metavar="CALL", help="a classifier-free scale, or a transform such as "
@@ -158,14 +181,14 @@ def add_samples(parser: argparse.ArgumentParser) -> None:
         "--net", action="append", metavar="NAME=RUN", help="a network that the guidance names, or that a model is built on"
     )
     parser.add_argument("--classifier", metavar="RUN", help="short for --guidance 'classifier(SCALE)' --net classifier=RUN")
-    parser.add_argument("--classifier-scale", type=float, metavar="SCALE", help="of its gradient; 0 is none (1)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch", type=int, default=256, help="samples drawn at once (256)")
+    parser.add("classifier-scale", metavar="SCALE")
+    parser.add("seed")
+    parser.add("batch")
     add_weights(parser)
     add_use(parser)
 
 
-def add_weights(parser: argparse.ArgumentParser) -> None:
+def add_weights(parser: Parser) -> None:
     """The flags that say which weights of a run are taken; `weights` reads them."""
     parser.add_argument("--checkpoint", default="last", metavar="STEP", help="last, best (held-out loss), or a step")
     parser.add_argument("--average", metavar="NAME", help="0.999, power_0.05, ...; of any width after the run (docs/averages.md)")
@@ -181,13 +204,8 @@ def weights(flags: argparse.Namespace) -> dict[str, Any]:
 
 def walk(flags: argparse.Namespace) -> dict[str, Any]:
     """What the flags of `add_samples` say of the walk, as `sampling.files.models` takes it."""
-    from diffux.config.schema import KEYS, check_value
-
-    for name, key in {"steps": "sample.steps", "batch": "sample.n", "seed": "seed", "eta": "sample.eta"}.items():
-        if getattr(flags, name) is not None:
-            check_value(f"--{name}", KEYS[key], getattr(flags, name))
-    if flags.classifier_scale is not None and flags.classifier is None:
-        raise UserError("--classifier-scale belongs to --classifier")
+    if flags.classifier is None:
+        refuse(flags, ["classifier_scale"], "belongs to --classifier")
     nets, chain = pairs("net", flags.net), [_guidance(word) for word in flags.guidance or ()]
     if flags.classifier is not None:
         scale = 1.0 if flags.classifier_scale is None else flags.classifier_scale

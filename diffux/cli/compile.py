@@ -16,7 +16,8 @@ from diffux.cli import _flags
 from diffux.errors import UserError
 
 
-def main(arguments) -> int:
+def parser() -> _flags.Parser:
+    """The flags of the command."""
     parser = _flags.Parser("compile", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE", help="a config by name, or a file of your own")
     parser.add_argument("--config.KEY", metavar="VALUE", dest="_", help="another value for a key of the config")
@@ -24,7 +25,11 @@ def main(arguments) -> int:
     parser.add_argument("--memory", metavar="SIZE", help="of each device, as 16GB, instead of its own")
     parser.add_argument("--json", metavar="FILE", help="write the report there as well")
     _flags.add_use(parser)
-    flags, overrides = parser.parse_with_config(arguments)
+    return parser
+
+
+def main(arguments) -> int:
+    flags, overrides = parser().parse_with_config(arguments)
 
     from diffux import cost, listing
     from diffux.cli import _config

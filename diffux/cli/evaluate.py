@@ -24,21 +24,36 @@ from diffux.cli import _flags
 from diffux.errors import UserError
 from diffux.files import path_of
 
+_JUDGING = ("workdir", "samples", "judge", "net", "use")
+_LIKELIHOOD = ("trace", "probes", "draws", "dequantizer_steps", "start", "tolerance", "reconstruct")
+_MEASURING = (*_LIKELIHOOD, "likelihood", "workdir", "n", "seed", "batch", "checkpoint", "average", "raw", "net", "use")
 
-def main(arguments) -> int:
+
+def parser() -> _flags.Parser:
+    """The flags of the command."""
     parser = _flags.Parser("evaluate", __doc__)
     parser.add_argument("--workdir", metavar="DIR", help="of a training run; of a --task with several models, where the figures go")
-    parser.add_argument("--n", type=int, help="how many samples (512 images, 5000 points, 2000 sequences)")
+    parser.add("n", "judged")
     _flags.add_samples(parser)
     parser.add_argument("--samples", metavar="FILE", help=".npz or folder that `diffux sample` wrote, instead of drawing")
     parser.add_argument("--judge", metavar="NAME", help="of images: classifier (where there are classes), random, or a file of "
                         "--use that defines features(images)")  # fmt: skip
     _add_likelihood(parser)
-    flags = parser.parse(arguments)
+    return parser
+
+
+def main(arguments) -> int:
+    flags = parser().parse(arguments)
     if flags.workdir is None:
-        parser.error("--workdir is needed")
-    if flags.n is not None and flags.n < 2:
-        raise UserError(f"--n must be at least 2, got {flags.n}")
+        raise UserError("--workdir is needed (see --help)")
+    if flags.likelihood:
+        _flags.refuse(flags, {*flags.said} - {*_MEASURING}, "is of samples, and --likelihood draws none")
+        if flags.trace == "exact":
+            _flags.refuse(flags, ["probes"], "is of an estimate, and --trace exact makes none")
+    elif flags.samples is not None:
+        _flags.refuse(flags, {*flags.said} - {*_JUDGING}, "is of the drawing, and the --samples are drawn")
+    else:
+        _flags.refuse(flags, _LIKELIHOOD, "belongs to --likelihood")
     walk, named = _flags.walk(flags), _flags.pairs("model", flags.model)
 
     from rich.console import Console
@@ -50,11 +65,6 @@ def main(arguments) -> int:
     folder = path_of(flags.workdir).absolute()
     console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
     if flags.likelihood:
-        drawing = ("solver", "steps", "eta", "grid", "option", "guidance", "classifier", "given", "label", "samples", "model",
-                   "judge")  # fmt: skip
-        unused = [name for name in drawing if getattr(flags, name) is not None]
-        if unused:
-            raise UserError(f"--{unused[0]} is of samples, and --likelihood draws none")
         nets = walk["nets"]
         found = likelihood.of_run(folder, nets=nets, **_flags.weights(flags), **_likelihood(flags))
         console.print(likelihood.table(found))
@@ -72,26 +82,16 @@ def main(arguments) -> int:
 def _add_likelihood(parser) -> None:
     parser.add_argument("--likelihood", action="store_true", help="held-out bits a dimension instead of samples")
     parser.add_argument("--trace", default="rademacher", metavar="HOW", help="of the divergence: exact, rademacher or gaussian")
-    parser.add_argument("--probes", type=int, default=1, help="of Hutchinson's estimate, an image (1)")
-    parser.add_argument("--draws", type=int, default=1, help="of the dequantization noise, an image (1)")
-    parser.add_argument("--dequantizer-steps", type=int, default=0, metavar="N",
-                        help="train the dequantization noise for so many steps (0: uniform noise)")  # fmt: skip
-    parser.add_argument("--start", type=float, metavar="T", help="the t of the density (1e-5, or a chain's first step)")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="of the integration (1e-4; the literature's is 1e-5)")
+    parser.add("probes")
+    parser.add("draws")
+    parser.add("dequantizer-steps", metavar="N")
+    parser.add("start", metavar="T")
+    parser.add("tolerance")
     parser.add_argument("--reconstruct", action="store_true", help="bound clean data instead of taking the density at --start")
 
 
 def _likelihood(flags) -> dict:
     """What the flags say, as `evaluation.likelihood.held_out` takes it."""
-    for name in ("probes", "draws"):
-        if getattr(flags, name) < 1:
-            raise UserError(f"--{name} must be at least 1, got {getattr(flags, name)}")
-    if flags.dequantizer_steps < 0:
-        raise UserError(f"--dequantizer-steps must be at least 0, got {flags.dequantizer_steps}")
-    if flags.start is not None and not 0 < flags.start < 1:
-        raise UserError(f"--start is a time between 0 and 1, got {flags.start}")
-    if not flags.tolerance > 0:
-        raise UserError(f"--tolerance must be above 0, got {flags.tolerance}")
     keys = ("trace", "probes", "draws", "start", "reconstruct", "n", "seed", "batch", "dequantizer_steps")
     named = {name: getattr(flags, name) for name in keys}
     return named | {"rtol": flags.tolerance, "atol": flags.tolerance}

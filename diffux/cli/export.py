@@ -13,7 +13,8 @@ from __future__ import annotations
 from diffux.cli import _flags
 
 
-def main(arguments) -> int:
+def parser() -> _flags.Parser:
+    """The flags of the command."""
     parser = _flags.Parser("export", __doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="of a training run")
     parser.add_argument("--out", required=True, metavar="FILE", help="a .safetensors file")
@@ -21,7 +22,11 @@ def main(arguments) -> int:
     _flags.add_weights(parser)
     _flags.add_use(parser)
     parser.add_argument("--dtype", default="float32", help="of the parameters: float32, bfloat16 or float16")
-    flags = parser.parse(arguments)
+    return parser
+
+
+def main(arguments) -> int:
+    flags = parser().parse(arguments)
 
     from diffux import listing
     from diffux.runs import export, restore

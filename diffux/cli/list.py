@@ -17,11 +17,16 @@ from diffux.cli import _flags
 from diffux.naming import pick
 
 
-def main(arguments) -> int:
+def parser() -> _flags.Parser:
+    """The flags of the command."""
     parser = _flags.Parser("list", __doc__)
     parser.add_argument("what", metavar="WHAT", help=", ".join(KINDS))
     _flags.add_use(parser)
-    flags = parser.parse(arguments)
+    return parser
+
+
+def main(arguments) -> int:
+    flags = parser().parse(arguments)
 
     from diffux import listing
 

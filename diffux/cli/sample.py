@@ -22,18 +22,25 @@ import pathlib
 from diffux.cli import _flags
 
 
-def main(arguments) -> int:
+def parser() -> _flags.Parser:
+    """The flags of the command."""
     parser = _flags.Parser("sample", __doc__)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--workdir", metavar="DIR", help="of a training run")
     source.add_argument("--weights", metavar="FILE", help="that `diffux export` wrote, instead of a run")
     parser.add_argument("--out", required=True, action="append", metavar="FILE",
                         help=".png, .npz, or a folder/ for a file each; several times")  # fmt: skip
-    parser.add_argument("--n", type=int, default=64, help="how many samples (64)")
+    parser.add("n")
     _flags.add_samples(parser)
     parser.add_argument("--trajectory", metavar="FILE", help="the walk of the first samples: a .png strip or a .gif")
-    parser.add_argument("--frames", type=int, default=10, help="states of the trajectory (10)")
-    flags = parser.parse(arguments)
+    parser.add("frames")
+    return parser
+
+
+def main(arguments) -> int:
+    flags = parser().parse(arguments)
+    if flags.trajectory is None:
+        _flags.refuse(flags, ["frames"], "belongs to --trajectory")
     runs, walk = _flags.directories(flags, flags.workdir or flags.weights), _flags.walk(flags)
 
     from diffux import listing

@@ -22,19 +22,25 @@ from __future__ import annotations
 import json
 
 from diffux.cli import _flags
+from diffux.errors import UserError
 
 
-def main(arguments) -> int:
+def parser() -> _flags.Parser:
+    """The flags of the command."""
     parser = _flags.Parser("train", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE", help="a config by name, or a file of your own")
     parser.add_argument("--workdir", metavar="DIR", help="where the run lives; made if it is missing")
     parser.add_argument("--config.KEY", metavar="VALUE", dest="_", help="another value for a key of the config")
     parser.add_argument("--print-config", action="store_true", help="print the whole config as JSON, and do nothing else")
     parser.add_argument("--net", action="append", metavar="NAME=RUN", help="where a frozen network of the config lies now")
-    parser.add_argument("--profile", type=int, default=0, metavar="N", help="trace N steps into WORKDIR/profile")
+    parser.add("profile", metavar="N")
     _flags.add_use(parser)
     _flags.add_processes(parser)
-    flags, overrides = parser.parse_with_config(arguments)
+    return parser
+
+
+def main(arguments) -> int:
+    flags, overrides = parser().parse_with_config(arguments)
 
     from diffux import listing
     from diffux.cli import _config
@@ -45,7 +51,7 @@ def main(arguments) -> int:
         print(json.dumps(config, indent=2))
         return 0
     if flags.workdir is None:
-        parser.error("--workdir is needed")
+        raise UserError("--workdir is needed (see --help)")
 
     _flags.begin(flags)
     from diffux import training

@@ -1,6 +1,6 @@
 """Conditions: what a network is given, made from the fields of a batch in training and of a request in sampling alike."""
 
-from diffux.conditions._given import Given, given
+from diffux.conditions._given import Given, given, labelled
 from diffux.conditions.parts import Part, augmented, dropped, encoded, into, made
 
-__all__ = ["Given", "Part", "augmented", "dropped", "encoded", "given", "into", "made"]
+__all__ = ["Given", "Part", "augmented", "dropped", "encoded", "given", "into", "labelled", "made"]

@@ -8,7 +8,7 @@ from typing import Any
 from flax import struct
 
 from diffux import keys as rng
-from diffux.conditions.parts import Part
+from diffux.conditions.parts import Part, dropped
 
 
 @struct.dataclass
@@ -91,3 +91,16 @@ def given(*row: str | Part) -> Given:
         ('label',)
     """
     return Given(tuple(part for part in row if isinstance(part, str)), tuple(part for part in row if not isinstance(part, str)))
+
+
+def labelled(classes: int | None, dropout: float) -> Given:
+    """The label of one of `classes`, null in training with the probability `dropout`; nothing where `classes` is None.
+
+    Raises ValueError for what is no probability below 1, also where nothing is dropped.
+
+    Example:
+        >>> labelled(10, 0.1).asks, labelled(None, 0.1).asks
+        (('label',), ())
+    """
+    part = dropped(dropout)
+    return given() if classes is None else given("label", part)

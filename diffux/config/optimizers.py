@@ -106,12 +106,14 @@ class Optimizer:
         return self.groups[-1].rate(step)
 
     def init(self, params: Any) -> Any:
-        """The state before the first update. Raises UserError for a pattern that fits no parameter."""
+        """The state before the first update. Raises UserError for a pattern that fits no parameter, and where all are frozen."""
         found = set(jax.tree.leaves(self._labels(params)))
         for i, group in enumerate(self.groups[:-1]):
             if str(i) not in found:
                 raise UserError(f"no parameter is left for the pattern {group.pattern!r} of optimizer.groups; their paths are like "
                                 f"{', '.join(_paths(params)[:3])}")  # fmt: skip
+        if all(self.groups[int(label)].transformation is None for label in found):
+            raise UserError("optimizer.groups freezes every parameter, and nothing is left to train")
         return self._transformation.init(params)
 
     def trained(self, params: Any) -> Any:

@@ -1,4 +1,5 @@
-"""What a config may say: a line for each key, with its default, its bounds and one sentence; and the checks of numbers and types.
+"""What a config and the commands' flags of numbers may say: a line for each, with its default, its bounds and one sentence; and the
+checks of numbers and types.
 
 A config is data: a nested mapping of numbers, strings and tuples. `complete` adds what it leaves out, so the config that is saved
 beside a run says everything; `check` refuses what cannot work, in one sentence; `plan.plan` makes objects of it.
@@ -19,11 +20,11 @@ _LARGEST = 2**31 - 1  # of whole numbers: what counts on a device is an int32
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """One key of a config.
+    """One key of a config, or one flag of a command.
 
     - default, said: the value where the config says nothing, and what the key means.
     - kind: the type of values, where the default does not tell: of what may be None, or object for any.
-    - least, most, above: bounds of numbers; one_of: the words that it may be.
+    - least, most, above, below: bounds of numbers, the last two themselves outside; one_of: the words that it may be.
     - free: whether it may get another value when a run is continued; with another value of any other key it would be another run.
     - open: a section whose keys are arguments of a function that is looked up by name.
     """
@@ -34,6 +35,7 @@ class Key:
     least: float | None = None
     most: float | None = None
     above: float | None = None
+    below: float | None = None
     one_of: tuple[str, ...] = ()
     free: bool = False
     open: bool = False
@@ -65,7 +67,7 @@ KEYS: dict[str, Key] = {
     "optimizer.learning_rate": Key(1e-3, "the peak of the learning rate", least=0, most=1e6),
     "optimizer.schedule": Key("constant", "its shape after the warm-up: constant, cosine or linear"),
     "optimizer.warmup": Key(0, "steps over which it rises", least=0),
-    "optimizer.clip": Key(1.0, "the largest norm of a gradient; None for any", kind=float, least=0),
+    "optimizer.clip": Key(1.0, "the largest norm of a gradient; None for any", kind=float, above=0),
     "optimizer.accumulate": Key(1, "parts of a batch whose gradients are averaged, to save memory", least=1),
     "optimizer.options": Key({}, "further arguments of the optimizer", open=True),
     "optimizer.groups": Key([], "(pattern, settings or 'frozen') pairs: parameters whose path has the pattern, the first that fits",
@@ -114,6 +116,32 @@ KEYS: dict[str, Key] = {
     "faults.largest_loss": Key(None, "a step of a larger loss is at fault", kind=float, above=0, free=True),
     "faults.largest_gradient": Key(None, "a step of a gradient of a larger norm is at fault", kind=float, above=0, free=True),
     "faults.most_skips": Key(10, "skipped steps in a row that end the run", least=0, free=True),
+}  # fmt: skip
+
+
+def _like(name: str, said: str, **changes: Any) -> Key:
+    """A flag with the type and bounds of a key of the config."""
+    return dataclasses.replace(KEYS[name], said=said, **changes)
+
+
+FLAGS: dict[str, Key] = {
+    "n": _like("sample.n", "how many samples (64)"),
+    "batch": _like("data.batch_size", "samples drawn at once (256)", default=256),
+    "seed": _like("seed", "seed of the samples, or of the noise of a likelihood (0)"),
+    "steps": _like("sample.steps", "steps of the walk; the model's own number by default"),
+    "eta": _like("sample.eta", "share of noise of ddim, 0 (deterministic) to 1; 0 by default", default=None, kind=float),
+    "classifier-scale": Key(None, "of its gradient; 0 is none (1)", kind=float, least=-1e6, most=1e6),
+    "frames": Key(10, "states of the trajectory (10)", least=1),
+    "judged": Key(None, "how many samples (512 images, 5000 points, 2000 sequences)", kind=int, least=2),
+    "probes": Key(1, "of Hutchinson's estimate, an image (1)", least=1, most=1_000_000),
+    "draws": Key(1, "of the dequantization noise, an image (1)", least=1, most=1_000_000),
+    "dequantizer-steps": Key(0, "train the dequantization noise for so many steps (0: uniform noise)", least=0),
+    "start": Key(None, "the t of the density (1e-5, or a chain's first step)", kind=float, above=0, below=1),
+    "tolerance": Key(1e-4, "of the integration (1e-4; the literature's is 1e-5)", least=1e-12, most=1),
+    "profile": Key(0, "trace N steps into WORKDIR/profile", least=0, most=10_000),
+    "processes": Key(None, "how many there are; 1: alone, whatever launched it", kind=int, least=1),
+    "process": Key(None, "which one this is, from 0", kind=int, least=0),
+    "start-timeout": Key(None, "how long to wait for the others at the start (300)", kind=float, above=0, most=1e6),
 }  # fmt: skip
 
 
@@ -202,7 +230,7 @@ def check(config: Any) -> dict[str, Any]:
     config = complete(config)
     flat = flatten(config)
     for name, value in flat.items():
-        _check_numbers(name, value)
+        _check_numbers(f"config.{name}", value, KEYS.get(name))
     for name, key in KEYS.items():
         if not key.open:
             check_value(f"config.{name}", key, flat[name])
@@ -225,9 +253,11 @@ def check_value(name: str, key: Key, value: Any) -> None:
     if wanted and (not isinstance(value, wanted) or (isinstance(value, bool) and kind in (int, float))):
         none = ", or None" if or_none else ""
         raise UserError(f"{name} must be {_ARTICLES[kind]}{none}, got {value!r}")
+    _check_numbers(name, value, key)
     for fits, words in ((key.least is None or value >= key.least, f"at least {key.least}"),
                         (key.most is None or value <= key.most, f"at most {key.most}"),
-                        (key.above is None or value > key.above, f"a number above {key.above}, or None for no bound")):  # fmt: skip
+                        (key.above is None or value > key.above, f"a number above {key.above}, or None for no bound"),
+                        (key.below is None or value < key.below, f"below {key.below}")):  # fmt: skip
         if not fits:
             raise UserError(f"{name} must be {words}, got {value}")
     if key.one_of and value not in key.one_of:
@@ -237,16 +267,17 @@ def check_value(name: str, key: Key, value: Any) -> None:
 _ARTICLES = {int: "a whole number", float: "a number", bool: "True or False", str: "a string"}
 
 
-def _check_numbers(name: str, value: Any) -> None:
+def _check_numbers(name: str, value: Any, key: Key | None) -> None:
     """Raise UserError for numbers that float32 and int32 do not have."""
-    most = max(_LARGEST, (KEYS[name].most or 0) if name in KEYS else 0)
+    most = max(_LARGEST, (key and key.most) or 0)
     if isinstance(value, list | dict):
         for part in value.values() if isinstance(value, dict) else value:
-            _check_numbers(name, part)
+            _check_numbers(name, part, key)
     elif isinstance(value, float) and not abs(value) <= 3.4e38:
-        raise UserError(f"config.{name} must be a finite float32, got {value}")
+        raise UserError(f"{name} must be a finite float32, got {value}")
     elif isinstance(value, int) and abs(value) > most:
-        raise UserError(f"config.{name} must be at most {most}, got about 1e{len(str(abs(value))) - 1}")
+        shown = value if abs(value) < 10**15 else f"about 1e{len(str(abs(value))) - 1}"
+        raise UserError(f"{name} must be at most {most}, got {shown}")
 
 
 def refuse_another_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any, known: Sequence[str] = ()) -> None:

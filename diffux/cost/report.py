@@ -139,6 +139,8 @@ def parse_bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
     if not found or (found[3] and not found[2]) or float(found[1]) == 0:
         raise UserError(f"a size in bytes is a number and a unit, as 16GB, 15.75GiB or 512MiB; got {text!r}")
+    if len(found[1]) > 20:
+        raise UserError(f"a size in bytes of {len(found[1])} digits is more than any machine has")
     return round(float(found[1]) * (1024 if found[3] else 1000) ** (" KMGT".index(found[2].upper() or " ")))
 
 

@@ -55,7 +55,7 @@ def initialize(
     Raises UserError for settings that cannot work; Lost, which names them, where processes are missing.
     """
     timeout = _seconds("DIFFUX_START_TIMEOUT", 300) if start_timeout is None else start_timeout
-    if not timeout > 0:
+    if not 0 < timeout < float("inf"):
         raise UserError(f"--start-timeout is a number of seconds above 0, got {timeout}")
     lost = _seconds("DIFFUX_LOST_TIMEOUT", 60)
     found = cluster.find(coordinator, processes, process, required=required, timeout=timeout)

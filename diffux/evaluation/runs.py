@@ -78,6 +78,7 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
 
 def _draw(runs: Mapping[str, Run], n: int, drawing: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """`n` samples (n, *d) of a task of runs, and how they were drawn."""
+    sampling.check_room(n, sampling.sampled(runs))
     with Progress("sampling", 100) as progress:
         drawn = list(sampling.draw(runs, n, progress=files.Report(progress), **drawing))
     name, _ = sampling.outcome(runs, drawn[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -41,7 +43,7 @@ class Network(nn.Module):
             if isinstance(value, list | tuple):
                 object.__setattr__(self, field.name, hashable(value))
             if value is not None:
-                _need(field.name, value)
+                _need(field, value)
         super().__post_init__()
 
     @property
@@ -56,18 +58,28 @@ class Network(nn.Module):
         """Raises ValueError unless x of this shape fits."""
 
 
-_COUNTS = ("channels", "blocks", "heads", "classes")
-_LISTS = {"multipliers": 1, "attention": 0}  # with the fewest that there may be
+_NEEDED = ("multipliers",)  # lists that may not be empty
 
 
-def _need(name: str, value: Any) -> None:
-    """Refuse a number of a network that nothing can be built of."""
+def _need(field: dataclasses.Field, value: Any) -> None:
+    """Refuse a value of a network's field that nothing can be built of, by what its annotation says: whole numbers are at least 1,
+    unless the default is smaller."""
+    name, stated = field.name, str(field.type).removesuffix(" | None")
+    whole = lambda one: isinstance(one, numbers.Integral) and not isinstance(one, bool)  # noqa: E731
+    least = min(field.default, 1) if whole(field.default) else 1
     if name == "dropout" and not 0 <= value < 1:
         raise ValueError(f"dropout is a probability 0 <= p < 1, got {value}")
-    if name in _COUNTS and value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    if name in _LISTS and (len(value) < _LISTS[name] or any(not isinstance(part, int) or part < 1 for part in value)):
-        raise ValueError(f"{name} are whole numbers of at least 1, {'one or more' if _LISTS[name] else 'or none'}, got {value}")
+    if stated == "int" and not (whole(value) and value >= least):
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    if stated == "bool" and not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    if stated == "float" and (isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value)):
+        raise ValueError(f"{name} must be a finite number, got {value!r}")
+    if stated == "Sequence[int]":
+        fits = isinstance(value, list | tuple) and all(whole(one) and one >= 1 for one in value)
+        if not fits or (name in _NEEDED and not value):
+            none = "one or more" if name in _NEEDED else "or none"
+            raise ValueError(f"{name} are whole numbers of at least 1, {none}, got {value!r}")
 
 
 def precision(network: nn.Module, x: Any) -> tuple[dict[str, Any], dict[str, Any]]:

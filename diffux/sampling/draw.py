@@ -7,15 +7,18 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from diffux import data, tasks
 from diffux.config import parts
+from diffux.config.schema import FLAGS, check_value
 from diffux.devices import mesh as sharding
 from diffux.errors import REFUSALS, DataError, UserError, explained, one_sentence
 from diffux.fields import Field
 from diffux.keys import sample_keys
 from diffux.runs.run import Run
+from diffux.systems.shapes import check_memory
 
 Models = Run | Mapping[str, Run]
 
@@ -27,13 +30,22 @@ def named(models: Models) -> dict[str, Run]:
 
 def check(n: int, batch: int, frames: int = 1, seed: int = 0) -> None:
     """Raise UserError unless these are numbers of samples and states from 1 on, and a seed of 32 bits."""
-    for name, value in {"n": n, "batch": batch, "frames": frames}.items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
-        if value >= 2**31:
-            raise UserError(f"{name} must be below {2**31}, got {value}")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed must be at least 0 and below {2**32}, got {seed}")
+    for name, value in {"n": n, "batch": batch, "frames": frames, "seed": seed}.items():
+        check_value(name, FLAGS[name], value.item() if isinstance(value, np.generic) else value)
+
+
+def sampled(models: Mapping[str, Run]) -> Field:
+    """The field that the last of the models draws; UserError where none is sampled."""
+    found = [run for run in models.values() if hasattr(run.system, "generate")]
+    if not found:
+        last = list(models.values())[-1]
+        raise UserError(f"this run is a {type(last.system).__name__} ({last.plan.name}), which is not sampled")
+    return found[-1].field
+
+
+def check_room(n: int, field: Field) -> None:
+    """Raise UserError where n samples of a field are larger than this machine's memory."""
+    check_memory(f"n = {n} samples", jax.ShapeDtypeStruct((n, *field.shape), np.float32))
 
 
 def samples(run: Run, n: int, *, seed: int = 0, batch: int = 256, given: Mapping[str, Any] | None = None,
@@ -47,6 +59,8 @@ def samples(run: Run, n: int, *, seed: int = 0, batch: int = 256, given: Mapping
         >>> samples(training.load("runs/digits"), 16, given={"label": 3}, guidance=2, steps=50).shape  # doctest: +SKIP
         (16, 8, 8, 1)
     """
+    check(n, batch, seed=seed)
+    check_room(n, sampled(named(run)))
     run = dataclasses.replace(run, walk=parts.walk(run.system, **walk)) if walk else run
     return np.concatenate([drawn[run.system.data] for drawn in draw(run, n, seed=seed, batch=batch, given=given)])
 

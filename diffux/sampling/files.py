@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from diffux import tasks
@@ -23,9 +22,8 @@ from diffux.runs import tensors
 from diffux.runs.restore import load
 from diffux.runs.run import Run
 from diffux.sampling import singles
-from diffux.sampling.draw import check, draw, how_drawn, outcome, request
+from diffux.sampling.draw import check, check_room, draw, how_drawn, outcome, request, sampled
 from diffux.sampling.pictures import captions, tags
-from diffux.systems.shapes import check_memory
 
 _WALKS = (".png", ".gif")
 
@@ -91,14 +89,13 @@ def sample(
     check(n, batch, frames, seed)
     first, last = next(iter(runs.values())), list(runs.values())[-1]
     tasks.task(task, runs)
-    field = _field(runs, last)
+    field = sampled(runs)
     folders, out = [word for word in out if singles.is_folder(word)], [path_of(word) for word in out if not singles.is_folder(word)]
     for path, known in [(path, field.suffixes) for path in out] + [(trajectory, _WALKS)] * (trajectory is not None):
         if path.suffix.lower() not in known:
             raise UserError(f"{path} must end in {' or '.join(known)}, or in a slash, for a folder of single files")
         writable(path)
-    held = batch if folders and not out else n
-    check_memory(f"n = {n} samples", jax.ShapeDtypeStruct((held, *field.shape), np.float32))
+    check_room(batch if folders and not out else n, field)
     asked = request(runs, n, given, task=task)
     if trajectory is not None and task != "once":
         raise UserError(f"a trajectory is of one walk, and the task {task} takes several")
@@ -140,13 +137,6 @@ def _save_walk(path: pathlib.Path, field: Field, states: np.ndarray, how: Mappin
         drawing.save(path, field.strip(states), how)
     else:
         drawing.animate(path, field.film(states), about=how)
-
-
-def _field(runs: Mapping[str, Run], last: Run) -> Field:
-    sampled = [run for run in runs.values() if hasattr(run.system, "generate")]
-    if not sampled:
-        raise UserError(f"this run is a {type(last.system).__name__} ({last.plan.name}), which is not sampled")
-    return sampled[-1].field
 
 
 def _known(runs: Mapping[str, Run], given: Mapping[str, Any]) -> dict[str, Any]:

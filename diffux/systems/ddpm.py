@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from diffux import clocks, objectives, parameterizations, processes, schedules, weightings
-from diffux.conditions import dropped, given
+from diffux.conditions import labelled
 from diffux.guidance import static_threshold
 from diffux.naming import make, public
 from diffux.networks.unet import UNet
@@ -35,7 +35,7 @@ def build(steps: int = 1000, betas: Any = "linear", transforms: Any = None, para
 
     Further keywords go to `UNet`.
     """
-    clock, chain = clocks.chain(steps), schedules.from_betas(make("beta table", betas, schedules.BETAS, steps=steps))
+    clock, chain = clocks.chain(steps), schedules.from_betas(make("beta table", betas, schedules.BETAS, True, steps=steps))
     chain = schedules.transformed(chain, transforms, first=1 / steps)
     process = Gaussian(chain, make("variance", variance, processes.VARIANCES, schedule=chain, steps=steps))
     f = make("parameterization", parameterization, public(parameterizations))
@@ -47,6 +47,6 @@ def build(steps: int = 1000, betas: Any = "linear", transforms: Any = None, para
         parameterization=conditioned(f, clock.label),
         objective=objectives.denoising(process, weight, clock.times),
         solver=ancestral(process), grid=clock.grid, steps=clock.steps,
-        given=given("label", dropped(label_dropout)) if classes is not None else given(),
+        given=labelled(classes, label_dropout),
         guidance=(static_threshold(),) if clip else (),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from diffux import clocks, objectives, parameterizations, schedules, weightings
 from diffux.codecs import pixels
-from diffux.conditions import dropped, given
+from diffux.conditions import labelled
 from diffux.networks.refinenet import RefineNet
 from diffux.parameterizations import conditioned, recentred
 from diffux.processes import Gaussian
@@ -40,5 +40,5 @@ def build(levels: int = 10, sigma_min: float = 0.01, sigma_max: float = 1.0, ste
         # lambda(sigma) = sigma^2 on the score error is the SNR on the x0 error (Song and Ermon, 2019, eq. 6)
         objective=objectives.denoising(process, weightings.snr, clock.times),
         solver=annealed_langevin(step, inner, denoise), grid=clock.grid, steps=clock.steps, codec=pixels(0.0, 1.0),
-        given=given("label", dropped(label_dropout)) if classes is not None else given(),
+        given=labelled(classes, label_dropout),
     )  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from diffux import clocks, objectives, parameterizations, schedules, weightings
 from diffux.codecs import pixels
-from diffux.conditions import dropped, given
+from diffux.conditions import labelled
 from diffux.networks.refinenet import RefineNet
 from diffux.parameterizations import recentred
 from diffux.processes import Gaussian
@@ -40,7 +40,7 @@ def build(levels: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0, s
         parameterization=recentred(parameterizations.score),  # technique 3
         objective=objectives.denoising(process, weightings.snr, clock.times),
         solver=annealed_langevin(step, inner, denoise), grid=clock.grid, steps=clock.steps, codec=pixels(0.0, 1.0),
-        given=given("label", dropped(label_dropout)) if classes is not None else given(),
+        given=labelled(classes, label_dropout),
     )  # fmt: skip
 
 

@@ -23,8 +23,6 @@ from diffux.processes import Gaussian, Process
 from diffux.systems.system import objective_loss
 from diffux.types import Learned, Net, Parameterization
 
-CONTINUOUS = {"linear": schedules.linear, "cosine": schedules.cosine, "geometric": schedules.geometric}
-
 
 @struct.dataclass
 class NoisyClassifier:
@@ -93,9 +91,9 @@ def build(schedule: str = "linear", steps: int | None = None, sigma_min: float =
     - depth, width, dropout: of the wide residual network; further keywords are its fields.
     """
     exploding, clock = schedule == "geometric", clocks.continuous(999.0, smallest=smallest)
+    known = {"linear": schedules.linear(), "cosine": schedules.cosine(), "geometric": schedules.geometric(sigma_min, sigma_max)}
     if steps is None:
-        make = pick("schedule", schedule, CONTINUOUS)
-        process = Gaussian(make(sigma_min, sigma_max) if exploding else make())
+        process = Gaussian(pick("schedule", schedule, known))
     else:
         clock = clocks.chain(steps)
         process = Gaussian(schedules.from_betas(pick("beta table of a chain", schedule, schedules.BETAS)(steps)))

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffux import clocks, networks, objectives, parameterizations, schedules, times, weightings
 from diffux.codecs import pixels
-from diffux.conditions import dropped, given
+from diffux.conditions import labelled
 from diffux.naming import pick
 from diffux.parameterizations import conditioned, recentred
 from diffux.processes import Gaussian
@@ -43,21 +43,20 @@ def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_
     if discrete is not None and (sde == "sub_vp" or likelihood_weighting or discrete < 2):
         raise ValueError("discrete levels, at least 2 of them, go with the sdes vp and ve and without likelihood_weighting, got "
                          f"discrete={discrete}, sde={sde}, likelihood_weighting={likelihood_weighting}")  # fmt: skip
+    # all of them, so that numbers are refused which this one does not read
+    schedule = {"vp": schedules.linear(beta_min, beta_max), "sub_vp": schedules.sub_vp(beta_min, beta_max),
+                "ve": schedules.geometric(sigma_min, sigma_max)}[sde]  # fmt: skip
     if sde == "vp" and discrete:
         schedule = schedules.from_betas(schedules.linear_betas(discrete, beta_min / 1000, beta_max / 1000))
-    else:
-        schedule = {"vp": lambda: schedules.linear(beta_min, beta_max), "sub_vp": lambda: schedules.sub_vp(beta_min, beta_max),
-                    "ve": lambda: schedules.geometric(sigma_min, sigma_max)}[sde]()  # fmt: skip
     schedule = schedules.transformed(schedule, transforms)
     process, weighting = Gaussian(schedule), weightings.snr
     # lambda(t) = sigma^2 on the score error is the SNR on the x0 error (Song et al., 2021, eq. 7)
+    drawn = times.log_snr(schedule, smallest) if likelihood_weighting and importance else times.uniform(smallest, 1.0)
+    weighting = weightings.importance(weightings.likelihood(schedule), drawn) if likelihood_weighting else weighting
+    end = (1e-5 if exploding else 1e-3) if end is None else end
+    clock = clocks.continuous(parameterizations.log_sigma if exploding else 999.0, steps, end=end, times=drawn)
     if discrete:
         clock = clocks.levels(discrete) if exploding else clocks.chain(discrete)
-    else:
-        drawn = times.log_snr(schedule, smallest) if likelihood_weighting and importance else times.uniform(smallest, 1.0)
-        weighting = weightings.importance(weightings.likelihood(schedule), drawn) if likelihood_weighting else weighting
-        end = (1e-5 if exploding else 1e-3) if end is None else end
-        clock = clocks.continuous(parameterizations.log_sigma if exploding else 999.0, steps, end=end, times=drawn)
 
     shown = parameterizations.normalized if normalize else recentred
     f = shown(parameterizations.score) if exploding else parameterizations.epsilon
@@ -66,5 +65,5 @@ def build(sde: str = "vp", beta_min: float = 0.1, beta_max: float = 20.0, sigma_
         network=make(classes=classes, **options), process=process, parameterization=conditioned(f, clock.label),
         objective=objectives.denoising(process, weighting, clock.times), solver=solver, grid=clock.grid, steps=clock.steps,
         codec=pixels(0.0, 1.0) if exploding else pixels(-1.0, 1.0),
-        given=given("label", dropped(label_dropout)) if classes is not None else given(),
+        given=labelled(classes, label_dropout),
     )  # fmt: skip

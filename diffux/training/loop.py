@@ -70,8 +70,6 @@ def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[
     """
     started, used = time.time() if started is None else started, folder.use_of(listing.use(use))
     use_compilation_cache()
-    if profile:
-        profiling.check()
     # Everything that can be refused is refused before the directory is touched.
     plan, parts = restore.planned(config, folder.parts(directory), directory, nets or {}, source=source, use=used)
     mesh = sharding.make_mesh(plan.sharding)
@@ -82,6 +80,8 @@ def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[
         path, begun = _opened(stack, directory, plan, progress, lead)
         if begun >= total:
             return _finished(path, begun, plan, parts, progress)
+        if profile:
+            profiling.check(total - begun)
         examples, test, batches = _data(stack, plan, path, begun, progress)
         first = next(batches)
         program = prepare(plan, first, mesh)

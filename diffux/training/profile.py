@@ -14,8 +14,12 @@ WARM_UP = 3
 """Steps of a run before the trace begins: the first waits for the compiler, the next fill the queues."""
 
 
-def check() -> None:
-    """Raise UserError where a trace would end the process: libtpu's part of the profiler crashes on a host without TPUs."""
+def check(left: int) -> None:
+    """Raise UserError where none of the steps that are `left` would be traced, and where a trace would end the process: libtpu's
+    part of the profiler crashes on a host without TPUs."""
+    if left <= WARM_UP:
+        raise UserError(f"a trace begins after {WARM_UP} steps, and {left} are left of this run: a larger training.steps, or no "
+                        "--profile")  # fmt: skip
     if importlib.util.find_spec("libtpu") and jax.default_backend() != "tpu" and not jax.config.jax_platforms:
         raise UserError("libtpu is installed and this host has no TPU, which crashes JAX's profiler: set JAX_PLATFORMS="
                         f"{jax.default_backend()} for --profile, or pip uninstall libtpu")  # fmt: skip

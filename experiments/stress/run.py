@@ -1,4 +1,5 @@
-"""What a run survives: kill -9 and signals at random moments, damaged folders, full disks, and configs that make no sense.
+"""What a run survives: kill -9 and signals at random moments, damaged folders, full disks, and configs and flags that make no
+sense.
 
   python experiments/stress/run.py --kills 25
   python experiments/stress/run.py --signals 40
@@ -6,7 +7,8 @@
   python experiments/stress/run.py --mutations 300
   python experiments/stress/run.py --disks 8
 
-Each part prints its counts and exits with 1 where something was not as docs/faults.md promises; --seed draws other cases.
+Each part prints its counts and exits with 1 where something was not as docs/faults.md promises; --seed draws other cases. Mutations
+that were counted in a folder of --keep are not started again.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill a training N times")
     parser.add_argument("--signals", type=int, default=0, metavar="N", help="send Ctrl-C and others N times")
     parser.add_argument("--damage", type=int, default=0, metavar="N", help="continue a run N times whose folder was damaged")
-    parser.add_argument("--mutations", type=int, default=0, metavar="N", help="start N configs with keys changed at random")
+    parser.add_argument("--mutations", type=int, default=0, metavar="N", help="give N times a key or flag another value")
     parser.add_argument("--disks", type=int, default=0, metavar="N", help="train on N disks that fill up (Linux, needs mount)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", metavar="DIR", help="leave the runs and their output in a folder")

@@ -184,7 +184,7 @@ def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
         ("--label three", "a label is a number from 0 to 9"),
         ("--steps 2000", "1000"),
         ("--steps -1", "steps must be at least 1, got -1"),
-        ("--n 0", "n must be at least 1"),
+        ("--n 0", "--n must be at least 1"),
         ("--n many", "--n"),
         ("--checkpoint 7", "no checkpoint of step 7"),
         ("--checkpoint newest", "no checkpoint of step newest"),

@@ -1,11 +1,13 @@
 """Values of flags and keys that cannot be: one sentence each, before anything compiles."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
 
 from diffux import cli, training
+from diffux.cli import sample
 from diffux.config.plan import plan
 from diffux.errors import UserError
 from tests.small import SMALL, Tiny
@@ -36,8 +38,8 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize(("command", "said"), [
     ("sample --guidance nan", "--guidance is a finite scale"),
     ("sample --guidance inf", "--guidance is a finite scale"),
-    ("sample --n 1000000000000", "n must be below 2147483648"),
-    ("sample --n 2147483648", "n must be below 2147483648"),
+    ("sample --n 1000000000000", "--n must be at most 2147483647"),
+    ("sample --n 2147483648", "--n must be at most 2147483647"),
     ("sample --n 2147483647", "n = 2147483647 samples would take"),
     ("sample --seed 4294967303", "--seed must be at most 4294967295, got 4294967303"),
     ("sample --seed -1", "--seed must be at least 0, got -1"),
@@ -46,11 +48,29 @@ def tiny(monkeypatch):
     ("sample --eta 0.5", "eta 0.5 needs the name of a solver that has one"),
     ("sample --eta 0.5 --solver heun", "solver heun has no eta, got 0.5"),
     ("sample --eta -1 --solver ddim", "--eta must be at least 0"),
-    ("sample --eta nan --solver ddim", "--eta must be at least 0"),
+    ("sample --eta nan --solver ddim", "--eta must be a finite float32, got nan"),
     ("sample --steps 1000001", "--steps must be at most 1000000"),
     ("evaluate --likelihood --solver nonsense", "--solver is of samples, and --likelihood draws none"),
     ("evaluate --likelihood --label 3", "--label is of samples"),
     ("evaluate --likelihood --guidance 2", "--guidance is of samples"),
+    ("evaluate --likelihood --task once", "--task is of samples"),
+    ("sample --steps 0", "--steps must be at least 1, got 0"),
+    ("sample --classifier-scale nan --classifier x", "--classifier-scale must be a finite float32, got nan"),
+    ("evaluate --n 2147483647", "n = 2147483647 samples would take"),
+    ("evaluate --n 1", "--n must be at least 2, got 1"),
+    ("evaluate --likelihood --tolerance inf", "--tolerance must be a finite float32, got inf"),
+    ("evaluate --likelihood --tolerance 0", "--tolerance must be at least 1e-12, got 0.0"),
+    ("evaluate --likelihood --start 1", "--start must be below 1, got 1.0"),
+    ("evaluate --likelihood --start 0", "--start must be a number above 0"),
+    ("evaluate --likelihood --draws 0", "--draws must be at least 1, got 0"),
+    # what would change nothing
+    ("sample --frames 3", "--frames belongs to --trajectory"),
+    ("sample --classifier-scale 2", "--classifier-scale belongs to --classifier"),
+    ("evaluate --probes 1", "--probes belongs to --likelihood"),
+    ("evaluate --reconstruct", "--reconstruct belongs to --likelihood"),
+    ("evaluate --likelihood --trace exact --probes 3", "--probes is of an estimate, and --trace exact makes none"),
+    ("evaluate --samples x.npz --seed 0", "--seed is of the drawing, and the --samples are drawn"),
+    ("evaluate --samples x.npz --checkpoint best", "--checkpoint is of the drawing"),
 ])  # fmt: skip
 def test_flags(runs, tmp_path, capsys, command, said):
     name, *flags = command.split()
@@ -59,6 +79,68 @@ def test_flags(runs, tmp_path, capsys, command, said):
     error = capsys.readouterr().err
     assert said in error and error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("flags", "said"), [
+    ("--profile -1", "--profile must be at least 0, got -1"),
+    ("--profile 2", "a trace begins after 3 steps, and 2 are left of this run"),
+    ("--start-timeout inf", "--start-timeout must be a finite float32, got inf"),
+    ("--process -1", "--process must be at least 0"),
+])  # fmt: skip
+def test_flags_of_training(tmp_path, capsys, flags, said):
+    config = ["--config", "ddpm_digits", "--config.steps=2", "--config.system.channels=4"]
+    assert cli.main(["train", *config, "--workdir", str(tmp_path / "new"), *flags.split()]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+# What each flag of sampling may be given to draw other samples, and the flags that draw the same: files, places and programs.
+CHANGING = {"n": "3", "given": "label=3", "label": "3", "solver": "heun", "steps": "3", "eta": "1.0", "grid": "log_snr",
+            "option": "order=1", "guidance": "3", "seed": "1", "checkpoint": "1", "average": "0.5", "raw": None}  # fmt: skip
+BESIDE = {"eta": ["--solver", "ddim"], "option": ["--solver", "unipc"]}
+SAME = {"help", "workdir", "weights", "out", "batch", "task", "model", "net", "classifier", "classifier-scale", "use",
+        "trajectory", "frames"}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The samples of the command with more flags, of a run with two checkpoints and two averages."""
+    folder = tmp_path_factory.mktemp("drawn")
+    config = copy.deepcopy(SMALL)
+    config["system"] |= {"classes": 10, "steps": 20, "betas": "cosine"}
+    config["training"] |= {"steps": 2, "checkpoint_every": 1}
+    config["ema"] = {"decay": [0.9, 0.5], "warmup": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("diffux.systems.ddpm.UNet", Tiny)
+        training.train(config, folder / "run")
+
+    @functools.cache
+    def draw(*flags):
+        out = folder / f"{len(list(folder.iterdir()))}.npz"
+        assert cli.main(["sample", "--workdir", str(folder / "run"), "--n", "2", "--out", str(out), *flags]) == 0
+        with np.load(out) as found:
+            return found["images"]
+
+    return draw
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_a_flag_that_is_taken_changes_the_samples(drawn, name):
+    flag, beside = [f"--{name}"] + [CHANGING[name]] * (CHANGING[name] is not None), BESIDE.get(name, [])
+    assert not np.array_equal(drawn(*beside), drawn(*beside, *flag))
+
+
+def test_every_flag_of_sampling_changes_the_samples_or_is_known_not_to():
+    known = {option[2:] for action in sample.parser()._actions for option in action.option_strings if option.startswith("--")}
+    assert known == {*CHANGING} | SAME
+
+
+def test_every_number_of_a_command_is_in_the_schema():
+    for command, found in cli.commands().items():
+        parser = found.load().parser()
+        numbers = {action.option_strings[0][2:] for action in parser._actions if action.type in (int, float)}
+        assert numbers == {*parser.keys}, command
 
 
 @pytest.mark.full
@@ -105,6 +187,10 @@ def test_class_names_are_kept_with_samples(runs, tmp_path):
     ("system.blocks", 0, "blocks"), ("system.attention", (-5,), "attention"), ("system.multipliers", (0,), "multipliers"),
     ("system.multipliers", (), "multipliers"), ("system.channels", 0, "channels"),
     ("system.label_dropout", 1.5, "a probability 0 <= p < 1"),
+    ("system.label_dropout", 1.0, "a probability 0 <= p < 1"), ("system.attention", {}, "attention"),
+    ("system.channels", True, "channels"),
+    ("system.betas", [0.1, None], "a beta table is a name"), ("system.weighting", None, "a weighting is a name"),
+    ("system.parameterization", ["v"], "a parameterization is a name"), ("optimizer.clip", 0.0, "a number above 0, or None"),
     ("optimizer.learning_rate", 3e38, "learning_rate"), ("ema.decay", 1.0, "decay"), ("ema.decay", -0.1, "decay"),
 ])  # fmt: skip
 def test_keys(monkeypatch, key, value, said):
@@ -114,3 +200,19 @@ def test_keys(monkeypatch, key, value, said):
     config.setdefault(section, {})[name] = value
     with pytest.raises(UserError, match=said):
         plan(config)
+
+
+@pytest.mark.parametrize(("system", "said"), [
+    ({"name": "ddpm", "label_dropout": 1.0}, "a probability 0 <= p < 1"),
+    ({"name": "ncsn", "label_dropout": -0.1}, "a probability 0 <= p < 1"),
+    ({"name": "score_sde", "sde": "vp", "sigma_max": -1.0}, "0 < sigma_min < sigma_max"),
+    ({"name": "score_sde", "sde": "ve", "beta_min": 30.0}, "0 < beta_min < beta_max"),
+    ({"name": "score_sde", "discrete": 1000, "end": -1.0}, "end"),
+    ({"name": "noisy_classifier", "schedule": "cosine", "sigma_min": 0.0}, "0 < sigma_min < sigma_max"),
+    ({"name": "diffusion2015", "codec": [None]}, "a codec is a name"),
+    ({"name": "diffusion2015", "basis": 0}, "basis must be a whole number of at least 1"),
+    ({"name": "ncsnv2", "dilations": [0, 2]}, "dilations are whole numbers of at least 1"),
+])  # fmt: skip
+def test_arguments_that_a_system_does_not_read_are_checked_as_well(system, said):
+    with pytest.raises(UserError, match=said):
+        plan({"system": system})

@@ -107,6 +107,11 @@ def test_no_gradient_reaches_what_is_frozen():
     np.testing.assert_array_equal(gradients["network"]["head"], 2 * PARAMS["network"]["head"])
 
 
+def test_something_is_left_to_train():
+    with pytest.raises(UserError, match="freezes every parameter, and nothing is left to train"):
+        optimizers.made(10, groups=[("", "frozen")]).init(PARAMS)
+
+
 def test_the_first_pattern_that_fits_decides():
     narrow, wide = ("network/head", {"learning_rate": 2.0}), ("head", {"learning_rate": 3.0})
     params, _, _ = moved(optimizers.made(10, name="sgd", learning_rate=1.0, clip=None, groups=[narrow, wide]))
@@ -153,11 +158,11 @@ def test_without_groups_the_state_is_that_of_the_optimizer_alone():
         ([("(", "frozen")], r"the pattern '\(' of optimizer.groups is no regular expression"),
         ([("head", {"learning_rat": 1.0})], "unknown setting of optimizer.groups 'learning_rat'; did you mean 'learning_rate'"),
         ([("head", {"learning_rate": -1.0})], r"config\.optimizer\.groups\.learning_rate must be at least 0, got -1.0"),
-        ([("head", {"learning_rate": float("nan")})], r"config\.optimizer\.groups\.learning_rate must be at least 0, got nan"),
+        ([("head", {"learning_rate": float("nan")})], r"config\.optimizer\.groups\.learning_rate must be a finite float32"),
         ([("head", {"learning_rate": True})], r"config\.optimizer\.groups\.learning_rate must be a number, got True"),
         ([("head", {"learning_rate": None})], r"config\.optimizer\.groups\.learning_rate must be a number, got None"),
         ([("head", {"clip": "1"})], r"config\.optimizer\.groups\.clip must be a number, or None, got '1'"),
-        ([("head", {"clip": -1.0})], r"config\.optimizer\.groups\.clip must be at least 0, got -1.0"),
+        ([("head", {"clip": -1.0})], r"config\.optimizer\.groups\.clip must be a number above 0, or None for no bound, got -1.0"),
         ([("head", {"warmup": -1})], r"config\.optimizer\.groups\.warmup must be at least 0, got -1"),
         ([("head", {"warmup": [1]})], r"config\.optimizer\.groups\.warmup must be a whole number, got \[1\]"),
         ([("head", {"warmup": 2.5})], r"config\.optimizer\.groups\.warmup must be a whole number, got 2.5"),

@@ -70,6 +70,24 @@ def test_least_values_are_taken_and_smaller_ones_refused(name):
         schema.check(of(name, least - 1))
 
 
+@pytest.mark.parametrize("name", schema.FLAGS)
+def test_flags_have_the_bounds_that_they_state(name):
+    key = schema.FLAGS[name]
+    step = 1 if int in (key.kind, type(key.default)) else 1e-9
+    schema.check_value(f"--{name}", key, key.default)
+    for end, outside in ((key.least, -step), (key.most, step)):
+        if end is not None:
+            schema.check_value(f"--{name}", key, end)
+            with pytest.raises(UserError, match=rf"--{name} must be at (least|most) "):
+                schema.check_value(f"--{name}", key, end + outside * max(1, abs(end)))
+    for end in filter(None, (key.above, key.below)):
+        with pytest.raises(UserError, match=rf"--{name} must be (a number above|below) {end}"):
+            schema.check_value(f"--{name}", key, end)
+    for value in (float("nan"), float("inf"), "3", 10**40):
+        with pytest.raises(UserError, match=rf"--{name} must be (a|at most|a finite) "):
+            schema.check_value(f"--{name}", key, value)
+
+
 def test_a_batch_has_at_least_one_part():
     with pytest.raises(UserError, match=r"config.optimizer.accumulate must be at least 1, got 0"):
         schema.check({"optimizer": {"accumulate": 0}})

@@ -329,12 +329,12 @@ def test_numbers_types_and_sizes_are_refused_before_they_cost_anything(config, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", ["--kills=5", "--damage=66", "--mutations=120", "--disks=4"])
+@pytest.mark.parametrize("part", ["--kills=5 --seed=7", "--damage=66 --seed=7", "--mutations=240 --seed=11", "--disks=4 --seed=7"])
 def test_the_script_of_faults(part, cache):
     environment = os.environ | {"DIFFUX_CACHE": str(cache), "JAX_PLATFORMS": "cpu", "PYTHONPATH": ""}
     mount = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
     if "disks" in part and (shutil.which("unshare") is None or subprocess.run(mount, check=False).returncode):
         pytest.skip("file systems cannot be mounted here")
-    done = subprocess.run([sys.executable, FAULTS, part, "--seed=7"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, FAULTS, *part.split()], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert np.all([word not in done.stdout for word in ("FAILED", "Traceback")])
