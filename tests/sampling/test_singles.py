@@ -129,7 +129,7 @@ def test_they_are_written_as_they_are_drawn_and_kept_where_the_disk_is_full(labe
 def test_room_is_needed_for_a_batch_alone(labelled, tmp_path, monkeypatch):
     """Of more samples than the memory holds a folder can be filled, and no array be made."""
     asked = []
-    monkeypatch.setattr(files, "check_memory", lambda what, shape: asked.append(shape.shape[0]))
+    monkeypatch.setattr(files, "check_room", lambda n, field: asked.append(n))
     files.sample(labelled, [f"{tmp_path}/out/"], n=5, batch=2)
     files.sample(labelled, [f"{tmp_path}/out/", tmp_path / "x.npz"], n=5, batch=2)
     assert asked == [2, 5]
