@@ -45,6 +45,21 @@ def test_classes_in_turn_have_a_column_each():
     assert width([str(i) for i in range(20)]) == 5 and width(None) == 5 and width(["cat"] * 20) == 5
 
 
+def test_digits_without_names_have_a_column_for_each_class(config, tmp_path):
+    """12 samples of 10 classes, asked for in turn: ten columns, and captions below both rows."""
+    training.train(config(**{"training.steps": 1, "sample.n": 12, "system.classes": 10}), tmp_path)
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.size == (10 * (48 + 3) + 3, 2 * (48 + 12 + 3) + 3)
+
+
+def test_captions_are_whole_where_three_lines_hold_them():
+    image = np.zeros((1, 48, 48, 1), np.uint8)
+    below = lambda caption: drawing.tile(image, captions=[caption])[50:-2, 2:-2]  # noqa: E731
+    for caption, lines in {"cat": ["cat"], "golden retriever": ["golden", "retriever"], "a dog in the snow, from above":
+                           ["a dog in", "the snow,", "from..."], "Massachusetts": ["Massachus", "etts"]}.items():  # fmt: skip
+        np.testing.assert_array_equal(below(caption), drawing.lines(lines, 48), err_msg=caption)
+
+
 def test_a_film_rests_no_longer_than_it_moves(tmp_path):
     """Ten pages of 80 ms move for 720 ms."""
     pages = [np.full((4, 4, 1), 20 * i, np.uint8) for i in range(10)]
