@@ -16,7 +16,7 @@ likelihood.json (docs/likelihood.md).
 
 from __future__ import annotations
 
-import sys
+import shutil
 
 from diffux.cli import _flags
 from diffux.errors import UserError
@@ -44,7 +44,7 @@ def main(arguments) -> int:
 
     listing.use(flags.use)
     folder = path_of(flags.workdir).absolute()
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console = Console(width=shutil.get_terminal_size((110, 24)).columns, highlight=False)  # of a file 110, or $COLUMNS
     if flags.likelihood:
         drawing = ("solver", "steps", "eta", "grid", "option", "guidance", "classifier", "given", "label", "samples", "model")
         unused = [name for name in drawing if getattr(flags, name) is not None]
