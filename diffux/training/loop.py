@@ -107,6 +107,7 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
         stop.listen()
         stack.enter_context(progress)
         for step, batch in zip(range(begun + 1, total + 1), itertools.chain([first], batches), strict=False):
+            distributed.at(f"step {step}")
             trace.before_step()
             state, values = update(system, state, sharding.place_batch(batch, mesh))
             trace.after_step(values)
@@ -117,10 +118,13 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
                 watch.report(step, state)
             with watch.paused() if actions else contextlib.nullcontext():
                 for action in actions:
+                    distributed.at(f"{action.__name__} after step {step}", saving=True)
                     action(step, state)
             if leaving:
                 _left(saver, step, progress)
                 break
+            distributed.at(f"reading batch {step}")
+        distributed.at("")
     if step == total and lead:
         progress.say(_ends(path, work.picture, total))
     distributed.barrier("end")
