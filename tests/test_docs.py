@@ -161,6 +161,21 @@ def test_parts_that_helps_and_pages_name_exist():
         assert options.keys() <= set(naming.accepts(made[name])[0] if name in made else options), f"{where}: {call}"
 
 
+def test_runs_are_trained_before_they_are_used():
+    """By a command that stands above on the same page, or by the README's; a remark in the block may say whose run it is."""
+    used = set()
+    for where, text in code():
+        known = {"runs/digits"}
+        for line in text.replace("\\\n", " ").splitlines():
+            uses = re.search(r"^ *(diffux|python experiments/\w+\.py) (?!train)|\bload\(\"runs/", line)
+            names = set(re.findall(r"\bruns/\w+", line.partition("#")[0] if uses else line))
+            if uses and not where.endswith("--help"):
+                assert names <= known, f"{where}: nothing trains {names - known}"
+                used |= names
+            known |= names
+    assert {"runs/digits", "runs/classifier", "runs/averages", "runs/flow"} <= used
+
+
 def test_lists_that_helps_and_pages_name_exist():
     named = {(where, what) for where, text in code() for what in re.findall(r"diffux list (\w+)", text)}
     assert {what for _, what in named} >= {"solvers", "figures", "configs"}

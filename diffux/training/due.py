@@ -100,3 +100,4 @@ class Work:
                 if self._asked is None:
                     self._asked = draw.request(run, plan.pictures, plan.given, rows=self.test or self.source)
                 pictures.picture(self.picture, run, plan.pictures, seed=plan.seed, given=self._asked, real=self.source)
+            self.progress.picture(self.picture)

@@ -246,8 +246,8 @@ said(die)
 
 
 def test_barriers_and_ends_name_who_is_missing():
-    """Three processes: one value differs, one comes late, one fails, one stays behind, one is told to stop while it waits, and one is
-    ended while the others hang."""
+    """Three processes: one value differs, one comes late, one fails, one stays behind, one is told to stop while it waits, and
+    one is ended while the others hang."""
     address = port()
     processes = [start(MEETINGS, address, i, DIFFUX_LOST_TIMEOUT="3", DIFFUX_STUCK_TIMEOUT="5") for i in range(3)]
     statuses, said = ends(processes, 120)
