@@ -216,14 +216,13 @@ class _Watch(threading.Thread):
         self._look(places)
 
     def _look(self, places: dict[int, tuple[int, str, float]]) -> None:
-        """Publish the failure of those that are at the earliest of the places {process: (number, what, seconds there)}, if no one
-        there has gone on for too long: all others wait for them, as all come to the same places."""
+        """Publish the failure of those that are behind the others, at the earliest of the places {process: (number, what, seconds
+        there)}, where none of them has gone on for too long: all come to the same places, and wait for each other."""
         first = min(number for number, *_ in places.values())
         behind = {i: place for i, place in places.items() if place[0] == first}
-        what = next(iter(behind.values()))[1]
-        if what and min(seconds for *_, seconds in behind.values()) > self._patience:
-            name = roll_call.named(sorted(behind), _hosts(self._client, self._count))
-            are = "are" if behind.keys() - {min(behind)} else "is"
+        if behind.keys() != places.keys() and min(seconds for *_, seconds in behind.values()) > self._patience:
+            name, what = roll_call.named(sorted(behind), _hosts(self._client, self._count)), behind[min(behind)][1]
+            are = "is" if len(behind) == 1 else "are"
             self.publish(min(behind), Lost(f"{name} {are} stuck in {what!r} for {self._patience:g} s"), known=True)
 
     def _end(self, failure: dict) -> None:
@@ -296,7 +295,7 @@ def together() -> Iterator[None]:
 
 
 def at(what: str, saving: bool = False) -> None:
-    """Say what this process does next, "" being nothing that has to end soon; saving: no signal shortens it.
+    """Say what this process does next; saving: no signal shortens it.
 
     All processes say the same in the same order, so that one which stays behind the others can be named, and all end, after
     $DIFFUX_STUCK_TIMEOUT seconds (1800): it lives, but hangs in a read, say.

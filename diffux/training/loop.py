@@ -28,7 +28,7 @@ from diffux.systems.shapes import check_memory, parameters
 from diffux.training import profile as profiling
 from diffux.training.background import Background
 from diffux.training.batches import Batches
-from diffux.training.due import Work, due
+from diffux.training.due import Work, do, due
 from diffux.training.held_out import HeldOut
 from diffux.training.program import Program, prepare
 from diffux.training.signals import Stop
@@ -107,7 +107,6 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
         stop.listen()
         stack.enter_context(progress)
         for step, batch in zip(range(begun + 1, total + 1), itertools.chain([first], batches), strict=False):
-            distributed.at(f"step {step}")
             trace.before_step()
             state, values = update(system, state, sharding.place_batch(batch, mesh))
             trace.after_step(values)
@@ -117,14 +116,10 @@ def train(config: Any, directory: Any, *, source: Any = None, use: Iterable[str 
             if actions or step % plan.training.log_every == 0:
                 watch.report(step, state)
             with watch.paused() if actions else contextlib.nullcontext():
-                for action in actions:
-                    distributed.at(f"{action.__name__} after step {step}", saving=True)
-                    action(step, state)
+                do(actions, step, state)
             if leaving:
                 _left(saver, step, progress)
                 break
-            distributed.at(f"reading batch {step}")
-        distributed.at("")
     if step == total and lead:
         progress.say(_ends(path, work.picture, total))
     distributed.barrier("end")
