@@ -1,3 +1,4 @@
 from door import enter
 
-enter("sample")
+if __name__ == "__main__":  # processes that read data run this file again
+    enter("sample")

@@ -1,5 +1,8 @@
 """The pages say what is there: examples run, commands have these flags, and rows name files that exist."""
 
+import ast
+import contextlib
+import io
 import re
 import shlex
 from pathlib import Path
@@ -7,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffux import cli, listing
-from diffux.cli import main
+from diffux import cli, listing, naming
+from diffux.cli import _flags, main
+from diffux.cli import list as list_command
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -127,6 +131,85 @@ def test_configs_that_the_pages_name_exist():
     for page in PAGES:
         for name in re.findall(r"--config ([a-z]\w+)(?=\s|$)", page.read_text()):
             assert name in configs(), f"{page.name}: {name}"
+
+
+CALL = r"([a-z]\w*(?:\([^()]*(?:\([^()]*\)[^()]*)*\))?)"  # ddim, karras(rho=5), classifier_free(3, drop=('text',))
+KINDS = {"solver": "solvers", "grid": "grids", "guidance": "guidance", "task": "tasks", "config": "configs", "data.name": "data"}
+
+
+def helps():
+    """{command: its help}."""
+    for command in cli.commands():
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+            main([command, "--help"])
+        yield f"diffux {command} --help", said.getvalue()
+
+
+def code():
+    """(where, text) of what a reader may type or copy: the helps, the pages' blocks, and what the configs say of themselves."""
+    yield from helps()
+    for page in PAGES:
+        text = page.read_text()
+        yield page.name, "\n".join(blocks(text, "(?:bash|python)")) if page.suffix == ".md" else ast.get_docstring(ast.parse(text))
+
+
+def said():
+    """(where, kind of part, call) for whatever is named after a flag, as an argument of Python, or by `diffux list`."""
+    for where, text in code():
+        for what, kind in KINDS.items():
+            flag = rf"--(?:config\.)?(?:sample\.)?{re.escape(what)}[ =]"
+            for call in re.findall(rf"{flag}\"{CALL}\"|{flag}'{CALL}'|{flag}{CALL}(?=\s)", text):
+                yield where, kind, "".join(call)
+            for call in re.findall(rf'\b{what}="{CALL}"', text):
+                yield where, kind, call
+        for name in re.findall(r'data\.load\("(\w+)"', text):
+            yield where, "data", name
+    parser = _flags.Parser("sample", "")
+    _flags.add_samples(parser)
+    for action in parser._actions:
+        if action.dest in KINDS:
+            listed = action.help.partition(", ...")
+            words = re.split(r", (?![^(]*\))", listed[0].rpartition(": ")[2]) if listed[1] else []
+            for call in words + re.findall(rf"such as {CALL}", action.help):
+                yield action.option_strings[0], KINDS[action.dest], call
+
+
+def test_parts_that_helps_and_pages_name_exist():
+    """With the arguments that they are given."""
+    from diffux.config import parts
+
+    prose = ("and", "with")  # "Without --solver and --steps"
+    found = {(where, kind, call.replace("SCALE", "1")) for where, kind, call in said() if call not in prose}
+    assert {kind for _, kind, _ in found} == set(KINDS.values()) and len(found) > 50
+    assert {("--grid", "grids", "karras(rho=5)"), ("--task", "tasks", "best_of"), ("README.md", "solvers", "unipc")} <= found
+    known = {kind: list_command.KINDS[kind]() for kind in KINDS.values()}
+    for where, kind, call in found:
+        name, _, options = naming.parse(kind, call)
+        assert name in known[kind], f"{where} names {name}, which is none of the {kind}"
+        made = getattr(parts, f"known_{kind}", dict)()
+        assert options.keys() <= set(naming.accepts(made[name])[0] if name in made else options), f"{where}: {call}"
+
+
+def test_runs_are_trained_before_they_are_used():
+    """By a command that stands above on the same page, or by the README's; a remark in the block may say whose run it is."""
+    used = set()
+    for where, text in code():
+        known = {"runs/digits"}
+        for line in text.replace("\\\n", " ").splitlines():
+            uses = re.search(r"^ *(diffux|python experiments/\w+\.py) (?!train)|\bload\(\"runs/", line)
+            names = set(re.findall(r"\bruns/\w+", line.partition("#")[0] if uses else line))
+            if uses and not where.endswith("--help"):
+                assert names <= known, f"{where}: nothing trains {names - known}"
+                used |= names
+            known |= names
+    assert {"runs/digits", "runs/classifier", "runs/averages", "runs/flow"} <= used
+
+
+def test_lists_that_helps_and_pages_name_exist():
+    named = {(where, what) for where, text in code() for what in re.findall(r"diffux list (\w+)", text)}
+    assert {what for _, what in named} >= {"solvers", "figures", "configs"}
+    for where, what in named:
+        assert what in list_command.KINDS, f"{where}: diffux list {what}"
 
 
 def test_nouns_stand_where_the_page_says():

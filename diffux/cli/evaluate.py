@@ -18,7 +18,7 @@ likelihood.json (docs/likelihood.md).
 
 from __future__ import annotations
 
-import sys
+import shutil
 
 from diffux.cli import _flags
 from diffux.errors import UserError
@@ -63,7 +63,7 @@ def main(arguments) -> int:
 
     listing.use(flags.use)
     folder = path_of(flags.workdir).absolute()
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    console = Console(width=shutil.get_terminal_size((110, 24)).columns, highlight=False)  # of a file 110, or $COLUMNS
     if flags.likelihood:
         nets = walk["nets"]
         found = likelihood.of_run(folder, nets=nets, **_flags.weights(flags), **_likelihood(flags))

@@ -1,7 +1,7 @@
 """Write the weights of a trained model to one .safetensors file, with the config beside them in its header.
 
   diffux export --workdir runs/digits --out digits.safetensors
-  diffux export --workdir runs/digits --out digits.safetensors --average power_0.075 --dtype bfloat16
+  diffux export --workdir runs/digits --out digits.safetensors --average 0.995 --dtype bfloat16
   diffux sample --weights digits.safetensors --n 64 --out samples.png
 
 Parameters are named by the keys of their tree joined by "/" and have Flax's layouts; docs/averages.md says what else is in

@@ -4,7 +4,7 @@
   diffux sample --workdir runs/digits --label 3,5 --guidance 2 --out samples.npz
   diffux sample --workdir runs/digits --n 50000 --out samples/
   diffux sample --workdir runs/digits --n 8 --trajectory walk.gif --out samples.png
-  diffux sample --workdir runs/digits --solver "dpm_solver(order=3)" --steps 15 --average power_0.05 --out samples.png
+  diffux sample --workdir runs/digits --solver "dpm_solver(order=3)" --steps 15 --average 0.995 --out samples.png
   diffux sample --workdir runs/plain --guidance "classifier(3)" --net classifier=runs/classifier --label 3 --out threes.png
   diffux sample --task cascade --model base=runs/small --model up=runs/up --out large.png
 

@@ -21,6 +21,7 @@ import grain
 import numpy as np
 
 from diffux.data import augment
+from diffux.data._main_guard import check_main_guard
 from diffux.data.source import Source
 from diffux.errors import DataError
 from diffux.fields import Field
@@ -55,7 +56,7 @@ def loader(
 
     Raises:
         DataError: a batch size that is not positive or that the processes do not divide, a crop wider than the image, an
-            augmentation of what is no image, a start behind the last batch.
+            augmentation of what is no image, a start behind the last batch, `workers` of a script without a main guard.
 
     Example:
         >>> from diffux import data
@@ -98,6 +99,7 @@ def loader(
 
 def _iterable(pipeline, source, workers):
     if workers:
+        check_main_guard(workers)
         from absl import flags
 
         if not flags.FLAGS.is_parsed():  # grain's processes hand the parent's flags on, even where nobody uses them

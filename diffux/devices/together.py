@@ -1,4 +1,4 @@
-"""Several processes as one run: they begin together, wait for each other, and end where one of them is gone.
+"""Several processes as one run: they begin together, wait for each other, and end where one of them is gone or stuck.
 
 All of it is silent in a run of one process. Processes talk through the key-value store of JAX's coordination service, which
 lives in process 0. Exit statuses are in docs/many_hosts.md.
@@ -58,6 +58,8 @@ def initialize(
     if not 0 < timeout < float("inf"):
         raise UserError(f"--start-timeout is a number of seconds above 0, got {timeout}")
     lost = _seconds("DIFFUX_LOST_TIMEOUT", 60)
+    for variable in ("DIFFUX_STUCK_TIMEOUT", "DIFFUX_BARRIER_TIMEOUT"):  # read later
+        _seconds(variable, 1800)
     found = cluster.find(coordinator, processes, process, required=required, timeout=timeout)
     if found is None:
         return
@@ -154,42 +156,74 @@ def _hosts(client, count: int) -> list[str]:
 
 
 class _Watch(threading.Thread):
-    """Tells the others that this process lives, and ends it where another one does not or has failed."""
+    """Tells the others that this process lives and where it is, and ends it where another one does not, has failed or is stuck."""
 
     def __init__(self, client, count: int, index: int):
         super().__init__(daemon=True)
         self._client, self._count, self._index = client, count, index
-        self._timeout = _seconds("DIFFUX_LOST_TIMEOUT", 60)
+        self._timeout, self._patience = _seconds("DIFFUX_LOST_TIMEOUT", 60), _seconds("DIFFUX_STUCK_TIMEOUT", 1800)
         _turns["watch"] += 1
         self._folder = f"diffux/watch/{_turns['watch']}"
         self._over, self._known = threading.Event(), threading.Event()
         self._verdict: Lost | None = None
+        self.place = (0, "")
+        """How often `at` was called, and what it was told last."""
+        self.saving = False
+        self.signal: tuple[int, int, float] | None = None
+        """The first signal, the place at which it came, and when."""
 
     def run(self) -> None:
         beats, heard = 0, {}
         while not self._over.wait(min(1, self._timeout / 5)):
             beats += 1
             try:
-                self._client.key_value_set(f"{self._folder}/beat/{self._index}", str(beats), allow_overwrite=True)
+                here = json.dumps([beats, *self.place])
+                self._client.key_value_set(f"{self._folder}/beat/{self._index}", here, allow_overwrite=True)
+                self._heed()
                 if self._index == 0:
                     self._listen(heard)
                 failed = _read(self._client, f"{self._folder}/failed/")
             except jax.errors.JaxRuntimeError:  # process 0 is gone: JAX ends this one
                 continue
-            others = [i for i in failed if i != self._index and i >= 0]
-            if others:
-                self._end(json.loads(failed[min(others)]))
+            if failed:
+                self._end(json.loads(failed[min(failed)]))
+
+    def _heed(self) -> None:
+        """End all where a signal came and this process has waited for others ever since: its main thread cannot heed it."""
+        if self.signal is not None and not self.saving:
+            number, place, since = self.signal
+            if place == self.place[0] and time.monotonic() - since > self._timeout:
+                error = Lost(f"a signal came while it waited in {self.place[1]!r}; nothing was saved after the last checkpoint")
+                error.status = 128 + number
+                self.publish(self._index, error)
 
     def _listen(self, heard: dict) -> None:
-        """Process 0 publishes the failure of those that have begun and are silent since."""
-        now = time.monotonic()
-        for i, beat in _read(self._client, f"{self._folder}/beat/").items():
-            if i not in heard or heard[i][0] != beat:
-                heard[i] = beat, now
-            elif now - heard[i][1] > self._timeout:
+        """Process 0 publishes the failure of those that have begun and are silent since, or do not go on."""
+        now, places = time.monotonic(), {}
+
+        def unchanged(key, value) -> float:
+            if key not in heard or heard[key][0] != value:
+                heard[key] = value, now
+            return now - heard[key][1]
+
+        for i, text in _read(self._client, f"{self._folder}/beat/").items():
+            beat, *place = json.loads(text)
+            if unchanged(i, beat) > self._timeout:
                 name = roll_call.named([i], _hosts(self._client, self._count))
-                self.publish(i, Lost(f"{name} is gone: it was silent for {self._timeout:g} s"))
+                self.publish(i, Lost(f"{name} is gone: it was silent for {self._timeout:g} s"), known=True)
                 self._client.key_value_set(f"{_LEFT}/{i}", "", allow_overwrite=True)
+            places[i] = (*place, unchanged((i, "place"), place))
+        self._look(places)
+
+    def _look(self, places: dict[int, tuple[int, str, float]]) -> None:
+        """Publish the failure of those that are behind the others, at the earliest of the places {process: (number, what, seconds
+        there)}, where none of them has gone on for too long: all come to the same places, and wait for each other."""
+        first = min(number for number, *_ in places.values())
+        behind = {i: place for i, place in places.items() if place[0] == first}
+        if behind.keys() != places.keys() and min(seconds for *_, seconds in behind.values()) > self._patience:
+            name, what = roll_call.named(sorted(behind), _hosts(self._client, self._count)), behind[min(behind)][1]
+            are = "is" if len(behind) == 1 else "are"
+            self.publish(min(behind), Lost(f"{name} {are} stuck in {what!r} for {self._patience:g} s"), known=True)
 
     def _end(self, failure: dict) -> None:
         self._verdict = Lost(failure["sentence"])
@@ -199,11 +233,11 @@ class _Watch(threading.Thread):
             print(f"error: {self._verdict}", file=sys.stderr)
             leave(self._verdict.status)
 
-    def publish(self, index: int, error: BaseException) -> None:
-        """Let every process know how `index` ended."""
+    def publish(self, index: int, error: BaseException, known: bool = False) -> None:
+        """Let every process know how `index` ended; known: the sentence names it."""
         status = getattr(error, "status", 130 if isinstance(error, KeyboardInterrupt) else 1)
         sentence = one_sentence(error)[:500]
-        if index == self._index:
+        if not known:
             name = roll_call.named([index], [*[""] * index, socket.gethostname()])
             sentence = f"{name} ended: {sentence}"
         with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -258,6 +292,24 @@ def together() -> Iterator[None]:
             yield
         finally:
             _watching = None
+
+
+def at(what: str, saving: bool = False) -> None:
+    """Say what this process does next; saving: no signal shortens it.
+
+    All processes say the same in the same order, so that one which stays behind the others can be named, and all end, after
+    $DIFFUX_STUCK_TIMEOUT seconds (1800): it lives, but hangs in a read, say.
+    """
+    if _watching is not None:
+        _watching.saving, _watching.place = saving, (_watching.place[0] + 1, what)
+
+
+def signalled(number: int) -> None:
+    """A signal came that the main thread may be unable to heed, since it waits for other processes: all end with its status where
+    nothing goes on for $DIFFUX_LOST_TIMEOUT seconds."""
+    watch = _watching
+    if watch is not None and watch.signal is None:
+        watch.signal = (number, watch.place[0], time.monotonic())
 
 
 def several() -> bool:

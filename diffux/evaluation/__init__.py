@@ -10,7 +10,8 @@ Example:
 
 from diffux.errors import EvaluationError
 from diffux.evaluation import likelihood
-from diffux.evaluation._evaluate import Result, evaluate, evaluations, table
+from diffux.evaluation._evaluate import Result, evaluate, evaluations
+from diffux.evaluation._table import table
 from diffux.evaluation.figure import Figure, Real, share
 from diffux.evaluation.frechet import Moments, feature_distance, frechet_distance, moments
 from diffux.evaluation.judges import Features, Judge, judge

@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from diffux import data, listing
 from diffux.errors import EvaluationError
@@ -107,17 +106,3 @@ def _sets(module: ModuleType, samples: np.ndarray, real: Real, controls: bool, s
     if hasattr(module, "sets"):
         return module.sets(samples, real, controls, seed)
     return {"generated": samples, "held_out": real.values("test")}
-
-
-def table(result: Result) -> Table:
-    """The rows as a table for a terminal, with a caption that says what the figures mean and what they were made with."""
-    shown = {figure.name: None for figure in result.figures if figure.row and figure.text}
-    caption = " ".join(figure.text for figure in result.figures if not figure.row and figure.text)
-    made = Table(title=f"{result.dataset}: samples and what they are to be compared with", caption=caption)
-    made.caption_justify = "left"
-    for heading in ("", *shown):
-        made.add_column(heading.replace("_", " "), justify="left" if not heading else "right", no_wrap=not heading)
-    for row in result.rows:
-        texts = {figure.name: figure.text for figure in result.figures if figure.row == row}
-        made.add_row(result.names.get(row, row), *(texts.get(heading, "") for heading in shown))
-    return made

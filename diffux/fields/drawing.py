@@ -16,7 +16,8 @@ from diffux.files import aside
 _VISIBLE = 48
 _BIN = 6  # side of an element of a row
 _SIDE = 360  # of a scatter
-_LINE = 12  # height of a line of text
+_LINE, _LETTER = 12, 6  # height of a line of text, and what a letter takes of it
+_CAPTION = 3  # lines of a caption; a longer one ends in dots
 _GREY = 96
 
 
@@ -44,14 +45,24 @@ def tile(images, columns: int | None = None, gap: int = 1, captions: Sequence[st
     images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width, gap = height * scale, width * scale, gap * max(2, scale // 2)
     columns = columns or _period(captions, n) or math.ceil(math.sqrt(n))
-    rows, below = math.ceil(n / columns), 0 if captions is None else _LINE
-    sheet = np.full((rows * (height + below + gap) + gap, columns * (width + gap) + gap, channels), _GREY, np.uint8)
+    below = [_wrapped(caption, width) for caption in captions or ()]
+    rows, text = math.ceil(n / columns), _LINE * max(map(len, below), default=0)
+    sheet = np.full((rows * (height + text + gap) + gap, columns * (width + gap) + gap, channels), _GREY, np.uint8)
     for i, image in enumerate(images):
-        top, left = gap + i // columns * (height + below + gap), gap + i % columns * (width + gap)
+        top, left = gap + i // columns * (height + text + gap), gap + i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
-        if captions is not None and i < len(captions):
-            sheet[top + height : top + height + below, left : left + width] = lines([captions[i][: width // 6]], width, channels)
+        if i < len(below):
+            written = lines(below[i], width, channels)
+            sheet[top + height : top + height + len(written), left : left + width] = written
     return sheet
+
+
+def _wrapped(caption: str, width: int) -> list[str]:
+    """A caption as the lines below an image of so many pixels; words that are wider are cut where they must."""
+    letters = max(width // 5, 4)  # small ones are narrower than most
+    words = textwrap.wrap(caption, letters, break_long_words=False)
+    cut = [line[at : at + letters] for line in words for at in range(0, len(line), letters)]
+    return cut if len(cut) <= _CAPTION else [*cut[: _CAPTION - 1], f"{cut[_CAPTION - 1][: letters - 2]}..."]
 
 
 def _period(captions: Sequence[str] | None, n: int) -> int | None:
@@ -87,7 +98,7 @@ def page(strings: Sequence[str], width: int = 100) -> np.ndarray:
         first = f"{i:3} "
         printed = "".join(letter if letter.isprintable() else " " for letter in string)
         wrapped += textwrap.wrap(printed, width, initial_indent=first, subsequent_indent="    ", drop_whitespace=False) or [first]
-    return lines(wrapped, 6 * (width + 4))
+    return lines(wrapped, _LETTER * (width + 4))
 
 
 def scatter(points, real=None, extent: float | None = None) -> np.ndarray:

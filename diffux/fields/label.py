@@ -48,7 +48,8 @@ class Label(Field):
         return np.resize(np.arange(self.classes, dtype=np.int32), n)
 
     def words(self, values):
-        return None if self.names is None else [self.names[int(value)] for value in values]
+        """Names of classes; a class without one is called by its number."""
+        return [str(int(value)) if self.names is None else self.names[int(value)] for value in values]
 
     def tags(self, values):
         return self.words(values) or [str(int(value)) for value in values]

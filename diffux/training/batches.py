@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from diffux.data import DataError
+from diffux.devices import together
 from diffux.errors import UserError, one_sentence
 
 
@@ -24,6 +25,12 @@ class Batches:
         return self
 
     def __next__(self) -> Any:
+        together.at(f"reading batch {self._due}")
+        batch = self._next()
+        together.at(f"step {self._due}")
+        return batch
+
+    def _next(self) -> Any:
         for left in reversed(range(self._tries)):
             try:
                 batch = next(self._batches)

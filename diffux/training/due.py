@@ -11,6 +11,7 @@ import jax
 from diffux import data
 from diffux.console import Progress
 from diffux.devices import mesh as sharding
+from diffux.devices import together
 from diffux.runs import checkpoint, snapshots
 from diffux.runs.run import Run
 from diffux.sampling import draw, pictures
@@ -45,6 +46,13 @@ def due(work: Sequence[Due], step: int, last: bool, leaving: bool) -> list[Calla
         return last or any(interval > 0 and step % interval == 0 for interval in every)
 
     return [one.action for one in work if wanted(*one)]
+
+
+def do(actions: Sequence[Callable[[int, TrainState], None]], step: int, state: TrainState) -> None:
+    """What is due after `step`, one after the other."""
+    for action in actions:
+        together.at(f"{action.__name__} after step {step}", saving=True)
+        action(step, state)
 
 
 class Work:
@@ -101,3 +109,4 @@ class Work:
                     self._asked = draw.request(run, plan.pictures, plan.given, rows=self.test or self.source)
                 pictures.picture(self.picture, run, plan.pictures, seed=plan.seed, given=self._asked, real=self.source)
             self.log.picture(step, self.picture)
+            self.progress.picture(self.picture)

@@ -29,7 +29,7 @@ from diffux.systems.shapes import check_memory, parameters
 from diffux.training import profile as profiling
 from diffux.training.background import Background
 from diffux.training.batches import Batches
-from diffux.training.due import Work, due
+from diffux.training.due import Work, do, due
 from diffux.training.held_out import HeldOut
 from diffux.training.program import Program, prepare
 from diffux.training.signals import Stop
@@ -118,8 +118,7 @@ def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[
             if actions or step % plan.training.log_every == 0:
                 watch.report(step, state)
             with watch.paused() if actions else contextlib.nullcontext():
-                for action in actions:
-                    action(step, state)
+                do(actions, step, state)
             if leaving:
                 _left(saver, step, progress)
                 break

@@ -43,7 +43,7 @@ def signals(count: int, seed: int, folder: pathlib.Path) -> collections.Counter:
     whole(training(run, 4))  # fills the cache of data, and that of compilations
     start = whole(training(folder / "again", 1))
     sampling = ("sample", "--workdir", str(run), "--n", "4", "--steps", "5", "--out", str(folder / "samples.png"))
-    length = whole(begin(*sampling))
+    length = min(whole(begin(*sampling)) for _ in range(2))  # the first compiles
     for i in range(count):
         kind = _KINDS[i % len(_KINDS)]
         if kind.startswith("start"):

@@ -9,14 +9,27 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-# experiments/train.py as it is, with a network that compiles in a moment.
+# experiments/train.py as it is, with a network that compiles in a moment, and where STUCK_AT says so a read that does not end.
 TRAIN = """
+import os
 import sys
+import time
 
 import diffux.systems.ddpm
 from diffux.cli import main
+from diffux.training.batches import Batches
 from tests.small import Tiny
 
+read = Batches._next
+
+
+def stuck(batches):
+    if batches._due == int(os.environ.get("STUCK_AT", -1)):
+        time.sleep(1000)
+    return read(batches)
+
+
+Batches._next = stuck
 diffux.systems.ddpm.UNet = Tiny
 sys.exit(main(["train", *sys.argv[1:]]))
 """

@@ -29,6 +29,13 @@ def pair(arguments, **more):
     return [start(TRAIN, *arguments, HERE + address, "--processes=2", f"--process={i}", **more) for i in (0, 1)]
 
 
+def pair_with_a_stuck_one(arguments, batch, **more):
+    """Process 1 lives, but its reading of a batch does not end."""
+    address = port()
+    return [start(TRAIN, *arguments, HERE + address, "--processes=2", f"--process={i}", STUCK_AT=str(batch if i else -1), **more)
+            for i in (0, 1)]  # fmt: skip
+
+
 def wait_for(path, processes, seconds=240):
     """Until a file has something in it."""
     deadline = time.monotonic() + seconds
@@ -105,6 +112,36 @@ def test_a_process_that_dies_or_hangs_ends_the_run(command, tmp_path, way):
     ends(processes[1:], 0.1) if way == signal.SIGKILL else processes[1].kill()
     assert statuses == [75], said
     assert f"error: process 1 (host {os.uname().nodename}) is gone: it was silent for 5 s" in said[0]
+
+
+@pytest.mark.full
+def test_a_process_that_is_stuck_at_the_start_ends_the_run(command, tmp_path):
+    statuses, said = ends(pair_with_a_stuck_one(command("run"), 0, DIFFUX_BARRIER_TIMEOUT="15"))
+    assert statuses == [75, 75], said
+    assert f"error: process 1 (host {os.uname().nodename}) did not reach 'restored' within 15 s" in said[0]
+
+
+@pytest.mark.full
+def test_a_process_that_is_stuck_in_the_middle_ends_the_run(command, tmp_path):
+    """The other is in a collective, and waits for it; what was saved stays."""
+    arguments = command("run", "--config.steps=100000", "--config.data.held_out=None")  # nothing compiles on the way
+    statuses, said = ends(pair_with_a_stuck_one(arguments, 12, DIFFUX_STUCK_TIMEOUT="15"))
+    assert statuses == [75, 75], said
+    for text in said:
+        assert f"error: process 1 (host {os.uname().nodename}) is stuck in 'reading batch 12' for 15 s" in text
+    assert checkpoint(tmp_path / "run", 10).exists()
+
+
+@pytest.mark.full
+def test_the_first_signal_ends_a_process_that_waits_at_the_start(command, tmp_path):
+    processes = pair_with_a_stuck_one(command("run"), 0, DIFFUX_LOST_TIMEOUT="5")
+    while not (tmp_path / "run" / ".lock").exists():
+        time.sleep(0.1)
+    time.sleep(5)
+    processes[0].send_signal(signal.SIGTERM)
+    assert processes[0].wait(10) == -signal.SIGTERM
+    statuses, said = ends(processes, 60)
+    assert statuses[1] != 0, said
 
 
 @pytest.mark.slow

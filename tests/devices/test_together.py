@@ -208,6 +208,33 @@ def fail():
 
 said(fail)
 
+def hang():
+    distributed.at("batch 6")
+    if me != 1:
+        distributed.at("batch 7")
+    for _ in range(600):  # as a main thread would hang, but for heeding what it is told
+        time.sleep(0.05)
+        distributed._watching.check()
+
+said(hang)
+
+def wait():
+    distributed.at("step 8")
+    if me == 0:
+        distributed.signalled(signal.SIGTERM)
+    for _ in range(600):
+        time.sleep(0.05)
+        distributed._watching.check()
+
+said(wait)
+
+def save():
+    distributed.at("a save", saving=True)
+    distributed.signalled(signal.SIGTERM)
+    time.sleep(4)
+
+said(save)
+
 def die():
     time.sleep(2)
     if me == 2:
@@ -220,9 +247,10 @@ said(die)
 
 @pytest.mark.full
 def test_barriers_and_ends_name_who_is_missing():
-    """Three processes: one value differs, one comes late, one fails, and one is ended while the others hang."""
+    """Three processes: one value differs, one comes late, one fails, one stays behind, one is told to stop while it waits, and
+    one is ended while the others hang."""
     address = port()
-    processes = [start(MEETINGS, address, i, DIFFUX_LOST_TIMEOUT="3") for i in range(3)]
+    processes = [start(MEETINGS, address, i, DIFFUX_LOST_TIMEOUT="3", DIFFUX_STUCK_TIMEOUT="5") for i in range(3)]
     statuses, said = ends(processes, 120)
     assert statuses == [75, 75, -signal.SIGTERM], said
     lines = [[line for line in text.splitlines() if line.startswith("SAID")] for text in said]
@@ -232,7 +260,10 @@ def test_barriers_and_ends_name_who_is_missing():
     for i in (0, 2):
         assert lines[i][1].startswith("SAID Lost 75") and f"process 1 (host {host}) did not reach 'meal' within 1 s" in lines[i][1]
         assert lines[i][2].startswith("SAID Lost 2") and f"process 1 (host {host}) ended: the disk is full" in lines[i][2]
-    assert "SAID UserError 2 the disk is full" in lines[1][-1]
+        assert lines[i][3] == f"SAID Lost 75 process 1 (host {host}) is stuck in 'batch 6' for 5 s", said[i]
+        signalled = "a signal came while it waited in 'step 8'; nothing was saved after the last checkpoint"
+        assert lines[i][4:] == [f"SAID Lost 143 process 0 (host {host}) ended: {signalled}"], said[i]
+    assert "SAID UserError 2 the disk is full" in lines[1][1] and lines[1][2:] == lines[0][3:]
     for i in (0, 1):
         assert f"error: process 2 (host {host}) is gone: it was silent for 3 s" in said[i]
 

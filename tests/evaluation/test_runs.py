@@ -78,9 +78,11 @@ def test_samples_of_a_run_are_drawn_and_judged(script, tmp_path, monkeypatch):
     config = copy.deepcopy(SMALL)
     config["training"]["steps"] = 3
     training.train(config, tmp_path / "run")
+    monkeypatch.setenv("COLUMNS", "80")
     status, out, err = script("--workdir", tmp_path / "run", "--n", 12, "--batch", 8, "--solver", "ddim", "--steps", 2)
     assert status == 0, err
-    assert "sampling" in out and "generated samples" in out
+    assert max(len(line) for line in out.splitlines() if line[:1] in "┏┃│└") <= 80
+    assert "sampling" in out and "generated" in out
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert result["rows"]["generated"]["count"] == 12 and result["rows"]["generated"]["recognisable"] < 0.9
     wanted = {"solver": "ddim", "steps": 2, "seed": 0, "checkpoint": 3, "weights": "ema 0.999"}

@@ -132,9 +132,9 @@ def test_words_that_say_nothing_are_refused_in_one_sentence(kind, word, words):
     refused(lambda: FIELDS[kind].read(word), words)
 
 
-def test_a_label_without_names_is_read_by_its_number_alone():
+def test_a_label_without_names_is_read_and_called_by_its_number():
     field = Label(3)
-    assert field.read("0,2").tolist() == [0, 2] and field.words([1]) is None
+    assert field.read("0,2").tolist() == [0, 2] and field.words(np.array([2, 0])) == ["2", "0"]
     refused(lambda: field.read("cat"), "a label is a number from 0 to 2, or several with commas between, got 'cat'")
 
 

@@ -166,9 +166,10 @@ def test_captions_say_what_was_asked_for_in_words():
         drawn.Known(lambda key, fields: np.zeros((4, 6, 1)), "image", given(*fields)), data.of_arrays(rows, fields=fields)
     )
     asked = request(run, 2, {"label": "dog,bird"})
-    assert pictures.captions(run, asked) == ["dog, red cat", "bird, a cat"]
+    assert pictures.captions(run, asked) == ["dog, 0, red cat", "bird, 1, a cat"]
     assert pictures.captions({"model": run}, {"label": np.array([1, 1])}, "vote") == ["cat", "cat"]
-    assert pictures.captions(run, {"number": np.array([3]), "style": np.zeros((1, 2))}) is None
+    assert pictures.captions(run, {"number": np.array([3]), "style": np.zeros((1, 2))}) == ["3"]
+    assert pictures.captions(run, {"style": np.zeros((1, 2))}) is None
     assert pictures.captions(run, {}) is None
     assert pictures.captions(run, {"label": np.array([1]), "label_level": np.array([0.5])}) == ["cat"]
 

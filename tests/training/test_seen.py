@@ -1,6 +1,11 @@
 """What one sees of a run: words of the bar, what is being waited for, and pictures that are named where there are some."""
 
+import base64
+import itertools
+import re
+import sys
 import time
+import types
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +29,46 @@ def test_the_bar_never_says_nan(config, tmp_path, monkeypatch):
     assert all("loss" in words for words in said[1:]) and all("images/s" in words for words in said[2:])
 
 
+class Kernel:
+    """What a notebook shows: [place, content] of every display and update, in the place of IPython."""
+
+    def __init__(self, monkeypatch, kernel=True):
+        self.shown, self._places = [], itertools.count()
+        shell = types.SimpleNamespace(**({"kernel": "a kernel"} if kernel else {}))
+        display = types.SimpleNamespace(display=self.display)
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell, display=display))
+        monkeypatch.setitem(sys.modules, "IPython.display", display)
+
+    def display(self, bundle, *, raw, display_id):
+        assert raw and display_id
+        place = next(self._places)
+        self.shown.append((place, bundle))
+        return types.SimpleNamespace(update=lambda bundle, raw: self.shown.append((place, bundle)))
+
+
+def test_a_notebook_has_a_bar_and_the_samples_each_in_its_place(config, tmp_path, monkeypatch, capsys):
+    kernel = Kernel(monkeypatch)
+    monkeypatch.setattr("diffux.console._Notebook.EVERY", 0)
+    training.train(config(**{"training.steps": 4, "training.sample_every": 2}), tmp_path)
+    bars = [bundle for place, bundle in kernel.shown if place == 0]
+    pictures = [bundle for place, bundle in kernel.shown if place == 1]
+    assert len(bars) + len(pictures) == len(kernel.shown) and len(pictures) == 2
+    assert [re.search('value="(.)" max="4"', bar["text/html"])[1] for bar in bars] == list("012344")
+    assert "loss" in bars[-1]["text/plain"] and "4/4" in bars[-1]["text/plain"]
+    assert base64.b64decode(pictures[-1]["image/png"]) == (tmp_path / "samples.png").read_bytes()
+    out = capsys.readouterr().out
+    assert "done: 4 steps" in out and "training 2/4" not in out
+
+
+def test_a_prompt_of_ipython_is_no_notebook(monkeypatch, capsys, tmp_path):
+    kernel = Kernel(monkeypatch, kernel=False)
+    with Progress("counting", 2) as progress:
+        progress.update(1, "one")
+        progress.line(2, "two")
+        progress.picture(tmp_path / "none.png")
+    assert not kernel.shown and capsys.readouterr().out == "counting 2/2: two\n"
+
+
 def test_losses_are_named_where_they_are_drawn(config, tmp_path, capsys):
     training.train(config(**{"training.steps": 1}), tmp_path / "one")
     assert "losses.png" not in capsys.readouterr().out and not (tmp_path / "one/losses.png").exists()
@@ -43,6 +88,21 @@ def test_classes_in_turn_have_a_column_each():
     width = lambda captions: drawing.tile(images, captions=captions).shape[1] // 48  # noqa: E731
     assert width([str(i % 10) for i in range(20)]) == 10
     assert width([str(i) for i in range(20)]) == 5 and width(None) == 5 and width(["cat"] * 20) == 5
+
+
+def test_digits_without_names_have_a_column_for_each_class(config, tmp_path):
+    """12 samples of 10 classes, asked for in turn: ten columns, and captions below both rows."""
+    training.train(config(**{"training.steps": 1, "sample.n": 12, "system.classes": 10}), tmp_path)
+    with Image.open(tmp_path / "samples.png") as sheet:
+        assert sheet.size == (10 * (48 + 3) + 3, 2 * (48 + 12 + 3) + 3)
+
+
+def test_captions_are_whole_where_three_lines_hold_them():
+    image = np.zeros((1, 48, 48, 1), np.uint8)
+    below = lambda caption: drawing.tile(image, captions=[caption])[50:-2, 2:-2]  # noqa: E731
+    for caption, lines in {"cat": ["cat"], "golden retriever": ["golden", "retriever"], "a dog in the snow, from above":
+                           ["a dog in", "the snow,", "from..."], "Massachusetts": ["Massachus", "etts"]}.items():  # fmt: skip
+        np.testing.assert_array_equal(below(caption), drawing.lines(lines, 48), err_msg=caption)
 
 
 def test_a_film_rests_no_longer_than_it_moves(tmp_path):
