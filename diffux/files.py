@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from diffux.errors import UserError
+from diffux.errors import StorageFailed, UserError, one_sentence
 
 
 @contextlib.contextmanager
@@ -32,6 +32,23 @@ def aside(path: pathlib.Path) -> Iterator[pathlib.Path]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+    """Turn an error of the system into a StorageFailed that names `path`, where what stood before still is (see `aside`).
+
+    Example:
+        >>> with writing(pathlib.Path("samples.png")):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        diffux.errors.StorageFailed: samples.png could not be written (No space left on device), and what was there is kept
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or one_sentence(error)
+        raise StorageFailed(f"{path} could not be written ({reason}), and what was there is kept") from error
 
 
 def path_of(word: Any) -> pathlib.Path:

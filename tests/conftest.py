@@ -40,6 +40,12 @@ def pytest_collection_modifyitems(items):
                 item.own_markers = [mark for mark in item.own_markers if mark.name != "full"]
 
 
+def pytest_runtest_setup(item):
+    """Examples show what comes out: their programs are compiled quickly, see `quick`."""
+    quick = isinstance(item, pytest.DoctestItem) or "quick" in getattr(item, "fixturenames", ())
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
 @pytest.fixture(autouse=True)
 def traced_anew():
     """What `chex.assert_max_traces` counts begins with the test."""
@@ -71,10 +77,8 @@ def no_parts_of_ones_own(monkeypatch):
 def quick():
     """Programs compiled with little optimization, in half the time: for tests of what a run does and not of its numbers."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes that a test starts
-        jax.config.update("jax_disable_most_optimizations", True)
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes that a test starts; in this one before its setup
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def test_the_worked_example_trains_and_draws(tmp_path):
     assert np.load(out)["labels"].tolist() == [3, 8, 3, 8]
 
 
+@pytest.mark.full
 def test_the_readmes_lines_run(tmp_path, monkeypatch):
     """On a run of a few steps of a tiny network, whose samples are worth nothing."""
     from diffux import training

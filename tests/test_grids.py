@@ -55,6 +55,7 @@ def test_every_grid_walks_every_schedule(schedule, grid):
             assert np.all(np.isfinite(levels.log_snr[1:-1]))
 
 
+@pytest.mark.full
 def test_a_walk_begins_with_the_level_that_has_no_signal():
     """Then 1e-3 below it, where log-SNR is finite, by even steps as elsewhere."""
     levels = grids.log_snr()(schedules.rectified(), 9)

@@ -336,6 +336,7 @@ def hybrid(T=20):
     return process, simple, bound, denoiser, params() | readout, counted
 
 
+@pytest.mark.full
 def test_terms_share_their_draw_and_their_evaluation():
     """L_hybrid is the sum of its terms at the same draw, for one evaluation of the network; its value has both gradients."""
     process, simple, bound, denoiser, p, counted = hybrid()
@@ -349,6 +350,7 @@ def test_terms_share_their_draw_and_their_evaluation():
     np.testing.assert_allclose([metrics["0/loss"], metrics["1/loss"]], [part.mean() for part in apart], rtol=1e-6)
 
 
+@pytest.mark.full
 def test_a_frozen_mean_trains_the_variance_alone():
     """The gradient in what makes the mean is the simple loss's, and in the variance's readout the bound's (sec. 3.1)."""
     process, simple, bound, denoiser, p, _ = hybrid()

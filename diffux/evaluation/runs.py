@@ -21,7 +21,7 @@ from diffux.evaluation._evaluate import Result, evaluate, evaluations
 from diffux.evaluation.figure import Figure, Real, in_floats
 from diffux.fields import Field
 from diffux.fields import drawing as pictures
-from diffux.files import aside, path_of
+from diffux.files import aside, path_of, writing
 from diffux.runs import folder as run_folder
 from diffux.runs import restore
 from diffux.runs.run import Run
@@ -72,8 +72,11 @@ def of_run(directory: Any, models: Mapping[str, Any], *, samples: Any = None, n:
         if "weights" in how:
             weights = f"{how['weights']}, step {how['checkpoint']}"
             result = dataclasses.replace(result, figures=(*result.figures, Figure("", "weights", weights, f"Samples: {weights}.")))
-        drawn = picture(folder / "evaluation.png", values, test, name, through, how)
-    return result, [write(folder, result, samples=how), drawn]
+        with writing(folder / "evaluation.png"):
+            drawn = picture(folder / "evaluation.png", values, test, name, through, how)
+    with writing(folder / "evaluation.json"):
+        written = write(folder, result, samples=how)
+    return result, [written, drawn]
 
 
 def _draw(runs: Mapping[str, Run], n: int, drawing: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:

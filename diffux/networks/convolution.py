@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from diffux.networks.platform import platform
 Array = Any
 Shape = tuple[int, ...]
 Padding = str | Sequence[tuple[int, int]]
+
+_MOST, _LEAST = 8, 1024  # groups, and entries that a group contracts at least
 
 plain_wanted = contextvars.ContextVar("plain_convolution", default=False)
 _gradient_type: contextvars.ContextVar[Any] = contextvars.ContextVar("weight_gradients", default=None)
@@ -226,10 +229,29 @@ def _explicit_gradients(x, kernel, dy, window, precision, dtype, wide):
     sizes = x.shape[1:-1], kernel.shape[:-2]
     flipped = jnp.swapaxes(lax.rev(kernel, tuple(range(x.ndim - 2))), -1, -2)
     dx = _convolve(dy, flipped, window.transposed(*sizes), precision, dtype, dy.dtype)
-    # dK contracts the batch: x (I, *d, B) and dy (*d', B, O) -> (I, *k, O)
-    images, moving = jnp.swapaxes(x, 0, -1), jnp.moveaxis(dy, 0, -2)
-    dk = _convolve(images, moving, window.exchanged(*sizes), precision, wide, dy.dtype)
+    exchanged, groups = window.exchanged(*sizes), groups_of(dy.shape)
+
+    def contracted(x, dy):  # x (I, *d, B) and dy (*d', B, O) -> (I, *k, O): the batch is contracted
+        return _convolve(jnp.swapaxes(x, 0, -1), jnp.moveaxis(dy, 0, -2), exchanged, precision, wide, dy.dtype)
+
+    dk = functools.reduce(jnp.add, map(contracted, jnp.split(x, groups), jnp.split(dy, groups)))
     return dx, jnp.moveaxis(dk, 0, -2)
+
+
+def groups_of(shape: Shape) -> int:
+    """In how many groups of images, one after the other, a kernel's gradient is contracted with dy of this shape (B, *d', O).
+
+    The patches of many or large images do not fit the processor's caches together, and the products of a group that contracts
+    less than `_LEAST` entries are too small (experiments/benchmarks/convolution.py --groups). What devices share stays whole.
+
+    Example:
+        >>> groups_of((8, 32, 32, 128)), groups_of((8, 16, 16, 256)), groups_of((8, 8, 8, 256))
+        (8, 2, 1)
+    """
+    groups, entries = 1, math.prod(shape[:-1])
+    while 2 * groups <= _MOST and shape[0] % (2 * groups) == 0 and entries >= 2 * groups * _LEAST and jax.device_count() == 1:
+        groups *= 2
+    return groups
 
 
 def _implicit_gradients(x, kernel, dy, window, precision, dtype, wide):

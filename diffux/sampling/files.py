@@ -16,7 +16,7 @@ from diffux.config import parts
 from diffux.console import Progress
 from diffux.errors import UserError
 from diffux.fields import Field, drawing
-from diffux.files import path_of
+from diffux.files import path_of, writing
 from diffux.naming import parse
 from diffux.runs import nets as frozen_nets
 from diffux.runs import tensors
@@ -123,9 +123,11 @@ def sample(
             number += len(part[name])
     samples = np.concatenate(drawn) if drawn else None
     for path in out:
-        field.save(path, samples, captions(runs, asked, task), **how, **_asked(runs, field, asked))
+        with writing(path):
+            field.save(path, samples, captions(runs, asked, task), **how, **_asked(runs, field, asked))
     if trajectory is not None:
-        _save_walk(trajectory, field, np.concatenate(walks, axis=1)[:, : field.shown], how)
+        with writing(trajectory):
+            _save_walk(trajectory, field, np.concatenate(walks, axis=1)[:, : field.shown], how)
     if lost:
         progress.say(f"{lost} of the {n} samples are not finite: fewer steps, another solver or less guidance may be the reason")
     written = ", ".join(str(path) for path in [*folders, *out, *([trajectory] if trajectory else [])])

@@ -1,16 +1,20 @@
 """Convolution gradients inside `lax.scan` against outside, XLA's own rule against ours; and the U-Net's step with each.
 
-    python experiments/benchmarks/convolution.py [--repeats 7] [--unet] [--large]
+    python experiments/benchmarks/convolution.py [--repeats 7] [--groups] [--unet] [--large]
 
-The goal is a ratio of at most 1.5. `--unet` adds first-compile and step time of a small U-Net's gradient, `--large`
-(minutes) those of the 35.7 M one at batch 8. Times are medians of interleaved repeats: run it on a quiet machine.
+The goal is a ratio of at most 1.5. `--groups` adds the kernel's gradient by groups of images, `--unet` first-compile and step time
+of a small U-Net's gradient, `--large` (minutes) those of the 35.7 M one at batch 8. Times are medians of interleaved repeats: run
+it on a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import pathlib
+import platform
 import time
+import unittest.mock
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +23,7 @@ from harness import CONSOLE, verdict
 from jax import lax
 from rich.table import Table
 
+from diffux.networks import convolution as rules
 from diffux.networks.convolution import convolution, plain_convolution
 from diffux.networks.initialize import initialize
 from diffux.networks.unet import UNet
@@ -26,6 +31,9 @@ from diffux.networks.unet import UNet
 GOAL = 1.5
 STEPS = 4
 SHAPES = [(64, 8, 32), (16, 16, 64), (8, 32, 128)]  # batch, side, channels
+GROUPS = (1, 2, 4, 8)
+GROUPED = [(8, 32, 128), (8, 16, 256), (8, 16, 512), (8, 8, 256), (8, 8, 512), (8, 4, 512), (64, 8, 32), (128, 8, 64),
+           (128, 16, 64), (16, 32, 64), (32, 28, 32)]  # fmt: skip
 RULES = {"XLA's": plain_convolution, "ours": contextlib.nullcontext}
 
 
@@ -80,6 +88,32 @@ def convolutions(repeats: int) -> Table:
     return table
 
 
+def groups(repeats: int) -> Table:
+    table = Table(title=f"3x3 kernel gradients by groups of images, on {processor()}: ms")
+    for column in ("batch x side x channels", *map(str, GROUPS), "chosen", "one group / chosen"):
+        table.add_column(column)
+    generator = np.random.default_rng(0)
+    for batch, side, channels in GROUPED:
+        x, dy = (generator.normal(size=(batch, side, side, channels)).astype(np.float32) for _ in range(2))
+        kernel, functions = np.zeros((3, 3, channels, channels), np.float32), {}
+        for count in (count for count in GROUPS if batch % count == 0):
+            with unittest.mock.patch.object(rules, "groups_of", lambda shape, count=count: count):
+                back = lambda arrays, kernel=kernel: jax.vjp(lambda kernel: convolution(arrays[0], kernel), kernel)[1](arrays[1])  # noqa: E731
+                functions[count] = jax.jit(back).lower((x, dy)).compile()
+        spent, chosen = medians(functions, dict.fromkeys(functions, (x, dy)), repeats), rules.groups_of(dy.shape)
+        times = [f"{1e3 * spent[count]:.2f}" if count in spent else "" for count in GROUPS]
+        table.add_row(f"{batch} x {side} x {channels}", *times, str(chosen), f"{spent[1] / spent[chosen]:.2f}")
+    return table
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return platform.processor() or platform.machine()
+
+
 def unets(repeats: int, large: bool) -> Table:
     table = Table(title="U-Net: seconds")
     for column in ("network", "rule", "initialize", "trace", "compile", "forward", "forward + backward"):
@@ -119,10 +153,13 @@ def unets(repeats: int, large: bool) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--groups", action="store_true", help="also the kernel's gradient by groups of images")
     parser.add_argument("--unet", action="store_true", help="also a small U-Net")
     parser.add_argument("--large", action="store_true", help="also the 35.7 M U-Net")
     arguments = parser.parse_args()
     CONSOLE.print(convolutions(arguments.repeats))
+    if arguments.groups:
+        CONSOLE.print(groups(arguments.repeats))
     if arguments.unet or arguments.large:
         CONSOLE.print(unets(arguments.repeats, arguments.large))
 

@@ -100,6 +100,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (words("with_parameters", "sharded"), "sharding.optimizer"),
     (words("stop", "skip"), "faults.action"),
     (_PART, "system.betas system.parameterization system.weighting system.codec"),
+    (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
     (_SHARE, "system.dropout system.label_dropout"),
     (several(whole(1), 1), "system.multipliers system.dilations system.widths system.convolutions"),

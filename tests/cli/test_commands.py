@@ -165,7 +165,7 @@ def test_an_export_is_sampled_like_its_run(run, scripts, tmp_path, capsys):
         _one_sentence(capsys.readouterr().err, message)
 
 
-@pytest.mark.full(but=6)
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

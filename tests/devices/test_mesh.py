@@ -95,6 +95,7 @@ def meshes():
     return dict(zip(MESHES, rows, strict=True))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mesh", list(MESHES)[1:])
 def test_eight_devices_give_the_losses_of_one(meshes, mesh):
     losses, reference = meshes[mesh][0], meshes["one"][0]
@@ -102,6 +103,7 @@ def test_eight_devices_give_the_losses_of_one(meshes, mesh):
     np.testing.assert_allclose(losses, reference, atol=1e-5)
 
 
+@pytest.mark.full
 def test_parameters_and_what_the_optimizer_keeps_are_where_the_mesh_says(meshes):
     one = meshes["one"][1]
     assert one["ema"] == one["params"] and one["opt_state"] > 2 * one["params"]  # Adam's two moments and its count
@@ -116,6 +118,7 @@ def test_parameters_and_what_the_optimizer_keeps_are_where_the_mesh_says(meshes)
     assert all(0.25 * whole < meshes["all"][1][name] < 0.4 * whole for name, whole in one.items())
 
 
+@pytest.mark.full
 def test_what_crosses_devices(meshes):
     """Data-parallel training sums gradients and nothing else; with split parameters no array of the whole batch travels."""
     kinds = {mesh: {kind for kind, _ in found} for mesh, (_, _, found) in meshes.items()}

@@ -71,6 +71,7 @@ def error(got, want):
     return max(np.abs(got[0] - want[0]).max(), np.abs(got[1] - want[1]).max())
 
 
+@pytest.mark.full(but=("conjugate gradients",))
 @pytest.mark.parametrize("rule", [guidance.tweedie(), guidance.tweedie(2)], ids=["dense", "conjugate gradients"])
 def test_the_jacobian_rule_draws_the_exact_posterior(rule):
     """Correlated, anisotropic data, mean and covariance to 3e-4 after 400 steps; without guidance the error is above 1."""

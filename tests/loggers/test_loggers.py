@@ -75,6 +75,7 @@ def events(folder):
 # ------------------------------------------------------------------------------------------------------------- in a run
 
 
+@pytest.mark.full
 def test_every_logger_is_told_the_rows_of_the_run(config, tmp_path):
     """Those of the config and those of the call hear what metrics.jsonl says, and of the pictures."""
     heard = Heard()
@@ -152,7 +153,7 @@ def test_a_file_of_ones_own_is_named_as_the_librarys(config, tmp_path, capsys):
 @pytest.mark.parametrize(("wanted", "words"), [
     (["tensorbord"], "unknown logger 'tensorbord'; did you mean 'tensorboard'"),
     ("csv(fil='x')", "unknown option of logger csv 'fil'; did you mean 'file'"),
-    ([3], "a logger is named, as in tensorboard or csv, got 3"),
+    ([3], "a logger is a name, a name with its arguments, or a part made in Python, got 3"),
     ([{"file": "x"}], "a logger given as a mapping needs its name"),
 ])  # fmt: skip
 def test_what_is_no_logger_is_refused_before_anything_is_written(config, tmp_path, wanted, words):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from diffux.networks.convolution import convolution, plain_convolution
+from diffux.networks.convolution import convolution, groups_of, plain_convolution
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -48,6 +48,21 @@ def test_the_value_and_both_gradients_equal_xlas_own(case, x64):
 
     ours, theirs = results(lambda x, k, s, p, d: convolution(x, k, s, p, rhs_dilation=d)), results(reference)
     chex.assert_trees_all_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+def test_a_kernels_gradient_is_summed_over_groups_of_images(x64, monkeypatch):
+    """Of 8 images of 16x16, 1,024 entries a group at least; what devices share stays whole."""
+    generator = np.random.default_rng(0)
+    x, kernel = generator.normal(size=(8, 16, 16, 2)), generator.normal(size=(3, 3, 2, 3))
+
+    def gradient(function):
+        return jax.jit(jax.grad(lambda kernel: jnp.sum(jnp.sin(function(x, kernel)))))
+
+    ours, theirs = gradient(convolution), gradient(lambda x, kernel: reference(x, kernel, (1, 1), "SAME", (1, 1)))
+    np.testing.assert_allclose(ours(kernel), theirs(kernel), rtol=1e-11, atol=1e-11)
+    assert groups_of((8, 16, 16, 3)) == 2 and ours.lower(kernel).as_text().count("convolution") == 3
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert groups_of((8, 16, 16, 3)) == 1
 
 
 @pytest.mark.full(but=1)

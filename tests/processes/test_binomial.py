@@ -143,6 +143,7 @@ def test_a_wrong_sign_passes_the_truth():
     assert float(terms.total.mean()) - 2 * entropy < truth - 10 * error
 
 
+@pytest.mark.full
 def test_a_worse_denoiser_has_a_worse_bound(gaps):
     exact = Bits(WORDS, LAW)
     worse, error = bound(20, lambda x, level, cond: Prediction(0.9 * exact(x, level).x0 + 0.05), 10_000)

@@ -112,6 +112,7 @@ def test_the_denoising_walk_tends_to_the_conjugate_posterior():
     assert abs(walked(exact(500, c), data, 500)[0] - want[0]) > 0.5  # without the factor
 
 
+@pytest.mark.full
 def test_one_factor_at_every_level_counts_twice():
     """Data N(0, I) with r = N(x; y, s^2) in each kernel: the walk tends to p r^2, and with the root of r to p r."""
     y, variance = 1.4, 0.3

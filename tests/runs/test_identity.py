@@ -35,6 +35,7 @@ def test_data_may_move_and_may_not_change(config, tmp_path):
             run(write(tmp_path / f"{number}/train.npz", other, said), 6)
 
 
+@pytest.mark.full
 def test_another_runs_checkpoints_are_not_continued(config, tmp_path, capsys):
     training.train(config(**{"training.steps": 3}), tmp_path / "own")
     training.train(config(**{"training.steps": 6}), tmp_path / "other")

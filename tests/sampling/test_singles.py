@@ -126,6 +126,19 @@ def test_they_are_written_as_they_are_drawn_and_kept_where_the_disk_is_full(labe
     assert len(contents(tmp_path / "out")) == 9
 
 
+def test_a_picture_that_cannot_be_written_is_one_sentence_and_the_old_one_stays(labelled, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "x.png"
+    files.sample(labelled, [out], n=2)
+    before = out.read_bytes()
+    monkeypatch.setattr("PIL.Image.Image.save", full)
+    with pytest.raises(StorageFailed, match=r"x.png could not be written \(No space left on device\), and what was there is kept"):
+        files.sample(labelled, [out], n=2, seed=1)
+    assert out.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
 def test_room_is_needed_for_a_batch_alone(labelled, tmp_path, monkeypatch):
     """Of more samples than the memory holds a folder can be filled, and no array be made."""
     asked = []

@@ -61,7 +61,7 @@ def drawn(solver, n=20_000):
     return x.mean(0), np.cov(x.T), x
 
 
-@pytest.mark.full(but=("3",))
+@pytest.mark.full
 @pytest.mark.parametrize("inner", [0, 3])
 def test_inpainting_and_colours_follow_their_recursion(inner):
     """One known entry, and a known mean of three: the law of 20,000 samples, which is not that of the conditional."""
@@ -92,6 +92,7 @@ def test_the_bias_of_replacement_falls_with_correctors():
     assert error(recursion(axis, value, 5, steps=1000)) < 0.2 * errors[0]
 
 
+@pytest.mark.full
 def test_images_are_coloured():
     """The grey of the samples is the given one to rounding, and the mask acts after the change of basis."""
     grey = np.random.default_rng(1).standard_normal((2, 4, 4, 1))

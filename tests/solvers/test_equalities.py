@@ -200,7 +200,7 @@ def test_the_adaptive_flow_returns_a_point_and_counts_each_samples_evaluations()
     assert together.state[1] == alone.state[0]
 
 
-@pytest.mark.full(but=("tsit5",))
+@pytest.mark.full
 @pytest.mark.parametrize("method", ["dopri5", "tsit5", "dopri8", "bosh3"])
 def test_the_adaptive_flows_count_is_how_often_the_network_was_asked(method):
     calls = []

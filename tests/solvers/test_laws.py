@@ -102,7 +102,7 @@ def test_a_wrong_noise_fails_the_same_test(name, monkeypatch):
     assert np.any(np.abs(variance) > 9), variance
 
 
-@pytest.mark.full(but=("sa_solver",))
+@pytest.mark.full
 @pytest.mark.parametrize("name", CASES)
 def test_the_recursions_bias_falls_with_the_steps(name):
     """Half the bias or less at four times the steps, down to what the grid's end leaves, and Langevin steps of one size."""
@@ -120,7 +120,7 @@ def mixture():
     return Mixture([0.8, 0.2], [[5.0, 5.0], [-5.0, -5.0]], [1.0, 1.0])
 
 
-@pytest.mark.full(but=("ddim(0.5)", "euler_maruyama"))
+@pytest.mark.full(but=("euler_maruyama",))
 @pytest.mark.parametrize("name", [name for name in CASES if name != "analytic"])
 def test_weights_of_a_mixture(name):
     """0.8 and 0.2, at modes far apart (Song and Ermon, 2019, sec. 3.2.2): a standard error is 0.004."""

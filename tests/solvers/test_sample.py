@@ -50,7 +50,7 @@ def test_trajectory_is_even_and_ends_at_the_sample():
             run(bad)
 
 
-@pytest.mark.full(but=("7",))
+@pytest.mark.full
 @pytest.mark.parametrize("steps", [7, 40])
 def test_a_walk_with_progress_is_the_walk(steps):
     """Pieces with a report between them give the same x, frames and state, noise included."""

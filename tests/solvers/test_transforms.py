@@ -47,6 +47,7 @@ def test_a_corrector_leaves_the_right_law(name):
         np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=0.08)
 
 
+@pytest.mark.full
 def test_a_corrector_that_the_solver_overwrites_would_spoil_the_law():
     """Why UniC is refused beside a corrector: composed by hand it takes back what Langevin moved, and the variance falls."""
     refused = solvers.unipc(2)
@@ -107,7 +108,7 @@ def test_replacement_leaves_an_independent_part_its_law(name):
     np.testing.assert_allclose((x[:, 1].mean(), x[:, 1].var()), (-1.0, 0.8), atol=0.06)
 
 
-@pytest.mark.full(but=("ddim",))
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp_2m", "ancestral"])
 def test_replacement_with_correctors_tends_to_the_conditional(name):
     """x_2 given x_1 = 2 of a correlated Gaussian: replacement alone misses it, correctors inside bring it near."""

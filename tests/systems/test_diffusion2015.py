@@ -86,6 +86,7 @@ def test_samples_do_not_depend_on_the_batch(field):
         assert set(np.unique(whole.x)) <= {0, 1}
 
 
+@pytest.mark.full
 def test_sampled_heartbeats_are_heartbeats():
     system, variables, _ = trained("bits", 1500)
     x = np.asarray(systems.generate(keys.sample_keys(0, 0, 200), system, variables, (200, 10)).x)
@@ -130,6 +131,7 @@ def test_the_gradient_of_learned_betas_is_that_of_finite_differences():
     np.testing.assert_allclose(slope, want, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.full
 def test_training_moves_the_betas_in_every_copy_and_the_average_counts():
     system, variables, _ = trained("point")
     learned = variables.params["process"]["beta_logits"]

@@ -158,6 +158,7 @@ def test_label_dropout():
     assert not row(jax.random.key(0), many, False)["null"].any()
 
 
+@pytest.mark.full
 def test_ema_weights_are_used_where_there_are_any():
     system, variables, _ = trained("ddpm")
     zero = jax.tree.map(jnp.zeros_like, variables.params)
@@ -192,6 +193,7 @@ def test_bad_calls_are_refused_in_one_sentence(call, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.full
 def test_labels_out_of_range_are_refused():
     system, variables, _ = trained("ddpm", classes=2)
     for label in ([0, 1, 2, 0], [0, -1, 1, 0]):

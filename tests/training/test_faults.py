@@ -254,6 +254,7 @@ def test_batches_begin_again_where_a_reading_process_died():
         next(batches)
 
 
+@pytest.mark.full
 def test_a_run_whose_reading_process_is_killed_is_the_same_run(config, tmp_path, monkeypatch, capsys):
     # Enough steps to use up what the process had read ahead.
     longer = {"training.steps": 30, "training.checkpoint_every": 30}

@@ -63,6 +63,7 @@ def test_a_run_leaves_what_it_promises(config, tmp_path):
     assert list((result.workdir / "tensorboard").iterdir())
 
 
+@pytest.mark.full(but=("2",))
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_continues_bit_for_bit(config, tmp_path, monkeypatch, number):
     training.train(config(), tmp_path / "straight")
@@ -75,6 +76,7 @@ def test_an_interrupted_run_continues_bit_for_bit(config, tmp_path, monkeypatch,
     assert same(tmp_path / "straight", tmp_path / "stopped")
 
 
+@pytest.mark.full
 def test_a_finished_run_is_extended_as_if_it_had_been_longer(config, tmp_path, capsys):
     training.train(config(**{"training.steps": 6}), tmp_path / "straight")
     training.train(config(**{"training.steps": 4}), tmp_path / "extended")
@@ -210,6 +212,7 @@ def test_faulty_steps_are_skipped_and_change_nothing_else(config, tmp_path, monk
         training.train(skipping | {"faults": {"action": "skip", "most_skips": 2}}, tmp_path / "many")
 
 
+@pytest.mark.full
 def test_a_loss_above_its_bound_is_a_fault(config, tmp_path):
     with pytest.raises(Diverged, match=r"diverged at step 1 \(.*loss .*no checkpoint had been saved"):
         training.train(config(**{"faults.largest_loss": 1e-3}), tmp_path / "loss")
@@ -217,6 +220,7 @@ def test_a_loss_above_its_bound_is_a_fault(config, tmp_path):
         training.train(config(**{"faults.largest_gradient": 1e-6}), tmp_path / "gradient")
 
 
+@pytest.mark.full
 def test_the_bound_of_a_gradient_is_one_of_its_norm(config, tmp_path):
     """Between the norm and the loss, which differ: a step is at fault where the norm is above it, whatever the loss."""
     training.train(config(**{"training.steps": 1, "training.log_every": 1}), tmp_path / "one")

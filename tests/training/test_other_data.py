@@ -89,6 +89,7 @@ def test_a_run_on_points_leaves_what_it_promises_and_is_sampled(points, tmp_path
         assert film.n_frames == 4 and film.size == (360, 360) and strip.size == (4 * 366 - 6, 360)
 
 
+@pytest.mark.full
 def test_an_interrupted_run_on_points_continues_bit_for_bit(points, tmp_path):
     points["training"]["sample_every"] = 0
     training.train(points, tmp_path / "straight")
