@@ -8,7 +8,7 @@ import pytest
 from diffux import grids, schedules
 from tests.schedules.test_schedules import SCHEDULES
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 
 def index(grid, n, total=1000):

@@ -10,7 +10,7 @@ from diffux import Prediction, as_denoiser, objectives, parameterizations, proce
 from diffux.processes import Gaussian
 from tests.oracles import GaussianData, Levels
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 
 def net(params, x, noise):

@@ -9,7 +9,7 @@ import pytest
 from diffux import Prediction, as_denoiser, objectives, parameterizations, schedules, times
 from diffux.processes import Gaussian
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 MEAN, COVARIANCE = np.array([0.5, -1.0, 0.2]), np.array([[1.0, 0.3, 0.0], [0.3, 0.5, 0.1], [0.0, 0.1, 2.0]])
 A, B = np.array([[1.5, -0.4, 0.3], [0.1, 2.0, 0.0], [0.0, 0.2, 0.7]]), np.array([0.1, 0.2, -0.3])
 

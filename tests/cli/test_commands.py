@@ -78,7 +78,7 @@ def test_training_prints_plain_lines_without_a_terminal(run):
     assert "\x1b" not in done.stdout and "\r" not in done.stdout
     assert len(re.findall(r"^training \d+/30: loss [\d.]+, \d+ images/s", done.stdout, re.M)) == 6
     assert "first step after" in done.stdout and str(workdir / "samples.png") in done.stdout
-    assert Image.open(workdir / "samples.png").size == (105, 105)
+    assert Image.open(workdir / "samples.png").size == (2 * 51 + 3, 2 * (51 + 12) + 3)  # digits with their captions
 
 
 @pytest.mark.full
@@ -134,7 +134,7 @@ def test_sampling_writes_pictures_arrays_and_walks(run, scripts, tmp_path):
     assert (first["seed"], first["solver"], first["steps"], first["weights"]) == (3, "ddim", 3, "ema 0.995")
     # sample i of a seed is the same whatever the batch
     np.testing.assert_allclose(first["images"][:5], second["images"], atol=2e-6)
-    assert Image.open(written[1]).size == (3 * 51 + 3, 3 * 51 + 3)
+    assert Image.open(written[1]).size == (2 * 51 + 3, 4 * (51 + 12) + 3)  # a column for each digit, with captions
     assert Image.open(written[3]).size == (3 * 51 + 3, 5 * 51 + 3)
     assert sample(*common, "--n", "5", "--out", written[5], "--raw", "--checkpoint", "best") == 0
     assert sample(*common, "--n", "5", "--out", written[6], "--guidance", "3", "--option", "eta=0.5") == 0

@@ -16,6 +16,8 @@ from diffux.processes import Gaussian
 from diffux.systems.trainable import Variables
 from diffux.types import Learned, Net
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 KEY, PROCESS = jax.random.key(0), Gaussian(schedules.linear())
 N = 6
 BATCH = {"image": np.random.default_rng(0).integers(0, 256, (N, 4, 4, 1), np.uint8), "label": np.arange(N) % 3,

@@ -58,7 +58,7 @@ def test_samples_of_a_file_are_judged(script, tmp_path, digits):
     workdir = folder(tmp_path / "run")
     np.savez(tmp_path / "samples.npz", images=digits[1]["image"][:100])
     command = [sys.executable, ROOT / "experiments" / "evaluate.py", "--workdir", workdir]
-    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "COLUMNS": "120"}  # room for a row each
     done = subprocess.run(
         [*map(str, command), "--samples", tmp_path / "samples.npz"], text=True, capture_output=True, env=env, timeout=300
     )

@@ -14,7 +14,7 @@ from diffux.systems.system import Model
 from diffux.types import Net
 from tests.guidance import labelled
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SCHEDULE = schedules.linear()
 X = np.random.default_rng(0).standard_normal((6, 3))

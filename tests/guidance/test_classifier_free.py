@@ -8,6 +8,8 @@ from diffux import Prediction, chain, guidance, schedules, systems
 from diffux.networks.embeddings import null_of
 from diffux.networks.network import Network
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 LEVEL = schedules.linear()(jnp.asarray(0.5))
 X = jnp.asarray([[0.2, -0.4], [1.0, 0.3]])
 COND = {"text": jnp.asarray([0.7, -0.2]), "image": jnp.asarray([1.5, 0.4])}

@@ -31,7 +31,7 @@ from diffux.systems.system import Model
 from diffux.types import Net
 from tests.oracles import GaussianData, Mixture
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SCHEDULE = schedules.linear()
 AXES = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]

@@ -12,7 +12,7 @@ from diffux.keys import sample_keys
 from diffux.types import Schedule
 from tests.oracles import GaussianData
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 MEAN, VALUES = np.asarray([0.5, -0.2]), np.asarray([0.05, 2.0])
 DATA, N = GaussianData(MEAN, np.diag(VALUES)), 20000

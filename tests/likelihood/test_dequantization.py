@@ -13,6 +13,8 @@ from diffux.keys import fold_in, sample_keys
 from diffux.networks.dequantizer import Dequantizer
 from tests.oracles import GaussianData
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @struct.dataclass
 class UniformData:

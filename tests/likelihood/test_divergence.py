@@ -11,7 +11,7 @@ from diffux import likelihood, schedules
 from diffux.keys import sample_keys
 from tests.oracles import Mixture
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 MIXTURE = np.asarray([0.3, 0.7]), np.asarray([[0.8, 0.0, 0.3], [-0.6, 0.7, -0.4]]), np.asarray([0.05, 0.2])
 X = np.random.default_rng(0).standard_normal((4, 3))

@@ -12,7 +12,7 @@ from diffux.keys import sample_keys
 from diffux.noise_level import append_axes
 from tests.oracles import GaussianData, Mixture
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 ROTATION = np.linalg.qr(np.random.default_rng(3).standard_normal((4, 4)))[0]
 MEAN, VALUES = np.asarray([0.3, -0.2, 0.1, 0.25]), np.asarray([1e-3, 0.05, 0.6, 4.0])

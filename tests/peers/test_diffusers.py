@@ -10,6 +10,8 @@ from diffux.keys import sample_keys
 from diffux.networks.unet import UNet
 from diffux.processes import Gaussian
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 

@@ -23,7 +23,7 @@ from diffux.networks.refinenet import MeanPoolConv, RefineNet, pool, resize
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 
 def images(*shape, seed=0):

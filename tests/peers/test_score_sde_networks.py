@@ -18,7 +18,7 @@ from diffux.networks.initialize import initialize
 from diffux.networks.ncsnpp import ResidualBlock, ddpmpp, ncsnpp
 
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("x64")]
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("x64", "quick")]
 F = torch.nn.functional
 DOUBLE = {"dtype": jnp.float64, "param_dtype": jnp.float64}
 

@@ -24,7 +24,7 @@ from tests.solvers.draws import START, drawn
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 STEPS = (10, 50)
 EPSILON_AND_V = ("epsilon", "v_prediction")

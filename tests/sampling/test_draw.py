@@ -20,6 +20,8 @@ from diffux.solvers import ddim
 from tests import drawn, plane
 from tests.probes import sr3
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 RNG = np.random.default_rng(0)
 LABELS = {"image": RNG.integers(0, 256, (6, 4, 6, 1), dtype=np.uint8), "label": np.array(["cat", "dog", "bird"] * 2)}
 HELD_OUT = {"image": RNG.integers(0, 256, (4, 4, 6, 1), dtype=np.uint8), "label": np.array(["dog", "cat", "bird", "dog"])}

@@ -19,6 +19,8 @@ from diffux.systems import Variables
 from tests import drawn
 from tests.evaluation.conftest import digits  # noqa: F401 - a fixture
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 4, 6, 1), dtype=np.uint8)
 NAMES = np.array(["cat", "a dog/3", "bird"] * 2)

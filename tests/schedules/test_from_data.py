@@ -8,6 +8,8 @@ from diffux import grids, schedules
 from diffux.schedules import from_data as sigmas
 from diffux.systems import ncsnv2
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 # (sigma_1, L, T, side, published eps) of the configs of github.com/ermongroup/ncsnv2; church as in the paper, at 96
 CONFIGS = {
     "cifar10": (50, 232, 5, 32, 6.2e-6), "celeba": (90, 500, 5, 64, 3.3e-6), "church": (140, 788, 4, 96, 4.9e-6),

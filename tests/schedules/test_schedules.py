@@ -7,7 +7,7 @@ import pytest
 
 from diffux import schedules, sde
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SCHEDULES = {
     "linear": lambda: schedules.linear(),

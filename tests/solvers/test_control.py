@@ -12,7 +12,7 @@ from diffux.keys import noise, sample_keys
 from diffux.processes import Gaussian
 from tests.oracles import GaussianData
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SCHEDULE = schedules.linear()
 PROCESS = Gaussian(SCHEDULE)

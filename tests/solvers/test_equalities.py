@@ -16,7 +16,7 @@ from diffux.noise_level import NoiseLevel
 from tests.oracles import GaussianData, Mixture, Point
 from tests.solvers.table import ALL, DETERMINISTIC, STOCHASTIC
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SCHEDULE = schedules.linear()
 X = np.asarray([[0.3, -0.2], [-1.0, 0.5], [1.2, 0.8]])

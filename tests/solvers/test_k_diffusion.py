@@ -14,7 +14,7 @@ from scipy.integrate import quad
 from diffux import Prediction, grids, schedules, solvers
 from tests.solvers.draws import START, drawn
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SCHEDULES = {"edm": schedules.edm(), "narrow": schedules.edm(0.03, 10.0)}  # whose uniform times are Karras et al.'s grid
 CHURN = {"amount": 20.0, "low": 0.05, "high": 50.0, "noise": 1.003}

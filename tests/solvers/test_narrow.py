@@ -9,6 +9,8 @@ from diffux import Gaussian, Prediction, grids, likelihood, objectives, schedule
 from diffux.keys import sample_keys
 from tests.solvers.table import ALL
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 B, D = 4, 3
 SCHEDULE = schedules.linear()
 KEYS = sample_keys(0, 0, B)

@@ -14,7 +14,7 @@ from diffux.types import Prediction
 from tests.oracles import Mixture
 from tests.solvers.table import DETERMINISTIC
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 WEIGHTS, MEANS, VARIANCES = np.asarray([0.3, 0.7]), np.asarray([[2.0, 0.0], [-1.0, 1.0]]), np.asarray([0.3, 0.5])
 START = np.asarray([[0.3, -0.2], [-1.0, 0.5], [1.2, 0.8]])

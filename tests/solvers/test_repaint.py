@@ -13,7 +13,7 @@ from diffux.processes import Binomial, Gaussian, upper
 from diffux.solvers import Solver
 from tests.oracles import GaussianData
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 SCHEDULE = schedules.linear()
 PROCESS = Gaussian(SCHEDULE)

@@ -14,7 +14,7 @@ from diffux.processes import Gaussian
 from diffux.solvers.steps import steep
 from tests.oracles import GaussianData, Mixture, Point
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick")
 
 ROTATION = np.asarray([[0.8, -0.6], [0.6, 0.8]])
 MEAN, COVARIANCE = np.asarray([0.5, -1.0]), ROTATION @ np.diag([4.0, 1e-3]) @ ROTATION.T

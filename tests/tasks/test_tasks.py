@@ -14,6 +14,8 @@ from diffux.errors import UserError
 from diffux.sampling.draw import draw
 from tests import drawn
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 N = 200
 KEYS = rng.sample_keys(3, 0, N)
 LABELS = np.arange(N) % 3
