@@ -22,6 +22,8 @@ from diffux.networks.unet import UNet
 from diffux.runs import metrics
 from diffux.sampling import files
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 ROOT = Path(__file__).parents[2]
 
 # Prints, for every mesh: the losses of 20 steps, bytes of parameters, averages and optimizer on the fullest device, and the
