@@ -226,3 +226,9 @@ def test_every_solver_is_in_the_table_of_solvers():
     page = (PACKAGE.parent / "docs" / "solvers.md").read_text()
     for name in set(solvers.__all__) - {"Sampled", "Solver", "sample"}:
         assert f"`{name}(" in page, name
+
+
+def test_tests_that_need_the_peers_are_skipped_without_them():
+    """The README's test command installs no torch: it comes by `pytest.importorskip`."""
+    imported = re.compile(r"^(?:import|from) (?:torch|diffusers|transformers)\b", re.MULTILINE)
+    assert not [path.name for path in (ROOT / "tests").rglob("*.py") if imported.search(path.read_text())]

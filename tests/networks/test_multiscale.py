@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
 from diffux.networks.initialize import initialize
 from diffux.networks.multiscale import MultiScale, bumps
@@ -24,6 +22,8 @@ def parameters():
 
 def by_torch(p, x, noise):
     """The same network, channels first where it convolves."""
+    torch = pytest.importorskip("torch")
+    F = torch.nn.functional
     t = lambda a: torch.from_numpy(np.array(a))  # noqa: E731
     leaky = lambda a: F.leaky_relu(a, 0.05)  # noqa: E731
     dense = lambda name, a: a @ t(p[name]["kernel"]) + t(p[name]["bias"])  # noqa: E731
