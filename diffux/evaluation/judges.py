@@ -90,15 +90,11 @@ class Judge:
 class Features:
     """A judge without opinions: a function, images (N, H, W, C) in [0, 1] -> features (N, D), shifted and divided as given."""
 
-    title: str
+    name: str
     function: Callable[[np.ndarray], Any]
     mean: Any = 0.0
     scale: Any = 1.0
     label: str | None = None
-
-    @property
-    def name(self) -> str:
-        return self.title
 
     def __call__(self, images) -> tuple[None, np.ndarray]:
         """(None, features (N, D)) of images; EvaluationError where the function gives something else, or fails."""
@@ -108,9 +104,9 @@ class Features:
             raise
         except Exception as error:  # whatever a function of the user's own raises
             said = f"{type(error).__name__}: {one_sentence(error)[:300]}"
-            raise EvaluationError(f"the features of {self.title} fail on images {np.shape(images)[1:]} ({said})") from error
+            raise EvaluationError(f"the features of {self.name} fail on images {np.shape(images)[1:]} ({said})") from error
         if found.shape[1:] != (found.size // max(len(found), 1),) or not np.isfinite(found).all():
-            raise EvaluationError(f"the features of {self.title} are finite numbers (N, D), got {(len(images), *found.shape[1:])}")
+            raise EvaluationError(f"the features of {self.name} are finite numbers (N, D), got {(len(images), *found.shape[1:])}")
         return None, (found - self.mean) / self.scale
 
 
