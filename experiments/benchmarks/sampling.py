@@ -56,7 +56,7 @@ class Tiny:
     second: jax.Array
 
     def network(self, x, noise, cond=None):
-        return jnp.tanh(x @ self.first + 1e-3 * noise) @ self.second
+        return jnp.tanh(x @ self.first + 1e-3 * jnp.reshape(noise, (-1, 1))) @ self.second
 
     def __call__(self, x, level, cond):
         return as_denoiser(self.network, parameterizations.epsilon)(x, level, cond)

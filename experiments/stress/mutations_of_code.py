@@ -2,13 +2,17 @@
 
   python experiments/stress/mutations_of_code.py --count 300
   python experiments/stress/mutations_of_code.py --count 300 --packages schedules,processes
+  python experiments/stress/mutations_of_code.py --again --packages schedules
   python experiments/stress/mutations_of_code.py --score
 
 A mutant is one operator, comparison, sign, constant or condition exchanged, or one statement dropped, in a copy of the repository.
 It is killed where a test fails (or takes five times as long as it should); one that cannot be imported is not counted and another
-is drawn. Mutants are dealt out to the packages in turn. What was found goes to a file line by line (--out), and a second call goes
-on from there. Mutants that change nothing that a user could see are listed by hand in equivalent.txt, with the reason, and not
-counted as survivors. Exit status 1 where less than 90 % are killed.
+is drawn. A mutant meets the tests of its package that run its line, quick ones first, which a first run of these tests finds out
+(needs `pip install coverage`; kept in --work until a file changes); where none is known to, it meets them all. Mutants are dealt
+out to the packages in turn. What was found goes to a file line by line (--out), and a second call goes on from there; --again tries
+the survivors once more, after tests were added. Several calls with packages of their own may run side by side. Mutants that change
+nothing that a user could see are listed by hand in equivalent.txt, with the reason, and not counted as survivors. Exit status 1
+where less than 90 % are killed.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import argparse
 import ast
 import collections
 import copy
+import hashlib
 import json
 import os
 import pathlib
@@ -25,8 +30,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+
+from covering import NOT_IMPORTABLE
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 EQUIVALENT = pathlib.Path(__file__).with_name("equivalent.txt")
@@ -78,11 +84,11 @@ def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
             yield node, "statement"
 
 
-def mutated(tree: ast.Module, number: int) -> tuple[str, str, int]:
-    """(the source with the place of this number changed, what was done in words, its line)."""
+def mutated(tree: ast.Module, number: int) -> tuple[str, str, range]:
+    """(the source with the place of this number changed, what was done in words, the lines of the statement it stands in)."""
     tree = copy.deepcopy(tree)
     node, kind = list(places(tree))[number]
-    before, line = ast.unparse(node), node.lineno
+    before, lines = ast.unparse(node), _statement(tree, node)
     if kind == "operator":
         node.op = _OPERATORS[type(node.op)]()
     elif kind == "comparison":
@@ -96,7 +102,15 @@ def mutated(tree: ast.Module, number: int) -> tuple[str, str, int]:
         node.attr = _PAIRS[node.attr]
     tree = _Replace(node).visit(tree) if kind in ("sign", "statement") else tree
     after = ast.unparse(node.operand) if kind == "sign" else "pass" if kind == "statement" else ast.unparse(node)
-    return ast.unparse(ast.fix_missing_locations(tree)), f"{before[:60]} -> {after[:60]}", line
+    return ast.unparse(ast.fix_missing_locations(tree)), f"{before[:60]} -> {after[:60]}", lines
+
+
+def _statement(tree: ast.Module, node: ast.AST) -> range:
+    """The lines of the innermost statement around a node, of one with a body those of its head."""
+    around = [part for part in ast.walk(tree) if isinstance(part, ast.stmt) and node in ast.walk(part)]
+    inner = max(around, key=lambda part: part.lineno)  # the one that begins last
+    body = getattr(inner, "body", None)
+    return range(inner.lineno, body[0].lineno if body and body[0].lineno > inner.lineno else inner.end_lineno + 1)
 
 
 class _Replace(ast.NodeTransformer):
@@ -113,8 +127,11 @@ class _Replace(ast.NodeTransformer):
 
 def files(package: str) -> list[pathlib.Path]:
     """The files of a package, from the repository's root."""
-    paths = [ROOT / "diffux" / name for name in PACKAGES[package][0]]
-    return sorted(file.relative_to(ROOT) for path in paths for file in (path.rglob("*.py") if path.is_dir() else [path]))
+    return [file.relative_to(ROOT) for name in PACKAGES[package][0] for file in _python(ROOT / "diffux" / name)]
+
+
+def _python(path: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
 def drawn(package: str, seed: int) -> Iterator[tuple[pathlib.Path, int]]:
@@ -125,66 +142,94 @@ def drawn(package: str, seed: int) -> Iterator[tuple[pathlib.Path, int]]:
 
 
 class Copy:
-    """A copy of the repository in which mutants live."""
+    """A copy of the repository in which mutants live, and what its tests run of it."""
 
-    def __init__(self, folder: pathlib.Path):
-        self.folder = folder / "repository"
+    def __init__(self, folder: pathlib.Path, work: pathlib.Path):
+        self.folder, self._work = folder / "repository", work
         tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
         for name in tracked:
             (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             if (ROOT / name).is_file():
                 shutil.copyfile(ROOT / name, self.folder / name)
-        self._environment = os.environ | {"PYTHONPATH": str(self.folder), "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1",
-                                          "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        paths = os.pathsep.join([str(self.folder), str(pathlib.Path(__file__).parent)])
+        self._environment = os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1",
+                                          "JAX_COMPILATION_CACHE_DIR": str(work.resolve() / "cache"),
                                           "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
-        self._usual: dict[str, float] = {}
+        self._known: dict[str, dict] = {}
 
-    def run(self, *words: str, seconds: float | None = None) -> int | None:
-        """The status of Python with these words, or None where it took too long."""
+    def pytest(self, *words: str, seconds: float | None = None, **environment: str) -> int | None:
+        """The status of pytest with these words, or None where it took too long."""
+        command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-p", "covering", "-m", "not slow"]
+        settings = self._environment | environment
         try:
-            command = [sys.executable, *words]
-            done = subprocess.run(command, cwd=self.folder, env=self._environment, capture_output=True, timeout=seconds)
+            done = subprocess.run([*command, *words], cwd=self.folder, env=settings, capture_output=True, timeout=seconds)
         except subprocess.TimeoutExpired:
             return None
         return done.returncode
 
-    def tests(self, package: str, usual: float | None = None) -> tuple[int | None, float]:
-        """(status, seconds) of the tests of a package, those of every run first, up to the first that fails."""
-        began, words = time.monotonic(), ["-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", *PACKAGES[package][1]]
-        for tier in ("not full and not slow", "full"):
-            status = self.run(*words, "-m", tier, seconds=None if usual is None else 60 + 5 * usual)
-            if status not in (0, 5):  # 5: none of them is in this tier
-                break
-            status = 0
-        return status, time.monotonic() - began
+    def covering(self, package: str) -> dict:
+        """Which tests of a package run which lines; all of them must pass."""
+        if package not in self._known:
+            files = [file for name in ("diffux", *PACKAGES[package][1]) for file in _python(self.folder / name)]
+            digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+            kept = self._work.resolve() / f"{package}-{digest[:16]}.json"
+            if not kept.exists():
+                print(f"which tests of {package} run which lines ...", flush=True)
+                self._work.mkdir(parents=True, exist_ok=True)
+                if status := self.pytest(*PACKAGES[package][1], DIFFUX_COVERING=str(kept)):
+                    kept.unlink(missing_ok=True)
+                    raise SystemExit(f"the tests of {package} fail without a mutant (status {status})")
+            self._known[package] = json.loads(kept.read_text())
+        return self._known[package]
 
-    def usual(self, package: str) -> float:
-        """Seconds of the tests of a package without a mutant, which must pass."""
-        if package not in self._usual:
-            self.tests(package)  # fills the cache of compilations
-            status, self._usual[package] = self.tests(package)
-            if status:
-                raise SystemExit(f"the tests of {package} fail without a mutant")
-        return self._usual[package]
+    def tests(self, package: str, file: pathlib.Path, lines: range) -> tuple[list[str], float]:
+        """(the tests of a package that run one of these lines, or all of them where none is known to; their seconds)."""
+        known = self.covering(package)
+        by_line = known["lines"].get(str(file), {})
+        found = set().union(*(by_line.get(str(line), []) for line in lines)) or range(len(known["tests"]))
+        chosen = sorted((known["tests"][number] for number in found), key=lambda test: test[1])
+        return [name for name, _ in chosen], sum(seconds for _, seconds in chosen)
 
-    def outcome(self, package: str, file: pathlib.Path, source: str) -> str:
+    def outcome(self, package: str, file: pathlib.Path, source: str, lines: range) -> str:
         """ "killed", "survived", or "not importable"."""
-        usual, path = self.usual(package), self.folder / file
+        tests, seconds = self.tests(package, file, lines)
+        listed, path, module = self.folder / "tests.txt", self.folder / file, ".".join(file.with_suffix("").parts)
+        listed.write_text("\n".join(tests))
         original = path.read_text()
         path.write_text(source)
         try:
-            if self.run("-c", f"import {'.'.join(file.with_suffix('').parts)}"):
-                return "not importable"
-            status, _ = self.tests(package, usual)
-            # 2: the tests themselves could not be imported
-            return {0: "survived", 2: "not importable"}.get(status, "killed")
+            status = self.pytest("-x", f"@{listed}", seconds=60 + 5 * seconds, DIFFUX_MUTANT=module.removesuffix(".__init__"))
         finally:
             path.write_text(original)
+        # 2: the tests themselves could not be imported
+        return {0: "survived", 2: "not importable", NOT_IMPORTABLE: "not importable"}.get(status, "killed")
 
 
 def known(out: pathlib.Path) -> list[dict]:
-    """What was found before."""
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    """What was found, of a mutant that was tried again the last."""
+    rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    return list({(row["package"], row["file"], row["place"]): row for row in rows}.values())
+
+
+def survivors(rows: list[dict], packages: list[str]) -> Iterator[tuple[str, pathlib.Path, int]]:
+    """(package, file, place) of the mutants of these packages that no test has seen."""
+    for row in rows:
+        if row["package"] in packages and row["outcome"] == "survived":
+            yield row["package"], pathlib.Path(row["file"]), row["place"]
+
+
+def dealt(rows: list[dict], packages: list[str], flags: argparse.Namespace) -> Iterator[tuple[str, pathlib.Path, int]]:
+    """(package, file, place) of new mutants, the packages in turn, until each has its share of those that count."""
+    streams = {package: drawn(package, flags.seed) for package in packages}
+    done = {(row["package"], row["file"], row["place"]) for row in rows}
+    while streams:
+        for package in list(streams):
+            counted = sum(row["outcome"] != "not importable" for row in known(flags.out) if row["package"] == package)
+            place = next((it for it in streams[package] if (package, str(it[0]), it[1]) not in done), None)
+            if place is None or counted >= -(-flags.count // len(PACKAGES)):
+                del streams[package]
+            else:
+                yield package, *place
 
 
 def score(rows: list[dict]) -> float:
@@ -207,34 +252,27 @@ def score(rows: list[dict]) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=300, help="mutants in all (300)")
+    parser.add_argument("--count", type=int, default=300, help="mutants in all, as many of each package (300)")
     parser.add_argument("--packages", default=",".join(PACKAGES), help="which packages, with commas between (all)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "experiments/benchmarks/results/mutants.jsonl")
+    parser.add_argument("--work", type=pathlib.Path, default=ROOT / ".mutants", help="what is kept between calls (.mutants)")
+    parser.add_argument("--again", action="store_true", help="try the survivors once more, and draw none")
     parser.add_argument("--score", action="store_true", help="print the score of what was found, and do nothing else")
     flags = parser.parse_args()
-    packages, rows = flags.packages.split(","), known(flags.out)
+    packages = flags.packages.split(",")
     if not flags.score:
-        done = {(row["package"], row["file"], row["place"]) for row in rows}
-        counted = sum(row["outcome"] != "not importable" for row in rows if row["package"] in packages)
         with tempfile.TemporaryDirectory() as folder:
-            copied, streams = Copy(pathlib.Path(folder)), {package: drawn(package, flags.seed) for package in packages}
-            while counted < flags.count and streams:
-                for package in list(streams):
-                    file, place = next(streams[package], (None, None))
-                    if file is None:
-                        del streams[package]
-                    elif (package, str(file), place) not in done and counted < flags.count:
-                        source, words, line = mutated(ast.parse((ROOT / file).read_text()), place)
-                        outcome = copied.outcome(package, file, source)
-                        row = {"package": package, "file": str(file), "place": place, "mutant": f"{file}:{line}: {words}"}
-                        row["outcome"] = outcome
-                        with open(flags.out, "a") as log:
-                            print(json.dumps(row), file=log)
-                        rows.append(row)
-                        counted += outcome != "not importable"
-                        print(f"{counted:4} {outcome:14} {row['mutant']}", flush=True)
-    return int(score(rows) < 0.9)
+            copied = Copy(pathlib.Path(folder), flags.work)
+            wanted = survivors(known(flags.out), packages) if flags.again else dealt(known(flags.out), packages, flags)
+            for package, file, place in wanted:
+                source, words, lines = mutated(ast.parse((ROOT / file).read_text()), place)
+                row = {"package": package, "file": str(file), "place": place, "mutant": f"{file}:{lines[0]}: {words}"}
+                row["outcome"] = copied.outcome(package, file, source, lines)
+                with open(flags.out, "a") as log:
+                    print(json.dumps(row), file=log)
+                print(f"{row['outcome']:14} {row['mutant']}", flush=True)
+    return int(score(known(flags.out)) < 0.9)
 
 
 if __name__ == "__main__":
