@@ -22,6 +22,17 @@ def send(number, times=1):
         time.sleep(0.001)
 
 
+@pytest.fixture(autouse=True)
+def heeded_as_usual():
+    """Under nohup, and in some launchers, SIGHUP or Ctrl-C is ignored from the start, and a run leaves it so."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def stopped(monkeypatch):
     """Send a signal while the update after the first step is prepared."""
