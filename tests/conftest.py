@@ -55,7 +55,9 @@ def traced_anew():
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """One cache for data, judges and compiled programs in the whole run, outside the user's own."""
-    path = tmp_path_factory.mktemp("cache")
+    folder = tmp_path_factory.getbasetemp()
+    path = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"  # the workers share it
+    path.mkdir(exist_ok=True)
     os.environ["DIFFUX_CACHE"] = str(path)
     return path
 

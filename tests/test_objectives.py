@@ -139,6 +139,7 @@ def test_the_bound_is_above_the_truth_and_tightens_like_one_over_t(bounds):
         assert 2.5 < gaps[few] / gaps[more] < 6.5, gaps
 
 
+@pytest.mark.full
 def test_the_upper_variance_is_looser():
     total, truth, _, _ = bound_of(1000, "upper", n=2000)
     np.testing.assert_allclose(total / truth - 1, 0.17, atol=0.02)

@@ -29,7 +29,8 @@ class Classifier(nn.Module):
         >>> import jax
         >>> classifier = Classifier(classes=10)
         >>> images = jnp.zeros((2, 8, 8, 1))
-        >>> logits, features = classifier.apply(classifier.init(jax.random.key(0), images), images)
+        >>> params = jax.jit(classifier.init)(jax.random.key(0), images)
+        >>> logits, features = jax.jit(classifier.apply)(params, images)
         >>> logits.shape, features.shape
         ((2, 10), (2, 64))
     """

@@ -69,7 +69,8 @@ class Dequantizer(nn.Module):
     Example:
         >>> flow = Dequantizer(channels=4, blocks=1)
         >>> noise, image = jnp.zeros((1, 4, 4, 1)), jnp.ones((1, 4, 4, 1))
-        >>> u, log_q = flow.apply(flow.init(jax.random.key(0), noise, image), noise, image)
+        >>> params = jax.jit(flow.init)(jax.random.key(0), noise, image)
+        >>> u, log_q = jax.jit(flow.apply)(params, noise, image)
         >>> float(u[0, 0, 0, 0]), log_q.tolist()
         (0.5, [0.0])
     """

@@ -78,7 +78,7 @@ class MultiScale(Network):
         >>> from diffux.networks.initialize import initialize
         >>> network, x = MultiScale(steps=10, convolutions=(4,), dense=(8,), upper=(4,)), jnp.ones((2, 8, 8, 1))
         >>> params = initialize(jax.random.key(0), network, x, jnp.zeros(2))
-        >>> [part.shape for part in network.apply({"params": params}, x, 3)]
+        >>> [part.shape for part in jax.jit(network.apply)({"params": params}, x, 3)]
         [(2, 8, 8, 1), (2, 8, 8, 1)]
     """
 

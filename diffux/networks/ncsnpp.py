@@ -116,7 +116,7 @@ class NCSNpp(Network):
         >>> network = ncsnpp(channels=8, multipliers=(1, 2), blocks=1, attention=(4,))
         >>> x, noise = jnp.ones((2, 8, 8, 1)), jnp.array([-3.0, 1.0])
         >>> params = initialize(jax.random.key(0), network, x, noise)
-        >>> network.apply({"params": params}, x, noise).shape
+        >>> jax.jit(network.apply)({"params": params}, x, noise).shape
         (2, 8, 8, 1)
     """
 

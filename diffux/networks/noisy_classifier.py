@@ -53,7 +53,8 @@ class NoisyClassifier(Network):
         >>> import jax
         >>> network = NoisyClassifier(classes=10, depth=10, width=1)
         >>> x, noise = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2)
-        >>> network.apply(network.init(jax.random.key(0), x, noise), x, noise).shape
+        >>> params = jax.jit(network.init)(jax.random.key(0), x, noise)
+        >>> jax.jit(network.apply)(params, x, noise).shape
         (2, 10)
     """
 

@@ -15,18 +15,24 @@ from tests.small import SMALL, Tiny
 pytestmark = pytest.mark.usefixtures("quick")
 
 
+SYSTEMS = {"labelled": {"classes": 10}, "plain": {}, "sure": {"classes": 10, "label_dropout": 0.0}}
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """{"labelled", "plain", "sure"}: with label dropout, without labels, and with labels that are never dropped."""
+def run(tmp_path_factory):
+    """The folder of a run with label dropout, without labels, or with labels that are never dropped, by its name."""
     folder = tmp_path_factory.mktemp("values")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("diffux.systems.ddpm.UNet", Tiny)
-        for name, system in {"labelled": {"classes": 10}, "plain": {}, "sure": {"classes": 10, "label_dropout": 0.0}}.items():
-            config = copy.deepcopy(SMALL)
-            config["system"] |= system
-            config["training"] |= {"steps": 2}
-            training.train(config, folder / name)
-    return folder
+
+    @functools.cache
+    def trained(name):
+        config = copy.deepcopy(SMALL)
+        config["system"] |= SYSTEMS[name]
+        config["training"] |= {"steps": 2}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("diffux.systems.ddpm.UNet", Tiny)
+            return training.train(config, folder / name).workdir
+
+    return trained
 
 
 @pytest.fixture(autouse=True)
@@ -72,10 +78,10 @@ def tiny(monkeypatch):
     ("evaluate --samples x.npz --seed 0", "--seed is of the drawing, and the --samples are drawn"),
     ("evaluate --samples x.npz --checkpoint best", "--checkpoint is of the drawing"),
 ])  # fmt: skip
-def test_flags(runs, tmp_path, capsys, command, said):
+def test_flags(run, tmp_path, capsys, command, said):
     name, *flags = command.split()
     out = ["--out", str(tmp_path / "x.npz")] if name == "sample" else []
-    assert cli.main([name, "--workdir", str(runs / "labelled"), *flags, *out]) == 2
+    assert cli.main([name, "--workdir", str(run("labelled")), *flags, *out]) == 2
     error = capsys.readouterr().err
     assert said in error and error.startswith("error: ") and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -144,15 +150,15 @@ def test_every_number_of_a_command_is_in_the_schema():
 
 
 @pytest.mark.full
-def test_guidance_needs_a_null_that_was_trained(runs, tmp_path, capsys):
+def test_guidance_needs_a_null_that_was_trained(run, tmp_path, capsys):
     out = ["--n", "1", "--out", str(tmp_path / "x.npz"), "--guidance", "2"]
-    assert cli.main(["sample", "--workdir", str(runs / "sure"), *out]) == 2
+    assert cli.main(["sample", "--workdir", str(run("sure")), *out]) == 2
     assert "its system needs a label_dropout above 0" in capsys.readouterr().err
-    assert cli.main(["sample", "--workdir", str(runs / "plain"), *out]) == 2
-    assert cli.main(["sample", "--workdir", str(runs / "labelled"), *out]) == 0
+    assert cli.main(["sample", "--workdir", str(run("plain")), *out]) == 2
+    assert cli.main(["sample", "--workdir", str(run("labelled")), *out]) == 0
 
 
-def test_samples_that_are_not_finite_are_not_written_without_a_word(runs, tmp_path, capsys, monkeypatch):
+def test_samples_that_are_not_finite_are_not_written_without_a_word(run, tmp_path, capsys, monkeypatch):
     from diffux.sampling import files
 
     draw = files.draw
@@ -163,12 +169,12 @@ def test_samples_that_are_not_finite_are_not_written_without_a_word(runs, tmp_pa
                    for name, values in drawn.items()}  # fmt: skip
 
     monkeypatch.setattr(files, "draw", poisoned)
-    assert cli.main(["sample", "--workdir", str(runs / "plain"), "--n", "3", "--out", str(tmp_path / "x.npz")]) == 0
+    assert cli.main(["sample", "--workdir", str(run("plain")), "--n", "3", "--out", str(tmp_path / "x.npz")]) == 0
     assert "1 of the 3 samples are not finite" in capsys.readouterr().out
 
 
 @pytest.mark.full
-def test_class_names_are_kept_with_samples(runs, tmp_path):
+def test_class_names_are_kept_with_samples(run, tmp_path):
     """Of data with names: npz of one's own, whose labels are words."""
     rng = np.random.default_rng(0)
     config = copy.deepcopy(SMALL)

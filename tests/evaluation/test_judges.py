@@ -46,6 +46,7 @@ def test_a_judge_is_trained_once_and_read_afterwards(quick, monkeypatch):
     assert len(said) == 1
 
 
+@pytest.mark.full
 def test_training_is_deterministic_and_another_recipe_is_another_file(quick):
     first = judges.judge(digits_of(QUICK))
     (quick / f"digits-{first.identity}.npz").unlink()
@@ -104,6 +105,7 @@ def test_batches_do_not_matter_to_a_judge():
     np.testing.assert_allclose(judge(images[-9:])[1], features[-9:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.full
 def test_the_variances_of_the_features_average_to_one(digits):
     features = judges.judge(data.load("digits"))(digits[0]["image"])[1]
     assert features.var(0).mean() == pytest.approx(1, rel=1e-3)

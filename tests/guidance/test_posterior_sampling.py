@@ -108,6 +108,7 @@ def test_the_biased_rules_and_the_control_fail_the_same_check():
     assert falling[0] > 4 * falling[1] > 40 * falling[2], falling
 
 
+@pytest.mark.full
 def test_the_bound_leaves_little_of_the_bias_of_dps():
     """The numbers of docs/control.md: no affine walk, so the law is that of 20,000 samples, whose first two moments are exact."""
     levels, first = grids.log_snr(end=1e-4)(SCHEDULE, 400), SCHEDULE(jnp.asarray(1.0))

@@ -105,6 +105,7 @@ def test_the_diffusion_term_knows_the_end_points_only(power):
     np.testing.assert_allclose(mean, 6.0470067, atol=4 * error)
 
 
+@pytest.mark.full
 def test_the_reconstruction_bounds_the_density_of_clean_data():
     """The parts in closed form: -log N(x; x0_hat, (sigma / alpha)^2) on average, and a total just above the entropy of x."""
     schedule, start = schedules.linear(), 0.02

@@ -88,6 +88,7 @@ def test_density_of_a_mixture(name):
     np.testing.assert_allclose(found.log_prob / (2 * np.log(2)), want / (2 * np.log(2)), atol=1e-3)
 
 
+@pytest.mark.full
 def test_a_path_without_signal_at_its_end_stops_before_it():
     """Rectified flow, to t = 0.999: the prior there is sigma(end) wide, and the answer within 1e-3 nats of the closed form."""
     data, schedule = GaussianData(np.asarray([0.2]), np.asarray([[0.3]])), schedules.rectified()

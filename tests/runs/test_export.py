@@ -171,6 +171,7 @@ print("WROTE", snapshots.steps(folder))
 """
 
 
+@pytest.mark.full
 def test_split_averages_of_two_processes_are_stored_whole_by_the_first(tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -80,6 +80,7 @@ def test_inpainting_and_colours_follow_their_recursion(inner):
             assert max(np.abs(mean - exact[0]).max(), np.abs(covariance - exact[1]).max()) > 0.15
 
 
+@pytest.mark.full
 def test_the_bias_of_replacement_falls_with_correctors():
     """By the recursion, which holds no noise: the errors of docs/control.md. Correctors help, and more steps do only with them."""
     axis, value = np.eye(3)[0], 2.0
@@ -107,6 +108,7 @@ def test_images_are_coloured():
         solvers.colorize(solvers.ddim(), PROCESS, np.zeros((2, 4, 4, 3)))
 
 
+@pytest.mark.full
 def test_annealed_langevin_inpaints():
     """NCSN's inpainting, one Langevin step a level: an independent entry keeps its law and the known one holds."""
     schedule = schedules.geometric(0.01, 10.0)

@@ -56,6 +56,7 @@ def test_two_papers_one_method(name):
     np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.full
 def test_unip_3_steps_as_the_third_order_3m():
     """From the same x and history; they differ in their second step, of order 2, which UniP takes by the midpoint form."""
     levels, x = uneven(), jnp.asarray(X)

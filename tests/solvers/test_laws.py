@@ -81,6 +81,7 @@ def gaussian(name):
     return GaussianData(MEAN, ROTATION @ np.diag(CASES[name][2]) @ ROTATION.T)
 
 
+@pytest.mark.full(but=("ancestral", "sde_2m", "sa_solver", "renoise", "ddim+langevin"))
 @pytest.mark.parametrize("name", CASES)
 def test_variance_follows_the_solvers_own_recursion(name):
     x = draw(CASES[name][0](), gaussian(name))

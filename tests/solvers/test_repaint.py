@@ -30,7 +30,7 @@ def draw(solver, levels, n):
     return np.asarray(jax.jit(lambda: solvers.sample(sample_keys(1, 0, n), DATA, solver, levels, x).x)())
 
 
-@pytest.mark.full(but=("dpm_solver_pp_2m",))
+@pytest.mark.full
 @pytest.mark.parametrize("make", [solvers.ddim, solvers.dpm_solver_pp_2m])
 def test_repaint_without_jumps_is_replacement(make):
     levels = grids.log_snr()(SCHEDULE, 8)

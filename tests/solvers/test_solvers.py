@@ -42,7 +42,7 @@ def walk(solver, denoise, levels, x, seed=0):
 # --- deterministic solvers -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.full(but=("ddim-flow", "heun-vp"))
+@pytest.mark.full(but=("ddim-flow",))
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_declared_order_on_gaussian_data(name, schedule):
@@ -146,6 +146,7 @@ def chain_moments(levels, c, variance, start):
     return v
 
 
+@pytest.mark.full(but=("posterior",))
 @pytest.mark.parametrize("variance", ["posterior", "upper"])
 def test_ddpm_chain_golden(variance):
     """Full 1000-step variances for N(0, c) data: published figures, the recursion, and samples agree."""
@@ -210,6 +211,7 @@ def test_moments_of_a_correlated_gaussian(name):
     assert abs(covariance[0, 1]) < 4 * np.sqrt(want.prod() / 20000)
 
 
+@pytest.mark.full(but=("ddim",))
 @pytest.mark.parametrize("name", WALKS)
 def test_weights_of_a_mixture(name):
     """Weights 0.8 and 0.2 at (5, 5) and (-5, -5) (Song and Ermon, 2019, sec. 3.2.2), and the variance within each."""

@@ -36,7 +36,7 @@ PREDICTORS = ("ddim", "heun", "dpm2", "dpm_solver-3", "dpm_solver_pp_2s", "dpm_s
               "deis-3", "ipndm-4", "pndm", "ancestral", "edm_heun", "sde_dpm_solver_pp_2m", "reverse_diffusion")  # fmt: skip
 
 
-@pytest.mark.full(but=("heun",))
+@pytest.mark.full
 @pytest.mark.parametrize("name", PREDICTORS)
 def test_a_corrector_leaves_the_right_law(name):
     """A correlated Gaussian's mean and covariance, after correction at s and before it at t."""
@@ -60,6 +60,7 @@ def test_a_corrector_that_the_solver_overwrites_would_spoil_the_law():
     assert abs(np.trace(np.cov(draw(allowed).T)) / want - 1) < 0.1
 
 
+@pytest.mark.full
 def test_a_corrector_mends_a_wrong_start():
     """From a start of double spread DDIM alone stays wide; with a corrector the covariance is right."""
     assert np.trace(np.cov(draw(solvers.ddim(), scale=2.0).T)) > 3 * np.trace(COVARIANCE)

@@ -178,6 +178,7 @@ def test_learned_numbers_are_placed_as_other_parameters():
 # --- the parts around the model --------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_gaussian_solvers_walk_the_gaussian_model_and_not_the_binomial():
     system, variables, _ = trained("point")
     x = systems.generate(keys.sample_keys(0, 0, 4), system, variables, (4, 2), solver=solvers.ddim(), steps=4).x

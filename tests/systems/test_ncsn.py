@@ -124,6 +124,7 @@ class Exact(nn.Module):
         return (0.4 - (x + 1) / 2) / sigma**2  # x is shown as 2 x - 1
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("denoise", [True, False])
 def test_the_walk_ends_denoised_or_not(denoise):
     """For data at one point the exact score leaves the last level's stationary variance, 2 sigma^2 / (2 - step), or nothing."""

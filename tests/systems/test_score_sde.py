@@ -213,6 +213,7 @@ def test_published_settings():
     np.testing.assert_allclose(walk.sigma[0], 50)
 
 
+@pytest.mark.full
 def test_importance_sampled_times_follow_scoreflows_distribution():
     """CDF (Z(t) - Z(eps)) / (Z(1) - Z(eps)) with Z(t) = log(e^B(t) - 1), B the integral of beta (Song et al., 2021b)."""
     z = lambda t: np.log(np.expm1(B_MIN * t + 0.5 * (B_MAX - B_MIN) * t**2))  # noqa: E731
@@ -229,6 +230,7 @@ def test_importance_sampled_times_follow_scoreflows_distribution():
 SCHEDULES = {"vp": schedules.linear, "ve": lambda: schedules.geometric(0.1, 10.0), "sub_vp": schedules.sub_vp}
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_importance_weighting_leaves_the_integral(name):
     """For an x0 error of 1 the likelihood weighting integrates to (SNR(low) - SNR(1)) / 2, by either times; a variance

@@ -94,6 +94,7 @@ def test_a_finished_run_is_extended_as_if_it_had_been_longer(config, tmp_path, c
     assert same(tmp_path / "straight", tmp_path / "extended")
 
 
+@pytest.mark.full
 def test_a_damaged_newest_checkpoint_is_passed_over_and_kept(config, tmp_path, capsys):
     training.train(config(), tmp_path / "straight")
     training.train(config(), tmp_path / "damaged")

@@ -90,6 +90,7 @@ def test_classes_in_turn_have_a_column_each():
     assert width([str(i) for i in range(20)]) == 5 and width(None) == 5 and width(["cat"] * 20) == 5
 
 
+@pytest.mark.full
 def test_digits_without_names_have_a_column_for_each_class(config, tmp_path):
     """12 samples of 10 classes, asked for in turn: ten columns, and captions below both rows."""
     training.train(config(**{"training.steps": 1, "sample.n": 12, "system.classes": 10}), tmp_path)
