@@ -7,12 +7,12 @@
 
 A mutant is one operator, comparison, sign, constant or condition exchanged, or one statement dropped, in a copy of the repository.
 It is killed where a test fails (or takes five times as long as it should); one that cannot be imported is not counted and another
-is drawn. A mutant meets the tests of its package that run its line, quick ones first, which a first run of these tests finds out
-(needs `pip install coverage`; kept in --work until a file changes); where none is known to, it meets them all. Mutants are dealt
-out to the packages in turn. What was found goes to a file line by line (--out), and a second call goes on from there; --again tries
-the survivors once more, after tests were added. Several calls with packages of their own may run side by side. Mutants that change
-nothing that a user could see are listed by hand in equivalent.txt, with the reason, and not counted as survivors. Exit status 1
-where less than 90 % are killed.
+is drawn. A mutant meets the examples of its file and the tests of its package that run its line, quick ones first; which these are
+a first run of the tests finds out (needs `pip install coverage`; kept in --work until one of the files changes), and where none is
+known to, it meets them all. Mutants are dealt out to the packages in turn. What was found goes to a file line by line (--out), and
+a second call goes on from there; --again tries the survivors once more, after tests were added. Several calls with packages of
+their own may run side by side. Mutants that change nothing that a user could see are listed by hand in equivalent.txt, with the
+reason, and not counted as survivors. Exit status 1 where less than 90 % are killed.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Copy:
             if (ROOT / name).is_file():
                 shutil.copyfile(ROOT / name, self.folder / name)
         paths = os.pathsep.join([str(self.folder), str(pathlib.Path(__file__).parent)])
-        self._environment = os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "PYTHONDONTWRITEBYTECODE": "1",
+        self._environment = os.environ | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu",
                                           "JAX_COMPILATION_CACHE_DIR": str(work.resolve() / "cache"),
                                           "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}  # fmt: skip
         self._known: dict[str, dict] = {}
@@ -170,8 +170,8 @@ class Copy:
     def covering(self, package: str) -> dict:
         """Which tests of a package run which lines; all of them must pass."""
         if package not in self._known:
-            files = [file for name in ("diffux", *PACKAGES[package][1]) for file in _python(self.folder / name)]
-            digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+            paths = [*files(package), *(file for name in PACKAGES[package][1] for file in _python(self.folder / name))]
+            digest = hashlib.sha256(b"".join((self.folder / path).read_bytes() for path in paths)).hexdigest()
             kept = self._work.resolve() / f"{package}-{digest[:16]}.json"
             if not kept.exists():
                 print(f"which tests of {package} run which lines ...", flush=True)
@@ -198,9 +198,12 @@ class Copy:
         original = path.read_text()
         path.write_text(source)
         try:
-            status = self.pytest("-x", f"@{listed}", seconds=60 + 5 * seconds, DIFFUX_MUTANT=module.removesuffix(".__init__"))
+            words = ("-x", str(file), f"@{listed}")  # the file's own examples first
+            status = self.pytest(*words, seconds=120 + 5 * seconds, DIFFUX_MUTANT=module.removesuffix(".__init__"))
         finally:
             path.write_text(original)
+        if status in (3, 4):
+            raise SystemExit(f"pytest itself failed (status {status}) on {file} and {listed.read_text()[:200]}")
         # 2: the tests themselves could not be imported
         return {0: "survived", 2: "not importable", NOT_IMPORTABLE: "not importable"}.get(status, "killed")
 

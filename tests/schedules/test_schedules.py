@@ -224,6 +224,8 @@ def test_a_family_is_known_by_its_law_and_not_by_little_noise():
         (lambda: schedules.from_betas([[0.1]]), "shape"),
         (lambda: schedules.shifted(schedules.sub_vp(), 1.0), "SubVP"),
         (lambda: schedules.zero_terminal(schedules.geometric()), "variance preserving"),
+        (lambda: schedules.zero_terminal(schedules.linear(), first=1.0), "from 0 on and below 1"),
+        (lambda: schedules.zero_terminal(schedules.linear(), first=-0.1), "from 0 on and below 1"),
         (lambda: schedules.linear_betas(0), "at least 1"),
     ],
 )
