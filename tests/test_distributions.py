@@ -36,8 +36,8 @@ def test_bernoulli_and_categorical_kl_by_enumeration():
 @pytest.mark.parametrize("tanh", [False, True])
 @pytest.mark.parametrize("mean, std", [(0.1, 0.3), (-1.4, 0.01), (0.999, 1e-3), (0.0, 5.0)])
 def test_discretized_normal_sums_to_one(mean, std, tanh):
-    law = DiscretizedNormal(jnp.asarray(mean), jnp.asarray(std), 256, tanh=tanh)
-    total = np.exp(np.asarray(law.log_prob(jnp.linspace(-1, 1, 256)))).sum()
+    log_prob = jax.jit(lambda mean, std: DiscretizedNormal(mean, std, 256, tanh=tanh).log_prob(jnp.linspace(-1, 1, 256)))
+    total = np.exp(np.asarray(log_prob(mean, std))).sum()
     # the approximation floors every level at 1e-12, as DDPM's code does
     np.testing.assert_allclose(total, 1, atol=1e-9)
 
@@ -55,8 +55,9 @@ def test_discretized_normal_has_finite_gradients_far_out():
     def total(mean, dtype=jnp.float32):
         return DiscretizedNormal(mean, jnp.asarray(1e-3, dtype)).log_prob(jnp.linspace(-1, 1, 256, dtype=dtype)).sum()
 
+    slope = jax.jit(jax.grad(total))
     for mean in (-1.0, 0.0, 0.3, 1.0):
-        assert np.isfinite(jax.grad(total)(jnp.float32(mean)))
+        assert np.isfinite(slope(jnp.float32(mean)))
 
 
 def test_discretized_kl_against_categorical():
@@ -83,3 +84,13 @@ def test_a_sample_does_not_depend_on_its_batch():
 def test_keys_and_shapes_must_agree():
     with pytest.raises(ValueError, match="3 per-sample keys"):
         Normal(jnp.zeros((2, 3)), 1.0).sample(sample_keys(0, 0, 3))
+
+
+def test_a_categorical_draws_each_row_by_its_own_probabilities():
+    """Of logits (B, positions, classes), where rows and positions are as many as classes and the axes could be exchanged."""
+    p = np.asarray([[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]]])
+    n = 20_000
+    drawn = np.asarray(Categorical(jnp.broadcast_to(jnp.log(p), (n, 3, 3))).sample(sample_keys(0, 0, n)))
+    share = (drawn[..., None] == np.arange(3)).mean(0)
+    np.testing.assert_allclose(share, p[0], atol=4 * np.sqrt(0.25 / n))
+    np.testing.assert_array_equal(Categorical(jnp.log(p)).mode(), [[0, 2, 1]])

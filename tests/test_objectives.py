@@ -395,3 +395,10 @@ def test_what_is_masked_out_has_no_gradient_and_how_it_is_counted(over):
 def test_another_way_to_count_a_mask_is_refused():
     with pytest.raises(ValueError, match="over the wanted entries or over all, got over='some'"):
         objectives.denoising(Gaussian(schedules.linear()), weightings.snr, times.uniform(), over="some")
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4, 1, 1), (2, 3)])
+def test_a_mask_of_other_axes_is_refused(untyped, shape):
+    """Another batch, more axes than the data have, and an axis that is neither 1 nor the data's."""
+    with pytest.raises(ValueError, match="a mask of the loss has the first axes of the data"):
+        objectives.mean_over_dims(jnp.ones((2, 4, 1)), jnp.ones(shape, bool))

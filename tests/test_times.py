@@ -85,3 +85,9 @@ def test_an_objective_learns_its_times_and_stays_unbiased():
 def test_what_cannot_be_remembered_is_refused(bad):
     with pytest.raises(ValueError, match="at least 1 step and 1 loss of history"):
         times.by_loss(**bad)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.1, 1.0), (0.5, 0.5), (0.1, 1.5)])
+def test_times_uniform_in_log_snr_lie_between_0_and_1(low, high):
+    with pytest.raises(ValueError, match="0 <= low < high <= 1"):
+        times.log_snr(schedules.linear(), low, high)

@@ -46,7 +46,8 @@ PACKAGES = {
     "likelihood": (["likelihood"], ["tests/likelihood"]),
     "averages": (["averages.py"], ["tests/test_averages.py"]),
     "checkpoints": (["runs/checkpoint.py", "runs/storage.py", "runs/checksums.py"],
-                    ["tests/runs/test_checkpoint.py", "tests/runs/test_identity.py", "tests/training/test_faults.py"]),
+                    ["tests/runs/test_checkpoint.py", "tests/runs/test_identity.py", "tests/training/test_faults.py",
+                     "tests/training/test_loop.py"]),
     "configuration": (["config"], ["tests/config"]),
     "solvers": (["solvers"], ["tests/solvers/test_solvers.py", "tests/solvers"]),
 }  # fmt: skip
@@ -97,7 +98,7 @@ def mutated(tree: ast.Module, number: int) -> tuple[str, str, range]:
         node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
     elif kind == "constant":
         value = node.value
-        node.value = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value * 1.5
+        node.value = not value if isinstance(value, bool) else value + 1 if isinstance(value, int) else value * 1.5 or 1.0
     elif kind == "function":
         node.attr = _PAIRS[node.attr]
     tree = _Replace(node).visit(tree) if kind in ("sign", "statement") else tree

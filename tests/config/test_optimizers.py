@@ -75,6 +75,11 @@ def test_each_group_has_its_own_rate_clip_and_norm():
     assert norms == pytest.approx(wanted | {"grad_norm": np.sqrt(100 + 4 + rest**2)})
 
 
+def test_a_gradient_within_its_bound_is_taken_as_it_is():
+    moves = [moved(optimizers.made(10, name="sgd", learning_rate=1.0, clip=clip))[0] for clip in (None, 1000.0)]
+    chex.assert_trees_all_equal(*moves)
+
+
 def test_the_rate_that_is_reported_is_that_of_the_parameters_that_no_pattern_names():
     optimizer = optimizers.made(10, learning_rate=0.25, groups=[("head", {"learning_rate": 4.0})])
     assert float(optimizer.rate(3)) == 0.25

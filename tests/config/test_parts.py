@@ -5,6 +5,7 @@ import pytest
 
 from diffux import guidance, solvers, systems
 from diffux.config import parts
+from diffux.config.plan import plan
 from diffux.errors import UserError
 from diffux.types import nets
 
@@ -120,3 +121,9 @@ def test_systems_that_cannot_be_built_are_refused_in_one_sentence(options, messa
     with pytest.raises(UserError, match=message) as raised:
         parts.system(options)
     assert "\n" not in str(raised.value)
+
+
+def test_a_net_that_nothing_takes_is_refused():
+    net = solvers.ddim()  # whatever it is
+    with pytest.raises(UserError, match=r"unknown net \(nothing in this system or its guidance takes it\) 'classifer'"):
+        plan({"system": UNET}, nets={"classifer": net})

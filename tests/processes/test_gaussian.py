@@ -222,3 +222,11 @@ def test_analytic_wants_a_table():
     for times, norms in (([0.5, 0.1], [0.1, 0.2]), ([0.1, 0.5], [0.1]), ([0.1, 0.5], [0.1, -0.2])):
         with pytest.raises(ValueError, match="analytic needs rising times"):
             processes.analytic(times, norms)
+
+
+@pytest.mark.parametrize("law", ["marginal", "transition"])
+def test_whole_numbers_are_data_of_discrete_processes(law):
+    process = Gaussian(schedules.linear())
+    s, t = process.schedule(jnp.asarray(0.2)), process.schedule(jnp.asarray(0.6))
+    with pytest.raises(ValueError, match="a Gaussian process"):
+        process.marginal(jnp.ones((1, 2), int), t) if law == "marginal" else process.transition(jnp.ones((1, 2), int), s=s, t=t)

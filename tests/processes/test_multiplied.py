@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffux import keys, processes, schedules, solvers
-from diffux.distributions import Bernoulli, Normal
+from diffux.distributions import Bernoulli, Categorical, Normal
 from diffux.grids import discrete
 from diffux.noise_level import clean
 from diffux.processes import Binomial, Gaussian, bitwise, known, multiplied, near, smooth
@@ -164,3 +164,12 @@ def test_numbers_of_a_factor_do_not_compile_again():
     before = _sample._whole._cache_size()
     run(1.0, 2.0)
     assert _sample._whole._cache_size() == before
+
+
+@pytest.mark.parametrize(("factor", "law"), [
+    (known(0.0, True), Categorical(jnp.zeros((1, 2)))), (near(0.0, 1.0), Bernoulli(jnp.full((1, 2), 0.5))),
+    (smooth(lambda x, level: x), Bernoulli(jnp.full((1, 2), 0.5))), (bitwise(1.0, 1.0), Normal(jnp.zeros((1, 2)), 1.0)),
+])  # fmt: skip
+def test_a_factor_of_another_kind_of_kernel_is_refused(factor, law):
+    with pytest.raises(ValueError, match=type(law).__name__):
+        factor(law, SOMEWHERE)

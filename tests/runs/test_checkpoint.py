@@ -2,8 +2,13 @@
 
 import logging
 import sys
+import types
 import warnings
 
+import jax.numpy as jnp
+import pytest
+
+from diffux.errors import StorageFailed
 from diffux.runs import checkpoint
 
 
@@ -26,3 +31,41 @@ def test_only_the_storage_librarys_own_words_are_kept_off(tmp_path):
                 warnings.warn(f"coroutine '{name}' was never awaited", RuntimeWarning, stacklevel=1)
     assert [str(one.message) for one in warned if one.category is RuntimeWarning] == ["coroutine 'mine' was never awaited"]
     assert sys.unraisablehook is hook
+
+
+def test_the_last_two_and_the_best_stay_unless_said_otherwise(tmp_path):
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        for step, loss in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.4), (5, 0.5)):
+            saved.save(step, {"x": jnp.ones(2)}, {})
+            saved.judged(step, loss)
+    assert checkpoint.steps(tmp_path) == [2, 4, 5]
+
+
+def fails(*_, **__):
+    raise OSError("the disk is gone")
+
+
+def test_a_save_that_failed_in_the_background_is_told_when_asked(tmp_path, monkeypatch):
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.check()
+        monkeypatch.setattr(saved._manager, "check_for_errors", fails)
+        with pytest.raises(StorageFailed, match="the disk is gone"):
+            saved.check()
+
+
+def test_what_ends_a_run_is_told_before_what_it_left_unfinished(tmp_path, monkeypatch):
+    with pytest.raises(StorageFailed, match="the disk is gone"), checkpoint.Checkpoints(tmp_path) as saved:
+        monkeypatch.setattr(saved._manager, "close", fails)
+    with pytest.raises(ZeroDivisionError), checkpoint.Checkpoints(tmp_path) as saved:
+        monkeypatch.setattr(saved._manager, "close", fails)
+        1 / 0  # noqa: B018
+
+
+def test_of_what_nobody_can_catch_only_writes_that_were_given_up_are_silent(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: said.append(raised.exc_value))
+    errors = [RuntimeError("Event loop is closed"), RuntimeError("mine"), ValueError("Event loop is closed")]
+    with checkpoint.Checkpoints(tmp_path):
+        for error in errors:
+            sys.unraisablehook(types.SimpleNamespace(exc_value=error))
+    assert said == errors[1:]

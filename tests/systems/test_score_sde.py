@@ -58,15 +58,20 @@ def network(x, label, cond):
 
 def drawn(system, key, x):
     """(loss (B,), t, x_t) of the system's objective with `network`."""
-    seen = {}
     bound = as_denoiser(network, system.parameterization)
 
-    def spy(xt, level, cond):
-        seen.update(x=xt, t=level.t)
-        return bound(xt, level, cond)
+    @jax.jit
+    def apply(key, x):
+        seen = {}
 
-    loss, _, _ = system.objective.apply(key, spy, x, {}, ())
-    return np.asarray(loss), np.asarray(seen["t"]), np.asarray(seen["x"])
+        def spy(xt, level, cond):
+            seen.update(x=xt, t=level.t)
+            return bound(xt, level, cond)
+
+        loss, _, _ = system.objective.apply(key, spy, x, {}, ())
+        return loss, seen["t"], seen["x"]
+
+    return tuple(map(np.asarray, apply(key, x)))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -81,9 +86,13 @@ def test_score_and_loss(name, weighted):
     z = (xt - alpha[:, None] * x0) / std[:, None]
     assert np.abs(z).max() < 6 and abs(z.std() - 1) < 0.1
     score = reference.score(model, xt, t)
-    level = system.process.schedule(jnp.asarray(t))
-    ours = sde.score(as_denoiser(network, system.parameterization)(jnp.asarray(xt), level, {}).x0, jnp.asarray(xt), level)
-    np.testing.assert_allclose(ours, score, rtol=1e-6, atol=1e-6 * np.abs(score).max())
+
+    @jax.jit
+    def ours(x, t):
+        level = system.process.schedule(t)
+        return sde.score(as_denoiser(network, system.parameterization)(x, level, {}).x0, x, level)
+
+    np.testing.assert_allclose(ours(xt, t), score, rtol=1e-6, atol=1e-6 * np.abs(score).max())
     if weighted:
         want = 0.5 * (reference.sde(t)[1] ** 2 * np.mean((score + z / std[:, None]) ** 2, 1)) * (1 - EPS)
     else:
