@@ -214,7 +214,7 @@ class RefineNet(Network):
     Example:
         >>> import jax
         >>> from diffux.networks.initialize import initialize
-        >>> network = RefineNet(channels=4, multipliers=(1, 2, 2), dilations=(2,), levels=10, pooling="average")
+        >>> network = RefineNet(channels=4, multipliers=(1, 2), dilations=(2,), levels=10, pooling="average")
         >>> x, noise = jnp.ones((2, 8, 8, 1)), jnp.array([0, 9])
         >>> params = initialize(jax.random.key(0), network, x, noise)
         >>> jax.jit(network.apply)({"params": params}, x, noise).shape

@@ -128,6 +128,7 @@ def drawn(tmp_path_factory):
         with np.load(out) as found:
             return found["images"]
 
+    draw.workdir = folder / "run"
     return draw
 
 
@@ -158,7 +159,7 @@ def test_guidance_needs_a_null_that_was_trained(run, tmp_path, capsys):
     assert cli.main(["sample", "--workdir", str(run("labelled")), *out]) == 0
 
 
-def test_samples_that_are_not_finite_are_not_written_without_a_word(run, tmp_path, capsys, monkeypatch):
+def test_samples_that_are_not_finite_are_not_written_without_a_word(drawn, tmp_path, capsys, monkeypatch):
     from diffux.sampling import files
 
     draw = files.draw
@@ -169,7 +170,7 @@ def test_samples_that_are_not_finite_are_not_written_without_a_word(run, tmp_pat
                    for name, values in drawn.items()}  # fmt: skip
 
     monkeypatch.setattr(files, "draw", poisoned)
-    assert cli.main(["sample", "--workdir", str(run("plain")), "--n", "3", "--out", str(tmp_path / "x.npz")]) == 0
+    assert cli.main(["sample", "--workdir", str(drawn.workdir), "--n", "3", "--out", str(tmp_path / "x.npz")]) == 0
     assert "1 of the 3 samples are not finite" in capsys.readouterr().out
 
 

@@ -44,7 +44,7 @@ def test_digits_have_seventeen_levels():
     assert set(np.unique(k)) == set(range(17)) and np.array_equal(k, np.round(image * (16 / 255)))
 
 
-@pytest.mark.full(but=("patches-16",))
+@pytest.mark.full
 @pytest.mark.parametrize(("name", "size"), [("patches", 16), ("patches/32", 32)])
 def test_patches_counts(name, size):
     for split, count in (("train", 1000), ("test", 200)):

@@ -121,7 +121,7 @@ def mixture():
     return Mixture([0.8, 0.2], [[5.0, 5.0], [-5.0, -5.0]], [1.0, 1.0])
 
 
-@pytest.mark.full(but=("euler_maruyama",))
+@pytest.mark.full
 @pytest.mark.parametrize("name", [name for name in CASES if name != "analytic"])
 def test_weights_of_a_mixture(name):
     """0.8 and 0.2, at modes far apart (Song and Ermon, 2019, sec. 3.2.2): a standard error is 0.004."""

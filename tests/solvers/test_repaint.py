@@ -39,6 +39,7 @@ def test_repaint_without_jumps_is_replacement(make):
     np.testing.assert_allclose(found, draw(solvers.replace(make(), PROCESS, KNOWN, MASK), levels, 4), rtol=1e-10)
 
 
+@pytest.mark.full
 def test_repaint_tends_to_the_conditional_law():
     """x_2 given x_1 = 2 of a correlated Gaussian, which replacement alone misses: resampling lessens the error by half and more."""
     gain = COVARIANCE[0, 1] / COVARIANCE[0, 0]

@@ -146,7 +146,7 @@ def chain_moments(levels, c, variance, start):
     return v
 
 
-@pytest.mark.full(but=("posterior",))
+@pytest.mark.full
 @pytest.mark.parametrize("variance", ["posterior", "upper"])
 def test_ddpm_chain_golden(variance):
     """Full 1000-step variances for N(0, c) data: published figures, the recursion, and samples agree."""
