@@ -94,3 +94,4 @@ def test_a_categorical_draws_each_row_by_its_own_probabilities():
     share = (drawn[..., None] == np.arange(3)).mean(0)
     np.testing.assert_allclose(share, p[0], atol=4 * np.sqrt(0.25 / n))
     np.testing.assert_array_equal(Categorical(jnp.log(p)).mode(), [[0, 2, 1]])
+    np.testing.assert_allclose(Categorical(jnp.log(p)).log_prob(jnp.asarray([[0, 2, 1]])), np.log([[0.7, 0.8, 0.4]]))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from diffux import Prediction, objectives, schedules, times, weightings
 from diffux.processes import Gaussian
@@ -91,3 +92,15 @@ def test_what_cannot_be_remembered_is_refused(bad):
 def test_times_uniform_in_log_snr_lie_between_0_and_1(low, high):
     with pytest.raises(ValueError, match="0 <= low < high <= 1"):
         times.log_snr(schedules.linear(), low, high)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_log_snr_times_are_uniform_in_log_snr(x64, stratified):
+    """Between those of their ends; the density is the slope of the distribution function, and sums to 1."""
+    schedule, low, high = schedules.linear(), 0.01, 0.9
+    made, log_snr = times.log_snr(schedule, low, high, stratified), lambda t: np.asarray(schedule(t).log_snr)
+    below = lambda t: (log_snr(low) - log_snr(t)) / (log_snr(low) - log_snr(high))  # noqa: E731
+    t = np.asarray(made(jax.random.key(0), 2000))
+    assert scipy.stats.kstest(below(t), "uniform").pvalue > 1e-3
+    at, h = np.linspace(0.02, 0.85, 7), 1e-6
+    np.testing.assert_allclose(made.density(at), (below(at + h) - below(at - h)) / (2 * h), rtol=1e-6)

@@ -67,20 +67,19 @@ class Covering:
             return (yield)
 
     def pytest_sessionfinish(self):
-        """{"tests": [[node, seconds], ...], "lines": {file: {line: numbers of tests}}}."""
+        """{"seconds": {test: seconds}, "lines": {file: {line: tests}}}."""
         self._seen.stop()
-        number = {test: i for i, test in enumerate(self._tests)}
         users = collections.defaultdict(set)
         for test, told in self._tests.items():
             for name in (test, *told["fixtures"]):
-                users[name].add(number[test])
-        lines: dict[str, dict[int, list[int]]] = {}
+                users[name].add(test)
+        lines: dict[str, dict[int, list[str]]] = {}
         for file in self._seen.get_data().measured_files():
             by_line = self._seen.get_data().contexts_by_lineno(file).items()
             found = {line: sorted(set().union(*(users[name] for name in names))) for line, names in by_line}
             lines[str(pathlib.Path(file).relative_to(self._root))] = {line: tests for line, tests in found.items() if tests}
-        tests = [[test, told["seconds"]] for test, told in self._tests.items()]
-        pathlib.Path(self._out).write_text(json.dumps({"tests": tests, "lines": lines}))
+        seconds = {test: told["seconds"] for test, told in self._tests.items()}
+        pathlib.Path(self._out).write_text(json.dumps({"seconds": seconds, "lines": lines}))
 
 
 def _name(definition: pytest.FixtureDef) -> str:

@@ -8,11 +8,11 @@
 A mutant is one operator, comparison, sign, constant or condition exchanged, or one statement dropped, in a copy of the repository.
 It is killed where a test fails (or takes five times as long as it should); one that cannot be imported is not counted and another
 is drawn. A mutant meets the examples of its file and the tests of its package that run its line, quick ones first; which these are
-a first run of the tests finds out (needs `pip install coverage`; kept in --work until one of the files changes), and where none is
-known to, it meets them all. Mutants are dealt out to the packages in turn. What was found goes to a file line by line (--out), and
-a second call goes on from there; --again tries the survivors once more, after tests were added. Several calls with packages of
-their own may run side by side. Mutants that change nothing that a user could see are listed by hand in equivalent.txt, with the
-reason, and not counted as survivors. Exit status 1 where less than 90 % are killed.
+a first run of the tests finds out (needs `pip install ".[mutants]"`; kept in --work, and found anew of test files that change), and
+where none is known to, it meets them all. Mutants are dealt out to the packages in turn. What was found goes to a file line by line
+(--out), and a second call goes on from there; --again tries the survivors once more, after tests were added. Several calls with
+packages of their own may run side by side. Mutants that change nothing that a user could see are listed by hand in equivalent.txt,
+with the reason, and not counted as survivors. Exit status 1 where less than 90 % are killed.
 """
 
 from __future__ import annotations
@@ -131,6 +131,10 @@ def files(package: str) -> list[pathlib.Path]:
     return [file.relative_to(ROOT) for name in PACKAGES[package][0] for file in _python(ROOT / "diffux" / name)]
 
 
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _python(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
@@ -169,27 +173,41 @@ class Copy:
         return done.returncode
 
     def covering(self, package: str) -> dict:
-        """Which tests of a package run which lines; all of them must pass."""
-        if package not in self._known:
-            paths = [*files(package), *(file for name in PACKAGES[package][1] for file in _python(self.folder / name))]
-            digest = hashlib.sha256(b"".join((self.folder / path).read_bytes() for path in paths)).hexdigest()
-            kept = self._work.resolve() / f"{package}-{digest[:16]}.json"
-            if not kept.exists():
-                print(f"which tests of {package} run which lines ...", flush=True)
-                self._work.mkdir(parents=True, exist_ok=True)
-                if status := self.pytest(*PACKAGES[package][1], DIFFUX_COVERING=str(kept)):
-                    kept.unlink(missing_ok=True)
-                    raise SystemExit(f"the tests of {package} fail without a mutant (status {status})")
-            self._known[package] = json.loads(kept.read_text())
-        return self._known[package]
+        """Which tests of a package run which lines of it; all must pass. Test files that did not change are not run again."""
+        kept, own = self._work.resolve() / f"{package}.json", [str(file) for file in files(package)]
+        known = json.loads(kept.read_text()) if kept.exists() else {"digests": {}, "seconds": {}, "lines": {}}
+        now = {str(path.relative_to(self.folder)): _digest(path) for name in PACKAGES[package][1]
+               for path in _python(self.folder / name) if path.name.startswith("test_")}  # fmt: skip
+        now |= {name: _digest(self.folder / name) for name in own}
+        if any(known["digests"].get(name) != now[name] for name in own):
+            known = {"digests": {}, "seconds": {}, "lines": {}}
+        stale = {name for name in now.keys() | known["digests"].keys() if known["digests"].get(name) != now.get(name)} - {*own}
+        if stale:
+            print(f"which lines of {package} {len(stale)} files of tests run ...", flush=True)
+            stays = lambda test: test.partition("::")[0] not in stale  # noqa: E731
+            known["seconds"] = {test: seconds for test, seconds in known["seconds"].items() if stays(test)}
+            for lines in known["lines"].values():
+                lines |= {line: [test for test in tests if stays(test)] for line, tests in lines.items()}
+            self._work.mkdir(parents=True, exist_ok=True)
+            found = self._work.resolve() / f"{package}-new.json"
+            if status := self.pytest(*sorted(stale & now.keys()), DIFFUX_COVERING=str(found)):
+                raise SystemExit(f"the tests of {package} fail without a mutant (status {status})")
+            new = json.loads(found.read_text())
+            known["seconds"] |= new["seconds"]
+            for file in {*new["lines"]} & {*own}:
+                lines = known["lines"].setdefault(file, {})
+                lines |= {line: sorted({*lines.get(line, []), *tests}) for line, tests in new["lines"][file].items()}
+            known["digests"] = now
+            kept.write_text(json.dumps(known))
+            found.unlink()
+        return known
 
     def tests(self, package: str, file: pathlib.Path, lines: range) -> tuple[list[str], float]:
         """(the tests of a package that run one of these lines, or all of them where none is known to; their seconds)."""
-        known = self.covering(package)
+        known = self._known[package] = self._known.get(package) or self.covering(package)
         by_line = known["lines"].get(str(file), {})
-        found = set().union(*(by_line.get(str(line), []) for line in lines)) or range(len(known["tests"]))
-        chosen = sorted((known["tests"][number] for number in found), key=lambda test: test[1])
-        return [name for name, _ in chosen], sum(seconds for _, seconds in chosen)
+        found = set().union(*(by_line.get(str(line), []) for line in lines)) or known["seconds"]
+        return sorted(found, key=known["seconds"].get), sum(known["seconds"][test] for test in found)
 
     def outcome(self, package: str, file: pathlib.Path, source: str, lines: range) -> str:
         """ "killed", "survived", or "not importable"."""

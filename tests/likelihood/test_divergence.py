@@ -82,3 +82,9 @@ def test_bad_estimators_are_refused():
         likelihood.hutchinson(probes=0)
     with pytest.raises(ValueError, match="at most 4096 of them, and x has 12288; what fits: hutchinson"):
         likelihood.exact().draw(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+
+
+def test_every_dimension_is_summed_up_to_the_largest_number_of_them():
+    likelihood.exact().draw(jax.random.key(0), jnp.zeros((1, 64, 64)))
+    with pytest.raises(ValueError, match="at most 4096 of them, and x has 4097"):
+        likelihood.exact().draw(jax.random.key(0), jnp.zeros((1, 4097)))

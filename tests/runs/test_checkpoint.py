@@ -1,6 +1,7 @@
 """What the storage library says of writes that failed is kept off the terminal; what others say is not."""
 
 import logging
+import shutil
 import sys
 import types
 import warnings
@@ -39,6 +40,25 @@ def test_the_last_two_and_the_best_stay_unless_said_otherwise(tmp_path):
             saved.save(step, {"x": jnp.ones(2)}, {})
             saved.judged(step, loss)
     assert checkpoint.steps(tmp_path) == [2, 4, 5]
+
+
+def test_what_is_set_aside_gets_a_name_that_is_free(tmp_path):
+    for _ in range(3):
+        with checkpoint.Checkpoints(tmp_path) as saved:
+            saved.save(2, {"x": jnp.ones(2)}, {})
+        checkpoint.set_aside(tmp_path, 1)
+        assert checkpoint.steps(tmp_path) == []
+    assert sorted(path.name for path in (tmp_path / "checkpoints.damaged").iterdir()) == ["2", "2-1", "2-2"]
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(1, {"x": jnp.ones(2)}, {})
+    half = tmp_path / checkpoint.FOLDER / "2.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / checkpoint.FOLDER / "1", half)
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(3, {"x": jnp.ones(2)}, {})
+    assert not half.exists() and checkpoint.steps(tmp_path) == [1, 3]
 
 
 def fails(*_, **__):
