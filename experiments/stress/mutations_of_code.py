@@ -233,10 +233,16 @@ def known(out: pathlib.Path) -> list[dict]:
     return list({(row["package"], row["file"], row["place"]): row for row in rows}.values())
 
 
+def outcome(row: dict) -> str:
+    """"killed", "not importable", "survived", or "equivalent" where it survived and is listed as one that changes nothing."""
+    listed = {line.split("  ")[0] for line in EQUIVALENT.read_text().splitlines() if not line.startswith("#")}
+    return "equivalent" if row["outcome"] == "survived" and row["mutant"] in listed else row["outcome"]
+
+
 def survivors(rows: list[dict], packages: list[str]) -> Iterator[tuple[str, pathlib.Path, int]]:
     """(package, file, place) of the mutants of these packages that no test has seen."""
     for row in rows:
-        if row["package"] in packages and row["outcome"] == "survived":
+        if row["package"] in packages and outcome(row) == "survived":
             yield row["package"], pathlib.Path(row["file"]), row["place"]
 
 
@@ -256,16 +262,14 @@ def dealt(rows: list[dict], packages: list[str], flags: argparse.Namespace) -> I
 
 def score(rows: list[dict]) -> float:
     """Print what was killed, by package, with the survivors; the share that was killed."""
-    equivalent = {line.split("  ")[0] for line in EQUIVALENT.read_text().splitlines() if not line.startswith("#")}
     counts: dict[str, collections.Counter] = {}
     for row in rows:
-        alike = row["outcome"] == "survived" and row["mutant"] in equivalent
-        counts.setdefault(row["package"], collections.Counter())["equivalent" if alike else row["outcome"]] += 1
+        counts.setdefault(row["package"], collections.Counter())[outcome(row)] += 1
     for package, count in counts.items():
         total = count["killed"] + count["survived"]
         print(f"{package:14} {count['killed']:4} of {total:4} killed, {count['equivalent']} equivalent")
     for row in rows:
-        if row["outcome"] == "survived" and row["mutant"] not in equivalent:
+        if outcome(row) == "survived":
             print(f"survived: {row['mutant']}")
     killed, survived = (sum(count[name] for count in counts.values()) for name in ("killed", "survived"))
     print(f"{killed} of {killed + survived} killed ({killed / max(killed + survived, 1):.1%})")
