@@ -70,9 +70,9 @@ def test_weightings_turn_the_x0_error_into_the_others():
         np.testing.assert_allclose(weighting(level), 1 / getattr(parameterizations, name)(level).out ** 2, rtol=1e-10)
     np.testing.assert_allclose(weightings.edm(0.5)(level), 1 / parameterizations.edm(0.5)(level).out ** 2, rtol=1e-10)
     np.testing.assert_allclose(weightings.min_snr(5.0)(level), np.minimum(np.exp(level.log_snr), 5))
-    for bias in (-1.0, 2.0):  # sigmoid(bias - log_snr) on the epsilon error
+    for given, bias in (((-1.0,), -1.0), ((2.0,), 2.0), ((), 0.0)):  # sigmoid(bias - log_snr) on the epsilon error
         want = np.exp(level.log_snr) / (1 + np.exp(np.asarray(level.log_snr) - bias))
-        np.testing.assert_allclose(weightings.sigmoid(bias)(level), want, rtol=1e-10)
+        np.testing.assert_allclose(weightings.sigmoid(*given)(level), want, rtol=1e-10)
 
 
 def test_likelihood_weighting_is_half_the_slope_of_log_snr():

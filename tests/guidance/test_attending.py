@@ -126,3 +126,10 @@ def test_masks_and_biases_by_hand(shape):
     np.testing.assert_allclose(jax.jit(attention_weights)(*single[:2], mask, bias), weights, rtol=1e-4, atol=1e-6)
     found = jax.jit(attend)(*single, mask, bias.astype(np.float32))
     np.testing.assert_allclose(found, np.einsum("bnts,bsnh->btnh", weights, value), rtol=1e-4, atol=1e-5)
+
+
+def test_it_may_be_an_argument_of_a_program():
+    """As every part may: nothing of it is a number that would be traced."""
+    same = guidance.attending(lambda name, look, *inputs: look(*inputs))
+    edited = jax.jit(lambda edit, params: edit(denoiser(params))(X, LEVEL, {}).x0)
+    np.testing.assert_allclose(edited(same, params()), plain(params()), atol=1e-6)

@@ -1,5 +1,7 @@
 """Bits a dimension: offsets that do not depend on the scale, and learned dequantization between uniform and the optimum."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -147,3 +149,10 @@ def test_learned_dequantization_lies_between_the_entropy_and_uniform_noise():
     z = np.asarray(few + u).reshape(-1, 2) - 2
     want = multivariate_normal.logpdf(z, alpha * CENTRE, alpha**2 * COVARIANCE + sigma**2 * np.eye(2))
     np.testing.assert_allclose(found.bits, -(want - log_q) / (2 * np.log(2)), atol=5e-3)
+
+
+def test_noise_is_trained_for_the_range_that_bits_are_of():
+    """By default the same: data in [-1, 1]."""
+    defaults = [inspect.signature(made).parameters for made in (likelihood.bits_per_dim, likelihood.fit_dequantizer)]
+    for name, value in (("low", -1.0), ("high", 1.0)):
+        assert [found[name].default for found in defaults] == [value, value]
