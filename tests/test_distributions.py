@@ -88,10 +88,10 @@ def test_keys_and_shapes_must_agree():
 
 def test_a_categorical_draws_each_row_by_its_own_probabilities():
     """Of logits (B, positions, classes), where rows and positions are as many as classes and the axes could be exchanged."""
-    p = np.asarray([[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.3, 0.4, 0.3]]])
+    p = np.asarray([[[0.2, 0.7, 0.1], [0.1, 0.3, 0.6], [0.1, 0.5, 0.4]]])
     n = 20_000
     drawn = np.asarray(Categorical(jnp.broadcast_to(jnp.log(p), (n, 3, 3))).sample(sample_keys(0, 0, n)))
     share = (drawn[..., None] == np.arange(3)).mean(0)
     np.testing.assert_allclose(share, p[0], atol=4 * np.sqrt(0.25 / n))
-    np.testing.assert_array_equal(Categorical(jnp.log(p)).mode(), [[0, 2, 1]])
-    np.testing.assert_allclose(Categorical(jnp.log(p)).log_prob(jnp.asarray([[0, 2, 1]])), np.log([[0.7, 0.8, 0.4]]))
+    np.testing.assert_array_equal(Categorical(jnp.log(p)).mode(), [[1, 2, 1]])
+    np.testing.assert_allclose(Categorical(jnp.log(p)).log_prob(jnp.asarray([[0, 2, 1]])), np.log([[0.2, 0.6, 0.5]]))

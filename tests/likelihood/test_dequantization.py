@@ -151,8 +151,10 @@ def test_learned_dequantization_lies_between_the_entropy_and_uniform_noise():
     np.testing.assert_allclose(found.bits, -(want - log_q) / (2 * np.log(2)), atol=5e-3)
 
 
-def test_noise_is_trained_for_the_range_that_bits_are_of():
-    """By default the same: data in [-1, 1]."""
-    defaults = [inspect.signature(made).parameters for made in (likelihood.bits_per_dim, likelihood.fit_dequantizer)]
-    for name, value in (("low", -1.0), ("high", 1.0)):
-        assert [found[name].default for found in defaults] == [value, value]
+def test_noise_is_trained_for_what_it_is_drawn_for():
+    """By default the same: 8 bits in [-1, 1], and one draw of the bound."""
+    made = (likelihood.fit_dequantizer, likelihood.bits_per_dim, likelihood.bound)
+    trained, drawn, bound = ({name: found.default for name, found in inspect.signature(one).parameters.items()} for one in made)
+    assert (trained["low"], trained["high"]) == (drawn["low"], drawn["high"]) == (-1.0, 1.0)
+    assert trained["levels"] == drawn["dequantizer"].levels == 256
+    assert (trained["samples"], trained["end"]) == (bound["samples"], bound["end"]) == (1, 1.0)
