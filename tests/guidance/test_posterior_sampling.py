@@ -282,3 +282,4 @@ def test_what_cannot_be_is_refused():
     for make in (guidance.tweedie, guidance.isotropic):
         with pytest.raises(ValueError, match="at least 1 iteration, got 0"):
             make(iterations=0)
+        make(iterations=1)
