@@ -10,6 +10,7 @@ from scipy.special import logsumexp
 from diffux import grids, schedules, solvers
 from diffux.keys import sample_keys
 from diffux.noise_level import NoiseLevel
+from diffux.solvers import adams
 from diffux.types import Prediction
 from tests.oracles import Mixture
 from tests.solvers.table import DETERMINISTIC
@@ -116,3 +117,10 @@ def test_rough_estimates_are_not_blown_up_at_the_end():
              for name, solver in (("lms", solvers.lms(4)), ("deis", solvers.deis(order=4)),
                                   ("as published", solvers.lms(4, lower_order_final=False)))}  # fmt: skip
     assert moved["lms"] < 0.01 and moved["deis"] < 0.01 and moved["as published"] > 1, moved
+
+
+def test_adams_bashforth_weights_integrate_polynomials():
+    """Of order k every polynomial below degree k from 0 to 1, by its values at 0, -1, -2, ..."""
+    for order, weights in enumerate(adams.EQUAL_STEPS, 1):
+        for power in range(order):
+            np.testing.assert_allclose((-np.arange(4.0)) ** power @ weights, 1 / (power + 1), rtol=1e-12)
