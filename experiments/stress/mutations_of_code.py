@@ -87,10 +87,10 @@ def places(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
 
 
 def mutated(tree: ast.Module, number: int) -> tuple[str, str, range]:
-    """(the source with the place of this number changed, what was done in words, the lines of the statement it stands in)."""
+    """(the source with the place of this number changed, "line:column: before -> after", the lines of the statement around it)."""
     tree = copy.deepcopy(tree)
     node, kind = list(places(tree))[number]
-    before, lines = ast.unparse(node), _statement(tree, node)
+    before, lines, at = ast.unparse(node), _statement(tree, node), f"{node.lineno}:{node.col_offset}"
     if kind == "operator":
         node.op = _OPERATORS[type(node.op)]()
     elif kind == "comparison":
@@ -104,7 +104,7 @@ def mutated(tree: ast.Module, number: int) -> tuple[str, str, range]:
         node.attr = _PAIRS[node.attr]
     tree = _Replace(node).visit(tree) if kind in ("sign", "statement") else tree
     after = ast.unparse(node.operand) if kind == "sign" else "pass" if kind == "statement" else ast.unparse(node)
-    return ast.unparse(ast.fix_missing_locations(tree)), f"{before[:60]} -> {after[:60]}", lines
+    return ast.unparse(ast.fix_missing_locations(tree)), f"{at}: {before[:60]} -> {after[:60]}", lines
 
 
 def _statement(tree: ast.Module, node: ast.AST) -> range:
@@ -298,7 +298,7 @@ def main() -> int:
             wanted = survivors(known(flags.out), packages) if flags.again else dealt(known(flags.out), packages, flags)
             for package, file, place in wanted:
                 source, words, lines = mutated(ast.parse((ROOT / file).read_text()), place)
-                row = {"package": package, "file": str(file), "place": place, "mutant": f"{file}:{lines[0]}: {words}"}
+                row = {"package": package, "file": str(file), "place": place, "mutant": f"{file}:{words}"}
                 row["outcome"] = copied.outcome(package, file, source, lines)
                 with open(flags.out, "a") as log:
                     print(json.dumps(row), file=log)
