@@ -173,6 +173,13 @@ def test_a_config_names_its_averages():
     configuration.refuse_another_run(saved, configuration.complete({"ema": {"decay": (0.5,), "snapshot_every": 0}}), "here")
 
 
+def test_averages_warm_up_unless_told_otherwise():
+    """The first step replaces the initialisation but for a tenth: 1 - 9 / 10 (the warm-up of TensorFlow's average)."""
+    moved = {warm: averages.update(averages.init({"w": jnp.zeros(1)}), {"w": jnp.ones(1)}, 0)["0.999"]["w"]
+             for warm, averages in {True: ema.Averages((0.999,)), False: ema.Averages((0.999,), warmup=False)}.items()}  # fmt: skip
+    np.testing.assert_allclose([*moved[True], *moved[False]], [0.9, 0.001], rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

@@ -82,6 +82,13 @@ def test_an_objective_learns_its_times_and_stays_unbiased():
     np.testing.assert_allclose(loss, np.full(len(x), f.mean()), rtol=0.01)
 
 
+def test_times_with_memory_are_arguments_of_a_program():
+    """Steps and history are sizes, and the uniform share a value: another one does not compile again."""
+    made = times.by_loss(1, 1, uniform=0.5)
+    assert [leaf.shape for leaf in jax.jit(lambda made: made.init())(made)] == [(1, 1), (1,)]
+    assert jax.tree.leaves(made) == [0.5]
+
+
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 5, "history": 0}])
 def test_what_cannot_be_remembered_is_refused(bad):
     with pytest.raises(ValueError, match="at least 1 step and 1 loss of history"):

@@ -42,7 +42,7 @@ PACKAGES = {
     "processes": (["processes", "distributions.py"], ["tests/processes", "tests/test_distributions.py"]),
     "objectives": (["objectives", "times.py", "weightings.py"],
                    ["tests/test_objectives.py", "tests/test_score_matching.py", "tests/test_times.py",
-                    "tests/test_parameterizations.py"]),
+                    "tests/test_parameterizations.py", "tests/test_refusals.py"]),
     "guidance": (["guidance"], ["tests/guidance"]),
     "likelihood": (["likelihood"], ["tests/likelihood"]),
     "averages": (["averages.py"], ["tests/test_averages.py"]),

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from diffux import data, listing
-from diffux.config.plan import plan
 from diffux.errors import DataError, UserError
 from diffux.fields import Bits, Embedding, Image, Label, Mask, Point, Tokens, Video, text
 
@@ -168,21 +167,6 @@ def test_a_reader_of_ones_own_gives_batches_of_its_fields():
 ])  # fmt: skip
 def test_a_reader_that_gives_something_else_is_refused(changed, words):
     refused(lambda: squares(**changed)[0], words)
-
-
-def test_a_plan_takes_sources_and_arrays_in_the_place_of_a_name():
-    config = {
-        "system": {"name": "ddpm", "steps": 50, "channels": 4, "multipliers": (1,), "attention": ()},
-        "data": {"batch_size": 4},
-    }
-    made = plan(config, source=(squares(), ARRAYS))
-    assert [source.name for source in made.data.own] == ["squares", "arrays"]
-    assert made.config["data"]["name"] == "squares" and made.config["data"]["held_out"] == "train"
-    assert made.data.fields()["image"] == Image((2, 3, 1))
-    alone = plan(config, source={"image": ARRAYS["image"]})
-    assert alone.data.sources()[1] is None and alone.config["data"]["held_out"] is None
-    for wrong in (3, "digits", (squares(), "digits"), (squares(), None, None)):
-        refused(lambda wrong=wrong: plan(config, source=wrong), "source is a data.Source or arrays by name, or a pair", UserError)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffux import NoiseLevel, Prediction, chain, grids, guidance, noise_level, schedules, sde, solvers
+from diffux.guidance._classifier import covariance_factor
 from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.networks.unet import UNet
 from diffux.parameterizations import conditioned, direct, epsilon, scaled
@@ -138,6 +139,20 @@ def test_a_real_classifier_guides_a_real_network_without_a_second_compilation():
     other = run(1, 9.0, jnp.asarray([1, 1]))
     assert len(TRACED) == count
     assert np.isfinite(one).all() and np.abs(one - other).max() > 1e-6
+
+
+def test_the_factor_has_a_slope_where_nothing_is_left_of_the_data():
+    """Of alpha and sigma, for a schedule that is learned: at alpha = 0 it is zero, and elsewhere that of sigma^2 / alpha."""
+    factor = lambda alpha, sigma: covariance_factor(NoiseLevel(jnp.asarray(0.5), alpha, sigma), X)[0, 0]  # noqa: E731
+    slope = jax.jit(jax.value_and_grad(factor, (0, 1)))
+    assert [np.asarray(value).tolist() for value in jax.tree.leaves(slope(0.0, 1.0))] == [0, 0, 0]
+    np.testing.assert_allclose(jax.tree.leaves(slope(0.6, 0.8)), [0.64 / 0.6, -0.64 / 0.36, 1.6 / 0.6], rtol=1e-12)
+
+
+def test_the_number_of_classes_is_no_leaf():
+    """It is a size, which conditions are checked against; the weights are leaves."""
+    judge = guidance.noisy_classifier(Net(NoisyClassifier(3, depth=10, width=1, base=4), {"w": 7.0}), direct, 3)
+    assert jax.tree.leaves(judge) == [7.0]
 
 
 def test_a_missing_label_is_said():

@@ -49,7 +49,6 @@ def test_arrays_made_in_python_are_trained_on_and_known_again(points, tmp_path):
     ("source", "message"),
     [
         (3, "source is a data.Source or arrays by name, or a pair of these .*, got int"),
-        (({"point": RING},) * 3, "source is a data.Source or arrays by name"),
         ({"image": np.zeros((9, 4, 4, 1), np.uint8)}, "the model is of point, and the batch holds image"),
     ],
 )
