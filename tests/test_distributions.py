@@ -56,6 +56,8 @@ def test_the_approximation_of_ddpms_code_is_near_the_distribution_function():
     x = np.linspace(-1, 1, 16)
     exact, near = (np.exp(DiscretizedNormal(0.1, 0.3, 16, tanh=tanh).log_prob(x)) for tanh in (False, True))
     assert 1e-5 < np.abs(near - exact).max() < 1e-3
+    far = DiscretizedNormal(-1.0, 1e-3, 16, tanh=True).log_prob(x)  # none is given less than 1e-12, as in the code
+    np.testing.assert_allclose(far, np.log(np.where(np.arange(16) == 0, 1, 1e-12)), rtol=1e-6)
 
 
 def test_discretized_normal_has_finite_gradients_far_out():

@@ -192,23 +192,6 @@ def test_mix_adds_weighted_terms():
         objectives.mix()
 
 
-def test_training_times():
-    key = jax.random.key(0)
-    t = times.discrete(10)(key, 20000)
-    np.testing.assert_allclose(np.bincount(np.round(np.asarray(t) * 10).astype(int), minlength=11)[1:] / 20000, 0.1, atol=0.01)
-    assert float(times.discrete(10, first=0)(key, 1000).min()) == 0
-    u = np.sort(times.uniform(0.0, 1.0, stratified=True)(key, 100))
-    np.testing.assert_allclose(np.diff(u), 0.01, atol=1e-9)
-    schedule = schedules.edm()
-    log_sigma = -0.5 * schedule(times.log_normal(schedule, -1.2, 1.2)(key, 20000)).log_snr
-    np.testing.assert_allclose([log_sigma.mean(), log_sigma.std()], [-1.2, 1.2], atol=0.03)
-    logit = times.logit_normal(0.5, 2.0)(key, 20000)
-    np.testing.assert_allclose([jnp.log(logit / (1 - logit)).mean(), jnp.log(logit / (1 - logit)).std()], [0.5, 2.0], atol=0.06)
-    for bad in (lambda: times.discrete(0), lambda: times.uniform(0.5, 0.1)):
-        with pytest.raises(ValueError):
-            bad()
-
-
 # --- continuous data: the edge of Sohl-Dickstein et al. (2015) --------------------------------------------------------
 
 

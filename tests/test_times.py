@@ -89,6 +89,26 @@ def test_times_with_memory_are_arguments_of_a_program():
     assert jax.tree.leaves(made) == [0.5]
 
 
+def test_times_have_the_laws_of_their_papers(x64):
+    key = jax.random.key(0)
+    t = times.discrete(10)(key, 20000)
+    np.testing.assert_allclose(np.bincount(np.round(np.asarray(t) * 10).astype(int), minlength=11)[1:] / 20000, 0.1, atol=0.01)
+    assert float(times.discrete(10, first=0)(key, 1000).min()) == 0
+    between = times.uniform(0.2, 0.6)
+    t = np.asarray(between(key, 20000))
+    assert scipy.stats.kstest(t, scipy.stats.uniform(0.2, 0.4).cdf).pvalue > 1e-3 and np.allclose(between.density(t[:3]), 2.5)
+    u = np.sort(times.uniform(0.0, 1.0, stratified=True)(key, 100))
+    np.testing.assert_allclose(np.diff(u), 0.01, atol=1e-9)
+    schedule = schedules.edm()
+    log_sigma = -0.5 * schedule(times.log_normal(schedule, -1.2, 1.2)(key, 20000)).log_snr
+    np.testing.assert_allclose([log_sigma.mean(), log_sigma.std()], [-1.2, 1.2], atol=0.03)
+    logit = times.logit_normal(0.5, 2.0)(key, 20000)
+    np.testing.assert_allclose([jnp.log(logit / (1 - logit)).mean(), jnp.log(logit / (1 - logit)).std()], [0.5, 2.0], atol=0.06)
+    for bad in (lambda: times.discrete(0), lambda: times.uniform(0.5, 0.1)):
+        with pytest.raises(ValueError):
+            bad()
+
+
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 5, "history": 0}])
 def test_what_cannot_be_remembered_is_refused(bad):
     with pytest.raises(ValueError, match="at least 1 step and 1 loss of history"):

@@ -88,6 +88,36 @@ def test_flags_have_the_bounds_that_they_state(name):
             schema.check_value(f"--{name}", key, value)
 
 
+@pytest.mark.parametrize(
+    ("name", "legal", "wrong"),
+    [
+        ("n", (1, 2), (0,)),
+        ("batch", (1,), (0,)),
+        ("seed", (0, 2**32 - 1), (-1, 2**32)),
+        ("eta", (0.0, 0.3, 1.0), (-0.1,)),
+        ("classifier-scale", (-3.0, 0.0, 0.5), ()),
+        ("frames", (1,), (0,)),
+        ("judged", (2,), (1,)),
+        ("probes", (1,), (0,)),
+        ("draws", (1,), (0,)),
+        ("dequantizer-steps", (0, 1), (-1,)),
+        ("start", (1e-6, 0.5), (0.0, 1.0)),
+        ("tolerance", (1e-9, 0.5, 1.0), (0.0, 1.5)),
+        ("profile", (0, 1), (-1,)),
+        ("processes", (1,), (0,)),
+        ("process", (0,), (-1,)),
+        ("start-timeout", (0.5,), (0.0, -1.0)),
+    ],
+)
+def test_what_a_flag_means_says_which_values_it_has(name, legal, wrong):
+    """Counts begin at one and numbers of a process at zero, shares are not negative, times lie between the ends."""
+    for value in legal:
+        schema.check_value(f"--{name}", schema.FLAGS[name], value)
+    for value in wrong:
+        with pytest.raises(UserError, match=f"--{name} must be "):
+            schema.check_value(f"--{name}", schema.FLAGS[name], value)
+
+
 def test_a_batch_has_at_least_one_part():
     with pytest.raises(UserError, match=r"config.optimizer.accumulate must be at least 1, got 0"):
         schema.check({"optimizer": {"accumulate": 0}})

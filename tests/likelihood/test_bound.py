@@ -17,7 +17,8 @@ pytestmark = pytest.mark.usefixtures("x64", "quick")
 MEAN, VALUES = np.asarray([0.5, -0.2]), np.asarray([0.05, 2.0])
 DATA, N = GaussianData(MEAN, np.diag(VALUES)), 20000
 X = MEAN + np.random.default_rng(0).standard_normal((N, 2)) * np.sqrt(VALUES)
-SCHEDULES = {"vp": (schedules.linear(), 1e-3), "ve": (schedules.geometric(0.01, 50.0), 1e-5), "sub_vp": (schedules.sub_vp(), 1e-2)}
+# each path ends where the noised data's density is another than the clean data's
+SCHEDULES = {"vp": (schedules.linear(), 0.1), "ve": (schedules.geometric(0.01, 50.0), 0.3), "sub_vp": (schedules.sub_vp(), 0.1)}
 
 
 def spread(level):

@@ -75,6 +75,8 @@ def test_data_that_does_not_fit_is_refused():
     for k, changes, words in (
         (np.zeros((1, 1, 2, 1)), {}, "integers 0 .. 255 or of uint8 images, got float64"),
         (np.full((1, 1, 2, 1), 17), {"dequantizer": likelihood.uniform(17)}, "integers 0 .. 16, got some from 17 to 17"),
+        (np.asarray([0, 256]).reshape(1, 1, 2, 1), {}, "integers 0 .. 255, got some from 0 to 256"),
+        (np.asarray([-1, 255]).reshape(1, 1, 2, 1), {}, "integers 0 .. 255, got some from -1 to 255"),
         (np.zeros((1, 1, 2, 1), int), {"low": 1.0}, "low < high, got 1.0 and 1.0"),
     ):
         with pytest.raises(ValueError, match=words):

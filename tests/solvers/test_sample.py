@@ -45,6 +45,7 @@ def test_trajectory_is_even_and_ends_at_the_sample():
     np.testing.assert_array_equal(every.trajectory[-1], every.x)
     np.testing.assert_array_equal(five.trajectory, every.trajectory[1::2])
     np.testing.assert_array_equal(three.trajectory, every.trajectory[np.asarray([4, 7, 10]) - 1])
+    np.testing.assert_array_equal(run(1).trajectory, every.x[None])
     for bad in (0, 11):
         with pytest.raises(ValueError, match="between 1 and 10"):
             run(bad)
