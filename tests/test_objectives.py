@@ -154,6 +154,15 @@ def test_a_worse_denoiser_has_a_worse_bound():
     assert run(lambda x, level, cond: Prediction(0.9 * data(x, level).x0)) > run(data) + 0.05
 
 
+def test_the_steps_of_a_bound_are_a_size():
+    """The bound is an argument of a program, with its schedule as a leaf and its length not."""
+    process, x = Gaussian(schedules.from_betas(np.full(4, 0.3))), jnp.zeros((1, 2))
+    objective = objectives.elbo(process, 4, objectives.discretized(levels=8))
+    zero = lambda x, level, cond: Prediction(jnp.zeros_like(x))  # noqa: E731
+    found = jax.jit(lambda objective: objective.bound(jax.random.key(0), zero, x))(objective)
+    np.testing.assert_allclose(found.total, objective.bound(jax.random.key(0), zero, x).total, rtol=1e-6)
+
+
 @pytest.mark.full
 def test_one_step_estimates_average_to_the_bound():
     data, steps = Levels(VALUES, PROBABILITIES), 10

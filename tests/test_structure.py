@@ -1,6 +1,7 @@
 """The shape of the house: imports point one way, and what must not be known in a place is not."""
 
 import ast
+import dataclasses
 import functools
 import importlib.util
 import inspect
@@ -220,6 +221,24 @@ def test_a_systems_build_reads_like_a_method_section():
     counted = lines()
     for name in systems.names():
         assert counted.function(PACKAGE / "systems" / f"{name}.py", "build") <= 60, name
+
+
+# Fields of no leaves whose annotation does not say so: a type of numbers, and a function that is the same for all weights.
+NO_LEAVES = {"_Narrow.dtype", "Net.gather"}
+
+
+def test_sizes_words_and_switches_are_no_leaves():
+    """Of a part, as an argument of a program: those are what it is compiled for, and all else may change without compiling."""
+    modules = [importlib.import_module(found.name) for found in pkgutil.walk_packages(diffux.__path__, "diffux.")
+               if not found.name.endswith("__main__")]  # fmt: skip
+    classes = {value for module in modules for value in vars(module).values() if isinstance(value, type)}
+    parts = {cls for cls in classes if cls.__module__.startswith("diffux") and getattr(cls, "_flax_dataclass", False)}
+    assert len(parts) > 100
+    for cls in parts:
+        for field in dataclasses.fields(cls):
+            words = set(re.findall(r"\w[\w.]*", field.type)) - {"None", "tuple"}
+            name, leaves = f"{cls.__name__}.{field.name}", field.metadata.get("pytree_node", True)
+            assert leaves != (words <= {"int", "float", "bool", "str", "nn.Module"} or name in NO_LEAVES), name
 
 
 def test_every_solver_is_in_the_table_of_solvers():

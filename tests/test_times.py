@@ -109,6 +109,14 @@ def test_times_have_the_laws_of_their_papers(x64):
             bad()
 
 
+def test_a_weight_over_the_density_leaves_the_integral(x64):
+    """The mean of w(t) / p(t) over t ~ p is the integral of w, here of t^2 from 0.2 to 0.6, whatever the width."""
+    schedule, drawn = schedules.linear(), times.uniform(0.2, 0.6, stratified=True)
+    weight = weightings.importance(lambda level: level.t**2, drawn)
+    found = jax.jit(lambda key: weight(schedule(drawn(key, 1000))))(jax.random.key(0))
+    np.testing.assert_allclose(found.mean(), (0.6**3 - 0.2**3) / 3, rtol=2e-3)
+
+
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"steps": 5, "history": 0}])
 def test_what_cannot_be_remembered_is_refused(bad):
     with pytest.raises(ValueError, match="at least 1 step and 1 loss of history"):

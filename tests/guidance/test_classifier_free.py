@@ -109,10 +109,24 @@ class Told(Network):
     (guidance.classifier_free(2.0), None),
 ])  # fmt: skip
 def test_guidance_that_can_change_nothing_is_refused(made, words):
-    system = systems.build("ddpm", steps=50, channels=4, multipliers=(1,), attention=(), classes=3)
-    system = system.replace(network=system.network.replace(module=Told()), guidance=(made,))
+    system = labelled(label_dropout=0.1).replace(guidance=(made,))
     if words is None:
         return system.check()
     with pytest.raises(ValueError, match=words) as error:
         system.check()
     assert "\n" not in str(error.value)
+
+
+def labelled(**options):
+    system = systems.build("ddpm", steps=50, channels=4, multipliers=(1,), attention=(), classes=3, **options)
+    return system.replace(network=system.network.replace(module=Told()))
+
+
+def test_a_model_that_was_trained_without_a_null_is_not_guided_by_one():
+    """What is asked for wrongly is said first; against another condition nothing needs to be dropped."""
+    system = labelled(label_dropout=0.0)
+    with pytest.raises(ValueError, match="trained without: its system needs a label_dropout above 0"):
+        system.replace(guidance=(guidance.classifier_free(2.0),)).check()
+    with pytest.raises(ValueError, match="classifier_free of text would change nothing"):
+        system.replace(guidance=(guidance.classifier_free(2.0, drop=("text",)),)).check()
+    system.replace(guidance=(guidance.classifier_free(2.0, drop=(), against={"low": 0.0}),)).check()

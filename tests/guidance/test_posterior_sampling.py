@@ -127,7 +127,9 @@ def test_isotropic_is_exact_for_isotropic_data():
     run = lambda rule: guidance.posterior_sampling(linear, Y, STD, rule)(isotropic)(X, level, {}).x0  # noqa: E731
     for rule in (guidance.isotropic(2.0), guidance.isotropic(2.0, iterations=2)):
         np.testing.assert_allclose(run(rule), run(guidance.tweedie()), atol=1e-10)
-    assert np.abs(run(guidance.isotropic(1.0)) - run(guidance.tweedie())).max() > 1e-2
+    assert np.abs(run(guidance.isotropic()) - run(guidance.tweedie())).max() > 1e-2
+    isotropic = GaussianData(MEAN, np.eye(4))  # of unit variance, as the rule takes data to be
+    np.testing.assert_allclose(run(guidance.isotropic()), run(guidance.tweedie()), atol=1e-9)
 
 
 @pytest.mark.full

@@ -34,6 +34,19 @@ def test_only_the_storage_librarys_own_words_are_kept_off(tmp_path):
     assert sys.unraisablehook is hook
 
 
+def test_folders_of_other_names_are_no_checkpoints(tmp_path):
+    for name in ("7", "007", "-7", "7.0", "\u0667", "8.orbax-checkpoint-tmp", str(2**63 - 1), "1" + 19 * "0"):
+        (tmp_path / checkpoint.FOLDER / name).mkdir(parents=True)
+    assert checkpoint.steps(tmp_path) == [7, 2**63 - 1]  # a step is a number of 64 bits
+
+
+def test_what_is_still_being_written_counts_once_it_has_settled(tmp_path):
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(1, {"x": jnp.ones(10_000_000)}, {})  # 40 MB: long enough to be overtaken
+        saved.settle()
+        assert checkpoint.steps(tmp_path) == [1]
+
+
 def test_the_last_two_and_the_best_stay_unless_said_otherwise(tmp_path):
     with checkpoint.Checkpoints(tmp_path) as saved:
         for step, loss in ((1, 0.3), (2, 0.1), (3, 0.2), (4, 0.4), (5, 0.5)):

@@ -80,6 +80,14 @@ def test_inpainting_and_colours_follow_their_recursion(inner):
             assert max(np.abs(mean - exact[0]).max(), np.abs(covariance - exact[1]).max()) > 0.15
 
 
+def test_correctors_take_steps_of_a_tenth():
+    """Unless they are told another size; without any there is none."""
+    want = solvers.compose(solvers.ddim(), solvers.langevin(0.1, 2))
+    for make in (lambda *sizes: solvers.inpaint(solvers.ddim(), PROCESS, 0.0, True, *sizes),
+                 lambda *sizes: solvers.colorize(solvers.ddim(), PROCESS, np.zeros((4, 4, 1)), *sizes)):  # fmt: skip
+        assert make(2).solver == want != make(2, 0.2).solver and make().solver == solvers.ddim()
+
+
 @pytest.mark.full
 def test_the_bias_of_replacement_falls_with_correctors():
     """By the recursion, which holds no noise: the errors of docs/control.md. Correctors help, and more steps do only with them."""
