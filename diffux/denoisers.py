@@ -71,9 +71,9 @@ def chain(denoise: Denoiser, *transforms: Transform) -> Denoiser:
     return denoise
 
 
-def bind(denoise: Denoiser, cond: Cond, categories: bool = False) -> Callable:
+def bind(denoise: Denoiser, cond: Cond) -> Callable:
     """(x, level, **more) -> Prediction: `denoise` with its condition fixed and its answer `checked`, as solvers take it.
 
     `more` are entries of the condition that a solver changes from step to step, such as an earlier estimate.
     """
-    return lambda x, level, **more: checked(denoise(x, level, {**cond, **more} if more else cond), x, categories)
+    return lambda x, level, **more: checked(denoise(x, level, {**cond, **more} if more else cond), x)

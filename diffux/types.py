@@ -208,8 +208,8 @@ class Prediction(NamedTuple):
     variance: Any = None
 
 
-def checked(prediction: Any, x: Any, categories: bool = False) -> Prediction:
-    """`prediction`, where it is one of x (B, *d), or with `categories` of tokens x; ValueError says what came and what fits.
+def checked(prediction: Any, x: Any) -> Prediction:
+    """`prediction`, where it is one of x (B, *d), which has a further axis where x are tokens; ValueError says what fits.
 
     Example:
         >>> checked(Prediction(jnp.zeros((2, 1))), jnp.zeros((2, 3)))
@@ -219,7 +219,7 @@ def checked(prediction: Any, x: Any, categories: bool = False) -> Prediction:
     if not isinstance(prediction, Prediction):
         raise ValueError(f"a denoiser returns Prediction(x0), and gave {type(prediction).__name__}")
     shape, wanted = jnp.shape(prediction.x0), jnp.shape(x)
-    if shape[: len(wanted)] != wanted or (len(shape) > len(wanted) and not categories):
+    if shape[: len(wanted)] != wanted or (len(shape) > len(wanted) and not jnp.issubdtype(jnp.result_type(x), jnp.integer)):
         raise ValueError(f"a denoiser's x0 has the shape of x, {wanted}, and is {shape}: numbers of a level go with x as "
                          "level.like(x)")  # fmt: skip
     return prediction

@@ -51,7 +51,8 @@ def test_the_functions_above_work():
 
 NARROW = lambda x, level, cond: Prediction(x[:, :1])  # noqa: E731
 BARE = lambda x, level, cond: x  # noqa: E731
-SHAPE = r"a denoiser's x0 has the shape of x, \(2, 3\), and is \(2, 1\): numbers of a level go with x as level.like\(x\)"
+LOGITS = lambda x, level, cond: Prediction(x[..., None])  # noqa: E731 - as if x were tokens
+SHAPE = r"a denoiser's x0 has the shape of x, \(2, 3\), and is \({}\): numbers of a level go with x as level.like\(x\)"
 USES = {
     "sampling": walk,
     "ancestral": lambda denoise: walk(denoise, solvers.ancestral(Gaussian(LINEAR))),
@@ -67,8 +68,9 @@ USES = {
 
 @pytest.mark.parametrize("use", USES)
 def test_an_estimate_of_another_shape_and_a_bare_array_are_refused(use):
-    with pytest.raises(ValueError, match=SHAPE):
-        USES[use](NARROW)
+    for denoise, shape in ((NARROW, "2, 1"), (LOGITS, "2, 3, 1")):
+        with pytest.raises(ValueError, match=SHAPE.format(shape)):
+            USES[use](denoise)
     with pytest.raises(ValueError, match=r"a denoiser returns Prediction\(x0\), and gave \w*Tracer|ArrayImpl"):
         USES[use](BARE)
 

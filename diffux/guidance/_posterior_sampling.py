@@ -142,7 +142,7 @@ class Isotropic:
         level = products.level
         spread = self.variance * level.sigma**2 / (self.variance * level.alpha**2 + level.sigma**2)
         product = lambda w: append_axes(spread, w) * products.forward(products.backward(w))  # noqa: E731
-        return _solve(product, residual, std, level, self.iterations)
+        return _solve(product, residual, std, self.iterations)
 
 
 def isotropic(variance: float = 1.0, iterations: int | None = None) -> Isotropic:
@@ -164,7 +164,7 @@ class Tweedie:
 
     def __call__(self, residual, std, products: Products):
         product = lambda w: products.forward(products.covariance(products.backward(w)))  # noqa: E731
-        return _solve(product, residual, std, products.level, self.iterations)
+        return _solve(product, residual, std, self.iterations)
 
 
 def tweedie(iterations: int | None = None) -> Tweedie:
@@ -183,15 +183,13 @@ def _check(iterations) -> None:
         raise ValueError(f"conjugate gradients need at least 1 iteration, got {iterations}; None solves the dense system")
 
 
-def _solve(product: Callable, right, std, level: NoiseLevel, iterations: int | None):
+def _solve(product: Callable, right, std, iterations: int | None):
     """w (B, M) of (K + std^2 I) w = right, for the symmetric K that `product` multiplies by."""
-    # at either end of the walk K is zero, and with std = 0 nothing could be solved; the answer is not used there
-    inside = append_axes((level.alpha > 0) & (level.sigma > 0), right)
     if iterations is not None:
-        return _conjugate_gradients(lambda w: jnp.where(inside, product(w) + std**2 * w, w), right, iterations)
+        return _conjugate_gradients(lambda w: product(w) + std**2 * w, right, iterations)
     count = right.shape[1]
     units = jnp.broadcast_to(jnp.eye(count, dtype=right.dtype)[:, None], (count, *right.shape))
-    columns = jnp.moveaxis(jax.vmap(lambda w: jnp.where(inside, product(w), w))(units), 0, 2)
+    columns = jnp.moveaxis(jax.vmap(product)(units), 0, 2)
     # a covariance is symmetric and has no negative values; a learned Jacobian only nearly
     values, vectors = jnp.linalg.eigh((columns + jnp.swapaxes(columns, 1, 2)) / 2)
     rounding = count * jnp.finfo(right.dtype).eps * values[:, -1:]

@@ -143,7 +143,7 @@ class ELBO:
     def _term(self, prediction, x, xt, index):
         """(kl, nll) of step `index` (B,): one of the two is zero in every row."""
         process, is_first = self.process, index == 1
-        checked(prediction, xt, categories=not is_gaussian(process))
+        checked(prediction, xt)
         # the first step's posterior is a point, whose KL and gradient may be NaN even where they are not used: the KL of
         # the second stands in for it
         safe = jnp.maximum(index, 2)

@@ -121,7 +121,7 @@ def _advance(denoise, cond, keys, solver, levels, carry, index):
     t, s = (NoiseLevel(*(field[i] for field in levels)) for i in (index, index + 1))
     # a transform that looks at the step's number finds it among the conditions
     told = {**cond, "step": index} if getattr(denoise, "tells_step", False) else cond
-    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, told, not solver.gaussian), x, state, t=t, s=s)
+    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, told), x, state, t=t, s=s)
     if frames is not None:
         frames = _save(frames, x, index, levels.t.shape[0] - 1)
     return x, frames, state

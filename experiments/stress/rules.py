@@ -103,8 +103,9 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
     (_SHARE, "system.dropout system.label_dropout"),
-    (several(whole(1), 1), "system.multipliers system.dilations system.widths system.convolutions"),
-    (several(whole(1)), "system.attention system.dense system.upper"),
+    (several(whole(1), 1), "system.multipliers"),
+    # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
+    (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
     (_ABOVE_0, "system.sigma_min system.sigma_max system.step system.beta_min system.beta_max"),
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),

@@ -81,6 +81,7 @@ def test_data_that_does_not_fit_is_refused():
     ):
         with pytest.raises(ValueError, match=words):
             likelihood.bits_per_dim(keys, data, PROCESS, k, start=1e-3, **changes)
+    likelihood.uniform(2)  # bits
     with pytest.raises(ValueError, match="at least 2 levels, got 1"):
         likelihood.uniform(1)
     with pytest.raises(ValueError, match="at least one batch"):

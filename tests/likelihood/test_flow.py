@@ -162,6 +162,8 @@ def test_a_second_call_does_not_compile_and_samples_do_not_know_each_other():
     found = run(keys, first, process, x, shift, start=1e-3, divergence=likelihood.hutchinson())
     traced = len(TRACES)
     assert traced > 0
+    stated = run(keys, first, process, x, shift, start=1e-3, rtol=1e-5, atol=1e-5, end=1.0, divergence=likelihood.hutchinson())
+    np.testing.assert_array_equal(stated.log_prob, found.log_prob)  # as Song et al. (2021) do
     changed = run(sample_keys(3, 0, 3), other, process, x + 1, shift, start=1e-2, rtol=1e-4, divergence=likelihood.hutchinson())
     assert len(TRACES) == traced
     assert np.all(np.abs(changed.log_prob - found.log_prob) > 1e-3)

@@ -33,6 +33,15 @@ def test_rbf_is_its_formula(normalized):
         np.testing.assert_allclose(np.concatenate([f[b], variance[b]]), out, rtol=1e-4, atol=1e-5)
 
 
+def test_without_hidden_layers_it_is_affine():
+    """One linear map a step, the best that there is for Gaussian data."""
+    network, (x, y) = MLP(STEPS, widths=(), variance=False), RNG.normal(size=(2, 3, 7)).astype(np.float32)
+    _, p = drawn(network, x)
+    f = lambda x: network.apply({"params": p}, x, jnp.asarray([1.0, 3.0, 1.0]))  # noqa: E731
+    np.testing.assert_allclose(f(0.3 * x + 0.7 * y), 0.3 * f(x) + 0.7 * f(y), atol=1e-5)
+    assert np.abs(f(x) - f(y)).max() > 0.1
+
+
 def test_mlp_with_a_readout_a_step_is_its_formula():
     network, x, noise = MLP(STEPS, widths=(6, 5), bits=True, variance=False), RNG.normal(size=(3, 7)).astype(np.float32), [1, 3, 1]
     _, p = drawn(network, x)

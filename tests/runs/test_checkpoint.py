@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from diffux.errors import StorageFailed
-from diffux.runs import checkpoint
+from diffux.runs import checkpoint, storage
 
 
 def record(error):
@@ -38,6 +38,15 @@ def test_folders_of_other_names_are_no_checkpoints(tmp_path):
     for name in ("7", "007", "-7", "7.0", "\u0667", "8.orbax-checkpoint-tmp", str(2**63 - 1), "1" + 19 * "0"):
         (tmp_path / checkpoint.FOLDER / name).mkdir(parents=True)
     assert checkpoint.steps(tmp_path) == [7, 2**63 - 1]  # a step is a number of 64 bits
+
+
+def test_the_last_ten_are_named_as_kept(tmp_path):
+    assert storage.kept(tmp_path) == "no checkpoint had been saved"
+    (tmp_path / checkpoint.FOLDER / "100").mkdir(parents=True)
+    assert storage.kept(tmp_path) == "checkpoint 100 is kept"
+    for step in range(101, 112):
+        (tmp_path / checkpoint.FOLDER / str(step)).mkdir()
+    assert storage.kept(tmp_path) == "checkpoints 102, 103, 104, 105, 106, 107, 108, 109, 110, 111 are kept"
 
 
 def test_what_is_still_being_written_counts_once_it_has_settled(tmp_path):
@@ -72,6 +81,23 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
     with checkpoint.Checkpoints(tmp_path) as saved:
         saved.save(3, {"x": jnp.ones(2)}, {})
     assert not half.exists() and checkpoint.steps(tmp_path) == [1, 3]
+
+
+def test_what_lies_damaged_in_the_folder_does_not_keep_a_run_from_saving(tmp_path):
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(1, {"x": jnp.ones(2)}, {})
+    (tmp_path / checkpoint.FOLDER / "1" / "_CHECKPOINT_METADATA").write_text("[]")
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        saved.save(2, {"x": jnp.ones(2)}, {})
+    assert checkpoint.steps(tmp_path) == [1, 2]
+
+
+def test_what_is_to_be_saved_is_saved_though_a_later_step_lies_there(tmp_path):
+    """As where the later one is another run's, or damaged, and was passed over."""
+    with checkpoint.Checkpoints(tmp_path) as saved:
+        for step in (5, 3):
+            saved.save(step, {"x": jnp.ones(2)}, {})
+    assert checkpoint.steps(tmp_path) == [3, 5]
 
 
 def fails(*_, **__):

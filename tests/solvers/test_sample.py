@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux import grids, guidance, schedules, solvers
+from diffux import grids, guidance, schedules, solvers, systems
 from diffux.denoisers import chain
 from diffux.keys import noise, sample_keys
 from diffux.processes import Gaussian
@@ -96,3 +96,11 @@ def test_levels_that_rise_are_refused():
         solvers.sample(jax.random.key(0), gaussian(), solvers.ddim(), levels, jnp.ones((1, 2)))
     with pytest.raises(ValueError, match="at least 1 step"):
         solvers.sample(jax.random.key(0), gaussian(), solvers.ddim(), schedules.linear()(jnp.asarray([0.9])), jnp.ones((1, 2)))
+
+
+def test_a_solver_that_does_not_lead_to_data_is_refused():
+    """A corrector alone stays where it is, and an inversion walks up."""
+    system = systems.build("ddpm", steps=50, channels=4, multipliers=(1,), attention=())
+    for solver, words in ((solvers.langevin(), "corrects at one level"), (solvers.ddim_inversion(), "walks from data to noise")):
+        with pytest.raises(ValueError, match=words):
+            system.replace(solver=solver).check()

@@ -235,11 +235,3 @@ def test_a_process_that_the_solver_cannot_walk_is_refused():
         with pytest.raises(ValueError, match=f"{name} needs a Gaussian process, got Binomial; solvers that fit: ancestral"):
             system.replace(solver=solver).check()
     system.replace(solver=solvers.ancestral(Gaussian(schedules.linear()))).check()
-
-
-def test_a_solver_that_does_not_lead_to_data_is_refused():
-    """A corrector alone stays where it is, and an inversion walks up."""
-    system = BUILDS["ddpm"]()
-    for solver, words in ((solvers.langevin(), "corrects at one level"), (solvers.ddim_inversion(), "walks from data to noise")):
-        with pytest.raises(ValueError, match=words):
-            system.replace(solver=solver).check()
