@@ -90,6 +90,7 @@ def test_sliced_score_matching_learns_a_density_without_a_process():
     np.testing.assert_allclose(a, np.linalg.inv(np.cov(np.asarray(x).T)), atol=0.12)
 
 
+@pytest.mark.full
 def test_with_a_process_it_is_denoising_less_a_constant():
     """At a level, half |sigma s + eps|^2 in expectation minus sigma^2 (implicit) is the same for every model."""
     schedule = schedules.geometric(0.1, 3.0)

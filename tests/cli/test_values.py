@@ -132,6 +132,7 @@ def drawn(tmp_path_factory):
     return draw
 
 
+@pytest.mark.full(but=("n", "guidance", "seed", "raw"))
 @pytest.mark.parametrize("name", CHANGING)
 def test_a_flag_that_is_taken_changes_the_samples(drawn, name):
     flag, beside = [f"--{name}"] + [CHANGING[name]] * (CHANGING[name] is not None), BESIDE.get(name, [])

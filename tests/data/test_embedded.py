@@ -67,6 +67,7 @@ def test_held_out_pixels_are_in_no_train_patch(name, size):
     assert not np.any(covered["train"] & covered["test"])
 
 
+@pytest.mark.full
 def test_stored_patches_are_cut_where_the_builder_says():
     for split in ("train", "test"):
         arrays = _arrays("patches", split)

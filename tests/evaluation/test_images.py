@@ -28,6 +28,7 @@ def test_copies_are_perfect_but_for_their_neighbours(copies_evaluated):
     assert generated["frechet"] < 1 and generated["recognisable"] > 0.95
 
 
+@pytest.mark.full
 def test_the_judge_is_good_and_the_held_out_row_is_what_samples_should_reach(copies_evaluated):
     held_out = copies_evaluated.rows["held_out"]
     assert copies_evaluated.about["held_out_accuracy"] >= 0.97
@@ -38,6 +39,7 @@ def test_the_judge_is_good_and_the_held_out_row_is_what_samples_should_reach(cop
     assert held_out["nearest_train"] == pytest.approx(2.05, abs=0.1)
 
 
+@pytest.mark.full
 def test_wrong_images_are_far(copies_evaluated):
     gaussian, noise = copies_evaluated.rows["gaussian"], copies_evaluated.rows["noise"]
     assert gaussian["count"] == noise["count"] == 512
@@ -73,6 +75,7 @@ def test_blurred_digits_are_worse_than_digits(digits):
     assert found["soft"]["recognisable"] < found["sharp"]["recognisable"]
 
 
+@pytest.mark.full
 def test_everything_that_the_figures_depend_on_is_told(copies_evaluated):
     said = copies_evaluated.as_json()
     assert json.loads(json.dumps(said)) == said and said["dataset"] == "digits" and said["held_out_split"] == "test"

@@ -217,6 +217,7 @@ def test_the_adaptive_flows_count_is_how_often_the_network_was_asked(method):
     assert len(calls) == found.state[0] > 20
 
 
+@pytest.mark.full
 def test_the_adaptive_flow_carries_a_condition_and_weights():
     """A condition of the batch's length reaches the network whole, under `jit` with traced weights."""
     levels, solver = grids.uniform()(SCHEDULE, 1), solvers.probability_flow(SCHEDULE)

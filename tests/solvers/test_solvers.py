@@ -89,6 +89,7 @@ def test_heun_does_not_amplify_a_wrong_estimate_near_pure_noise():
     assert np.abs(walked.trajectory).max() < 0.6
 
 
+@pytest.mark.full
 def test_heun_golden():
     """EDM's sampler on Gaussian data, c = 0.3, m = 0.4, rho-7 grid to sigma = 0: maximal error over three starts."""
     data = GaussianData(np.asarray([0.4]), np.asarray([[0.3]]))
