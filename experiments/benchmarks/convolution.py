@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import pathlib
-import platform
 import time
 import unittest.mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import CONSOLE, verdict
+from harness import CONSOLE, processor, verdict
 from jax import lax
 from rich.table import Table
 
@@ -104,14 +102,6 @@ def groups(repeats: int) -> Table:
         times = [f"{1e3 * spent[count]:.2f}" if count in spent else "" for count in GROUPS]
         table.add_row(f"{batch} x {side} x {channels}", *times, str(chosen), f"{spent[1] / spent[chosen]:.2f}")
     return table
-
-
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    with contextlib.suppress(OSError):
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-    return platform.processor() or platform.machine()
 
 
 def unets(repeats: int, large: bool) -> Table:

@@ -5,11 +5,13 @@ Not a script: see training.py and sampling.py.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
 import os
 import pathlib
+import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -99,6 +101,14 @@ def device() -> str:
     return jax.devices()[0].device_kind
 
 
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return platform.processor() or platform.machine()
+
+
 def circumstances() -> dict:
     versions = {}
     for name in ("jax", "flax", "numpy", "torch", "diffusers"):
@@ -106,18 +116,22 @@ def circumstances() -> dict:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"device": device(), "backend": jax.default_backend(), "processors": os.cpu_count(), "versions": versions,
+    return {"device": device(), "backend": jax.default_backend(), "processor": processor(), "processors": os.cpu_count(),
+            "versions": versions,
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}  # fmt: skip
 
 
 def record(name: str, parts: Mapping[str, Callable[[], dict]], out: pathlib.Path | None = None) -> dict:
-    """Run the parts and write what each returns to `out`, results/<name>_<device kind>.json beside this file by default, in
-    which parts that did not run stay as they are; all that is in the file then."""
+    """Run the parts and write what each returns to `out`, results/<name>_<device kind>.json beside this file by default; all that
+    is in the file then. Parts that did not run stay as they are in it, and those that ran on another processor stay beside the
+    new ones, as "<part> on <processor>"."""
     file = f"{name}_{device().replace(' ', '_').lower()}.json"
     out = out or EXPERIMENTS / "benchmarks" / "results" / file
     results = json.loads(out.read_text()) if out.exists() else {}
     for part, run in parts.items():
-        begin = circumstances()
+        begin, before = circumstances(), results.pop(part, None)
+        if before and (name := before.get("processor", "an unnamed processor")) != begin["processor"]:
+            results[f"{part} on {name}"] = before
         results[part] = begin | {"load_after": None} | run()
         results[part]["load_after"] = os.getloadavg()[0]
         out.parent.mkdir(parents=True, exist_ok=True)
