@@ -37,13 +37,15 @@ def public(module: Any) -> dict[str, Any]:
 
 
 def parse(what: str, text: str) -> tuple[str, list[Any], dict[str, Any]]:
-    """(name, arguments, options) of a word or of a call whose arguments are literals or single words.
+    """(name, arguments, options) of a word or of a call whose arguments are literals, single words or calls, which stay text.
 
     Raises UserError for text of another form.
 
     Example:
         >>> parse("guidance", "classifier_free(3, drop=('text',))")
         ('classifier_free', [3], {'drop': ('text',)})
+        >>> parse("guidance", "between(classifier_free(3), high=5.0)")
+        ('between', ['classifier_free(3)'], {'high': 5.0})
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
@@ -61,18 +63,26 @@ def parse(what: str, text: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def literal(text: str) -> Any:
-    """The Python literal that `text` is, or the single word; ValueError for anything else.
+    """The Python literal that `text` is, or the single word or call as it stands; ValueError for anything else.
 
     Example:
-        >>> literal("(1, 2)"), literal("upper")
-        ((1, 2), 'upper')
+        >>> literal("(1, 2)"), literal("upper"), literal("classifier_free(3)")
+        ((1, 2), 'upper', 'classifier_free(3)')
     """
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        if not text.isidentifier():
-            raise ValueError(f"{text[:80]!r} is no number, tuple, True, False, None or single word") from error
+        if not text.isidentifier() and not _is_call(text):
+            raise ValueError(f"{text[:80]!r} is no number, tuple, True, False, None, single word or call") from error
         return text
+
+
+def _is_call(text: str) -> bool:
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return False
+    return isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)
 
 
 def make(what: str, spec: Any, parts: Mapping[str, Any], table: bool = False, /, **context: Any) -> Any:

@@ -142,12 +142,13 @@ def forward_step(schedule: Schedule, steps: int) -> ForwardStep:
 
 @struct.dataclass
 class Integer:
-    """round(T t) - 1: the index 0 .. T - 1 of a discrete chain."""
+    """factor (round(T t) - 1), of the index 0 .. T - 1 of a discrete chain."""
 
     steps: int = struct.field(pytree_node=False)
+    factor: Any
 
     def __call__(self, level: NoiseLevel):
-        return jnp.round(level.t * self.steps) - 1
+        return self.factor * (jnp.round(level.t * self.steps) - 1)
 
 
 @struct.dataclass
@@ -176,9 +177,12 @@ def descending(levels: int) -> Descending:
     return Descending(levels)
 
 
-def integer(steps: int) -> Integer:
-    """The code index round(T t) - 1 of a discrete chain: sample such a network on t = i / T (Ho et al., 2020, code)."""
-    return Integer(steps)
+def integer(steps: int, factor: float = 1.0) -> Integer:
+    """factor (round(T t) - 1), the code's index of a discrete chain: sample such a network on t = i / T (Ho et al., 2020, code).
+
+    With factor = 1000 / T a chain of any length tells its network numbers from 0 to 1000 (Nichol and Dhariwal, 2021, code).
+    """
+    return Integer(steps, factor)
 
 
 def scaled(factor: float = 999.0) -> Scaled:

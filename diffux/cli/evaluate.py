@@ -13,7 +13,8 @@ The distance to the nearest train image shows copies. Of points, the sliced Wass
 to held-out ones; of heartbeats, the share that is periodic. The same figures of held-out real data and of controls that know only
 the data's moments stand beside them. Writes evaluation.json and evaluation.png (left: samples, right: held-out data) into the
 workdir. With --likelihood no samples are drawn: it prints held-out bits a dimension by the probability flow and writes
-likelihood.json (docs/likelihood.md).
+likelihood.json; with --bound as well, the variational bound of a chain, term by term, and writes bound.json and bound.png
+(docs/likelihood.md).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from diffux.errors import UserError
 from diffux.files import path_of
 
 _JUDGING = ("workdir", "samples", "judge", "net", "use")
-_LIKELIHOOD = ("trace", "probes", "draws", "dequantizer_steps", "start", "tolerance", "reconstruct")
+_FLOW = ("trace", "probes", "dequantizer_steps", "start", "tolerance", "reconstruct")
+_LIKELIHOOD = (*_FLOW, "draws", "bound")
 _MEASURING = (*_LIKELIHOOD, "likelihood", "workdir", "n", "seed", "batch", "checkpoint", "average", "raw", "net", "use")
 
 
@@ -48,6 +50,8 @@ def main(arguments) -> int:
         raise UserError("--workdir is needed (see --help)")
     if flags.likelihood:
         _flags.refuse(flags, {*flags.said} - {*_MEASURING}, "is of samples, and --likelihood draws none")
+        if flags.bound:
+            _flags.refuse(flags, _FLOW, "is of the flow's density, and --bound is of the chain's steps")
         if flags.trace == "exact":
             _flags.refuse(flags, ["probes"], "is of an estimate, and --trace exact makes none")
     elif flags.samples is not None:
@@ -59,16 +63,16 @@ def main(arguments) -> int:
     from rich.console import Console
 
     from diffux import listing
-    from diffux.evaluation import likelihood, runs, table
+    from diffux.evaluation import bound, likelihood, runs, table
 
     listing.use(flags.use)
     folder = path_of(flags.workdir).absolute()
     console = Console(width=shutil.get_terminal_size((110, 24)).columns, highlight=False)  # of a file 110, or $COLUMNS
     if flags.likelihood:
-        nets = walk["nets"]
-        found = likelihood.of_run(folder, nets=nets, **_flags.weights(flags), **_likelihood(flags))
-        console.print(likelihood.table(found))
-        print(f"written: {folder / 'likelihood.json'}")
+        measure, files = (bound, ["bound.json", "bound.png"]) if flags.bound else (likelihood, ["likelihood.json"])
+        found = measure.of_run(folder, nets=walk["nets"], **_flags.weights(flags), **_likelihood(flags))
+        console.print(measure.table(found))
+        print(f"written: {', '.join(str(folder / file) for file in files)}")
         return 0
     judged = {"judge": flags.judge, "weights": _flags.weights(flags)}
     drawing = {"task": flags.task, "given": _flags.asked(flags), "seed": flags.seed, "batch": flags.batch}
@@ -88,10 +92,13 @@ def _add_likelihood(parser) -> None:
     parser.add("start", metavar="T")
     parser.add("tolerance")
     parser.add_argument("--reconstruct", action="store_true", help="bound clean data instead of taking the density at --start")
+    parser.add_argument("--bound", action="store_true", help="of a chain: its bound, term by term, not the flow's density")
 
 
 def _likelihood(flags) -> dict:
-    """What the flags say, as `evaluation.likelihood.held_out` takes it."""
-    keys = ("trace", "probes", "draws", "start", "reconstruct", "n", "seed", "batch", "dequantizer_steps")
-    named = {name: getattr(flags, name) for name in keys}
+    """What the flags say, as `held_out` of `evaluation.likelihood` and of `evaluation.bound` takes it."""
+    named = {name: getattr(flags, name) for name in ("n", "draws", "batch", "seed")}
+    if flags.bound:
+        return named
+    named |= {name: getattr(flags, name) for name in ("trace", "probes", "start", "reconstruct", "dequantizer_steps")}
     return named | {"rtol": flags.tolerance, "atol": flags.tolerance}

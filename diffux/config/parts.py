@@ -146,14 +146,21 @@ def transforms(asked: Any, system: Any, nets: Mapping[str, Any] = {}) -> tuple[A
             return spec
         if not isinstance(spec, str | Mapping):
             raise UserError(f"guidance is a classifier-free scale, or transforms such as classifier_free(3), got {spec!r}")
-        name = parse("guidance", spec)[0] if isinstance(spec, str) else str(spec.get("name"))
+        name, arguments, options = parse("guidance", spec) if isinstance(spec, str) else (str(spec.get("name")), [], dict(spec))
         if name not in known:
             return make("guidance", spec, known)
-        first = next(iter(inspect.signature(known[name]).parameters.values()))
+        parameters = inspect.signature(known[name]).parameters
+        first = next(iter(parameters.values()))
         context = {first.name: _guiding(name, nets[name], system)} if name in nets else {}
-        if first.annotation == "Callable" and not context and not (isinstance(spec, Mapping) and callable(spec.get(first.name))):
+        if first.annotation == "Callable" and not context and not callable(options.get(first.name)):
             raise UserError(f"guidance {name} needs a network or a function, its {first.name}, which no word can be: name a "
                             f"network, --net {name}=RUN, or make the transform in Python")  # fmt: skip
+        if first.annotation == "Transform":  # one around another, which is named as any is
+            options.pop("name", None)
+            inner = options.pop(first.name, None) if first.name in options or not arguments else arguments.pop(0)
+            if inner is None:
+                raise UserError(f"guidance {name} goes around another, as in {name}(classifier_free(3))")
+            return call(f"guidance {name}", known[name], options, arguments, {first.name: made(inner)})
         return make("guidance", spec, known, **context)
 
     return (*map(made, asked if isinstance(asked, list | tuple) else [asked]), *system.guidance)
@@ -165,9 +172,10 @@ def known_guidance() -> dict[str, Callable]:
 
 
 def _guiding(name: str, net: Any, system: Any) -> Any:
-    """What a frozen net puts in a transform for `system`: itself, unless it says how it guides others."""
-    if not hasattr(net, "guides"):
-        raise UserError(f"--net {name} names a {type(net).__name__}, which guides no other model; a run of noisy_classifier does")
+    """What a frozen net puts in the transform `name` for `system`; UserError for one that guides by another, or by none."""
+    if getattr(net, "guides_by", None) != name:
+        raise UserError(f"--net {name} names a {type(net).__name__}, which does not guide by {name}: a run of "
+                        f"{'noisy_classifier' if name == 'classifier' else 'the same data and noise levels'} does")  # fmt: skip
     with explained():
         return net.guides(systems.resolved(system))
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,25 +12,18 @@ from rich.table import Table
 
 from diffux import data, likelihood
 from diffux.codecs._pixels import Pixels
-from diffux.console import Progress
-from diffux.devices import mesh as sharding
-from diffux.errors import EvaluationError, explained
-from diffux.evaluation.runs import sources
-from diffux.files import aside, path_of
-from diffux.keys import fold_in, sample_keys
+from diffux.errors import EvaluationError
+from diffux.evaluation import _held_out
+from diffux.evaluation._held_out import averaged
 from diffux.naming import pick
 from diffux.noise_level import NoiseLevel
 from diffux.parameterizations import Descending, ForwardStep, Integer
 from diffux.processes import is_gaussian
-from diffux.runs.restore import load
 from diffux.runs.run import Run
 from diffux.systems.system import denoiser
 
-EXAMPLES, FITTED = 512, 10_000
-"""How many held-out images are taken by default, and how many of the train split a Gaussian is fitted to at most."""
-
-BATCH = 64
-"""The most images at once: a batch takes as many steps as its slowest image, and the bar moves between batches."""
+FITTED = 10_000
+"""How many of the train split a Gaussian is fitted to at most."""
 
 FIT_BATCH = 128
 """The batch in which a dequantizer is trained."""
@@ -48,12 +38,13 @@ ROWS = {"model": "the model", "gaussian": "a Gaussian of the train split", "unif
 
 @struct.dataclass
 class Between:
-    """steps t - 1: the index of a discrete chain, continued between its steps."""
+    """factor (steps t - 1): the index of a discrete chain, continued between its steps."""
 
     steps: int = struct.field(pytree_node=False)
+    factor: Any
 
     def __call__(self, level: NoiseLevel):
-        return self.steps * level.t - 1
+        return self.factor * (self.steps * level.t - 1)
 
 
 def held_out(
@@ -89,9 +80,8 @@ def held_out(
     """
     if not hasattr(run.system, "generate"):
         raise EvaluationError(f"a {type(run.system).__name__} is no model of data, and has no likelihood")
-    system, name = run.frozen, run.system.data
-    with explained():
-        source, test = sources(run.plan)
+    system, name, shown = run.frozen, run.system.data, _held_out.held_out(run, n, batch)
+    source, images = shown.source, shown.examples[run.system.data]
     levels = getattr(source.fields[name], "levels", None)
     if not source.fields[name].dequantizes or levels is None:
         raise EvaluationError(f"bits a dimension are those of images of a number of levels, and {source.name} has none")
@@ -102,59 +92,44 @@ def held_out(
                               "the bound, objectives.elbo")  # fmt: skip
     divergence = pick("trace", trace, TRACES)(probes)
     model = denoiser(system, run.variables)
-    model, steps = model.replace(parameterization=_continued(model.parameterization)), _steps(system.parameterization)
+    model, steps = model.replace(parameterization=_continued(model.parameterization)), chain_steps(system.parameterization)
     if start is None:
         start = 1e-5 if steps is None else 1 / steps
     end = 1.0 if float(system.process.schedule(1.0).alpha) > 0 else 0.999
     centred = not run.plan.data.dequantize
-    low, high = _edges(float(system.codec.low), float(system.codec.high), levels, centred)
+    low, high = edges(float(system.codec.low), float(system.codec.high), levels, centred)
 
-    count = min(EXAMPLES if n is None else n, len(test))
-    chosen = np.random.default_rng(0).permutation(len(test))[:count]
-    examples = test.take(chosen)
-    images, conditional = examples[name], bool(system.given.gives)
-
-    def conditions(keys, fields):
-        return system.conditions(keys, system.given.asked(fields), len(fields[name]))
-
-    batch = sharding.shared(min(batch, BATCH, count), run.mesh)
     dequantizer = likelihood.uniform(levels)
     if dequantizer_steps:
         batches = data.loader(source, batch_size=min(FIT_BATCH, len(source)), seed=seed)
         fields = (next(batches) for _ in range(dequantizer_steps))
-        pairs = ((b[name], conditions(jax.random.key(seed), b)) for b in fields)
+        asked = lambda b: system.conditions(jax.random.key(seed), system.given.asked(b), len(b[name]))  # noqa: E731
+        pairs = ((b[name], asked(b)) for b in fields)
         dequantizer, _ = likelihood.fit_dequantizer(
             jax.random.key(seed), model, system.process, pairs, start=start, end=end, levels=levels, low=low, high=high,
             progress=None if progress is None else lambda step, loss: progress("dequantizer", step, dequantizer_steps),
         )  # fmt: skip
-    total = draws * -(-count // batch)
-    bits, evaluations = np.empty((draws, count)), np.empty((draws, count))
+    bits, evaluations = np.empty((draws, shown.count)), np.empty((draws, shown.count))
     for draw in range(draws):
-        for begun in range(0, count, batch):
-            # the last batch is filled up with its last image, so that one program serves all
-            places = np.minimum(np.arange(begun, begun + batch), count - 1)
-            keys = fold_in(sample_keys(seed, begun, batch), draw)
-            mine = keys, images[places], conditions(fold_in(keys, 2), {key: values[places] for key, values in examples.items()})
-            keys, shown, cond = sharding.spread(mine, run.mesh)
+        for done, (kept, keys, some, cond) in enumerate(shown.batches(seed, draw), draw * shown.rounds + 1):
             found = likelihood.bits_per_dim(
-                keys, model, system.process, shown, cond, start=start, end=end, low=low, high=high, rtol=rtol, atol=atol,
+                keys, model, system.process, some, cond, start=start, end=end, low=low, high=high, rtol=rtol, atol=atol,
                 dequantizer=dequantizer, divergence=divergence, reconstruct=reconstruct,
             )  # fmt: skip
-            kept = slice(begun, min(begun + batch, count))
             size = kept.stop - kept.start
             bits[draw, kept], evaluations[draw, kept] = found.bits[:size], found.density.evaluations[:size]
             if progress is not None:
-                progress("likelihood", draw * -(-count // batch) + begun // batch + 1, total)
+                progress("likelihood", done, draws * shown.rounds)
 
     control = gaussian_bits(_level_numbers(source, name, min(len(source), FITTED)), _as_levels(images, levels), seed, draws)
     return {
         "dataset": source.name,
-        "split": test.split,
-        "examples": count,
+        "split": shown.split,
+        "examples": shown.count,
         "dimensions": int(np.prod(images.shape[1:])),
         "levels": levels,
         "bins": "centred on the values of training" if centred else "as in training, k to k + 1",
-        "conditional": conditional,
+        "conditional": bool(system.given.gives),
         "start": float(start),
         "end": end,
         "density": "of clean data, bounded by a decoder" if reconstruct else "at t = start",
@@ -167,8 +142,8 @@ def held_out(
         "checkpoint": run.step,
         "weights": run.weights,
         "rows": {
-            "model": _row(bits) | {"evaluations": float(evaluations.mean()), "most_evaluations": int(evaluations.max())},
-            "gaussian": _row(control),
+            "model": averaged(bits) | {"evaluations": float(evaluations.mean()), "most_evaluations": int(evaluations.max())},
+            "gaussian": averaged(control),
             "uniform": {"bits": float(np.log2(levels)), "standard_error": 0.0},
         },
     }
@@ -198,38 +173,12 @@ def gaussian_bits(train: np.ndarray, test: np.ndarray, seed: int = 0, draws: int
     return found
 
 
-def of_run(
-    directory: Any,
-    *,
-    step: int | str = "last",
-    average: str | float | None = None,
-    raw: bool = False,
-    nets: Mapping[str, str] = {},
-    **options,
-) -> dict[str, Any]:
+def of_run(directory: Any, **options) -> dict[str, Any]:
     """`held_out` of the run in `directory`, with a bar; the result is left there as likelihood.json.
 
-    step, average, raw: which weights, as `training.load` takes them.
+    options: those of `held_out`, and which weights, `step`, `average`, `raw` and `nets`, as `training.load` takes them.
     """
-    folder = path_of(directory).absolute()
-    run = load(folder, step=step, average=average, raw=raw, nets=nets)
-    with contextlib.ExitStack() as stack, explained():
-        bar, showing, begun = None, None, time.perf_counter()
-
-        def report(what, done, total):
-            nonlocal bar, showing, begun
-            if what != showing:  # one after the other: a terminal shows one live bar at a time
-                stack.close()
-                bar, showing = stack.enter_context(Progress(what, total)), what
-            bar.update(done)
-            if done * 10 // total > (done - 1) * 10 // total:
-                bar.line(done, "", done / (time.perf_counter() - begun))
-            begun = time.perf_counter() if done == total else begun
-
-        result = held_out(run, progress=report, **options)
-    with aside(folder / "likelihood.json") as part:
-        part.write_text(json.dumps(result, indent=2) + "\n")
-    return result
+    return _held_out.of_run(directory, held_out, "likelihood.json", **options)
 
 
 def table(result: dict[str, Any]) -> Table:
@@ -257,13 +206,13 @@ def caption(result: dict[str, Any]) -> str:
     )
 
 
-def _edges(low: float, high: float, levels: int, centred: bool) -> tuple[float, float]:
+def edges(low: float, high: float, levels: int, centred: bool) -> tuple[float, float]:
     """The outer edges of the bins: where the codec puts 0 and 1, or half a bin beyond values that are bins' centres."""
     half = 0.5 * (high - low) / (levels - 1) if centred else 0.0
     return low - half, high + half
 
 
-def _steps(parameterization) -> int | None:
+def chain_steps(parameterization) -> int | None:
     """The steps of the chain whose index the network is told, or None."""
     found = jax.tree.leaves(parameterization, is_leaf=lambda node: isinstance(node, Integer))
     return next((node.steps for node in found if isinstance(node, Integer)), None)
@@ -276,7 +225,7 @@ def _continued(parameterization):
         if isinstance(node, Descending | ForwardStep):
             raise EvaluationError("the flow passes all levels, and this network knows those of a list alone: train it with another "
                                   "label, as integer(T) or log_sigma, for likelihoods")  # fmt: skip
-        return Between(node.steps) if isinstance(node, Integer) else node
+        return Between(node.steps, node.factor) if isinstance(node, Integer) else node
 
     kinds = Integer | Descending | ForwardStep
     return jax.tree.map(continued, parameterization, is_leaf=lambda node: isinstance(node, kinds))
@@ -289,8 +238,3 @@ def _as_levels(images, levels: int):
 def _level_numbers(source, name: str, count: int):
     chosen = np.sort(np.random.default_rng(1).permutation(len(source))[:count])
     return _as_levels(source.take(chosen)[name], source.fields[name].levels)
-
-
-def _row(bits) -> dict[str, float]:
-    each = bits.mean(0)
-    return {"bits": float(each.mean()), "standard_error": float(each.std(ddof=1) / np.sqrt(len(each))) if len(each) > 1 else 0.0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ class Classifier:
 
     log_prob: Callable
     scale: Any
+    neutral: ClassVar[dict[str, float]] = {"scale": 0.0}
 
     @property
     def reads(self) -> Mapping[str, int | None]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +21,26 @@ class ClassifierFree:
     scale: Any
     drop: tuple[str, ...] | None = struct.field(pytree_node=False)
     against: Mapping[str, Any] | None
+    neutral: ClassVar[dict[str, float]] = {"scale": 1.0}
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
-        def guided(x, level, cond):
+        pair = self.beside(denoise)
+        return lambda x, level, cond: pair(x, level, cond)[0]
+
+    def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
+        """(x, level, cond) -> the guided prediction and the conditional one, of one evaluation."""
+
+        def pair(x, level, cond):
             batch = x.shape[0]
             mine, other = self._pair(cond, batch)
             doubled = NoiseLevel(*(_twice(field, field) for field in level))
             both = denoise(jnp.concatenate([x, x]), doubled, jax.tree.map(_twice, mine, other))
-            conditional, null = both.x0[:batch], both.x0[batch:]
             # the variance, where there is one, is the conditional branch's
             variance = None if both.variance is None else both.variance[:batch]
-            return Prediction(null + self.scale * (conditional - null), variance)
+            conditional, null = Prediction(both.x0[:batch], variance), both.x0[batch:]
+            return conditional._replace(x0=null + self.scale * (conditional.x0 - null)), conditional
 
-        return guided
+        return pair
 
     def _pair(self, cond, batch: int):
         """The condition as it is and the other one, of one structure."""

@@ -46,7 +46,7 @@ class ResidualBlock(nn.Module):
 
 
 class UNet(Network):
-    """DDPM's network: (x, noise, cond) -> an array of x's shape (with `out_channels`, if given).
+    """DDPM's network: (x, noise, cond) -> F of x's shape (with `out_channels`, if given), or (F, variance) with `variance`.
 
     Going down, a level i has `blocks` residual blocks of channels * multipliers[i], each followed by self-attention
     where the longer side of the map is in `attention`, and all levels but the last end in a halving. In the middle
@@ -56,6 +56,8 @@ class UNet(Network):
     - `heads`: of every attention; `dropout`: in every residual block, when `train`.
     - `classes`, `text_width`: the conditions it can be given, as `ConditionEmbedding` says; with a text, every
       attention is followed by one to the text.
+    - `variance`: whether a second output of F's shape stands beside it, of which a reverse variance is made, as
+      `processes.interpolated` does (Nichol and Dhariwal, 2021). Both begin at zero.
     - `embedding`: the form of the noise's `sinusoidal` embedding, "ddpm" or "openai".
     - `dtype`: of the computation (None: of x and the parameters together); the last layer computes in float32
       at least. `param_dtype`: of the parameters.
@@ -87,6 +89,7 @@ class UNet(Network):
     classes: int | None = None
     text_width: int | None = None
     out_channels: int | None = None
+    variance: bool = False
     embedding: str = "ddpm"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -97,7 +100,7 @@ class UNet(Network):
         return ConditionEmbedding.entries(self.classes, self.text_width)
 
     @nn.compact
-    def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False) -> Array:
+    def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False):
         self.check(x.shape)
         types, wide = precision(self, x)
         lift = rematerialised(self.remat, self.is_initializing())
@@ -145,7 +148,9 @@ class UNet(Network):
                 h = Upsample(channels, **types, name=f"up_{level}_double")(h)
 
         h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
-        return Conv(self.out_channels or x.shape[-1], kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
+        channels = self.out_channels or x.shape[-1]
+        out = Conv(channels * (1 + self.variance), kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
+        return (out[..., :channels], out[..., channels:]) if self.variance else out
 
     def check(self, shape: tuple[int, ...]) -> None:
         check_image("UNet", shape, halvings=len(self.multipliers) - 1)

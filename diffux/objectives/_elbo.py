@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux import keys as rng
 from diffux import times as training_times
 from diffux.distributions import Bernoulli, DiscretizedNormal, Distribution, Normal
 from diffux.noise_level import NoiseLevel, clean, level_dtype
@@ -46,8 +47,10 @@ class Discretized:
     tanh: bool = struct.field(pytree_node=False)
 
     def __call__(self, process, prediction, x, *, first, second):
-        # the first posterior has variance 0: that of the second stands in for it (DDPM's code)
-        std = process.posterior(prediction.x0, x, s=first, t=second).std
+        if getattr(getattr(process, "variance", None), "learned", False):  # of the first step as well (improved DDPM's code)
+            std = process.reverse(prediction, x, s=clean(level_dtype(x)), t=first).std
+        else:  # the first posterior has variance 0: that of the second stands in for it (DDPM's code)
+            std = process.posterior(prediction.x0, x, s=first, t=second).std
         return DiscretizedNormal(prediction.x0, std, self.levels, self.low, self.high, self.tanh)
 
 
@@ -114,18 +117,22 @@ class ELBO:
         kl, nll = self._term(prediction, x, xt, self._index(level.t))
         return self._prior(x) + self.steps * (kl + nll)
 
-    def bound(self, key, denoise, x, cond={}) -> Bound:  # noqa: B006
-        """Every term of the bound, one noise draw each, for x (B, *d)."""
+    def bound(self, keys, denoise, x, cond={}) -> Bound:  # noqa: B006
+        """Every term of the bound, one noise draw each, for x (B, *d); keys: one, or one a sample (B,)."""
+        terms = self.terms(keys, denoise, x, cond)
+        return terms._replace(kl=jnp.sum(terms.kl, axis=0))
 
-        def body(total, index):
+    def terms(self, keys, denoise, x, cond={}) -> Bound:  # noqa: B006
+        """As `bound`, with the KL of every step apart, (T, B): that of the first, which the decoder takes the place of, is 0."""
+
+        def body(nll, index):
             index = jnp.full(x.shape[:1], index)
             level = self._level(index, x)
-            xt = self.process.marginal(x, level).sample(jax.random.fold_in(key, index[0]))
-            term = self._term(denoise(xt, level, cond), x, xt, index)
-            return jax.tree.map(jnp.add, total, term), None
+            xt = self.process.marginal(x, level).sample(rng.fold_in(keys, index[0]))
+            kl, term = self._term(denoise(xt, level, cond), x, xt, index)
+            return nll + term, kl
 
-        zero = jnp.zeros(x.shape[:1], level_dtype(x))
-        (kl, nll), _ = jax.lax.scan(body, (zero, zero), jnp.arange(1, self.steps + 1))
+        nll, kl = jax.lax.scan(body, jnp.zeros(x.shape[:1], level_dtype(x)), jnp.arange(1, self.steps + 1))
         return Bound(self._prior(x), kl, nll)
 
     def _index(self, t):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,8 @@ from diffux.noise_level import NoiseLevel
 from diffux.types import Cond, Denoiser, Prediction, Schedule, checked
 
 Variance = Callable[..., Any]
-"""(posterior variance, transition variance, prediction.variance, s, t) -> variance of p(x_s | x_t)."""
+"""(posterior variance, transition variance, prediction.variance, s, t) -> variance of p(x_s | x_t). One that reads the network's
+output, and is above 0 at the first step, says so as `learned`: the bound's decoder then has it."""
 
 
 @struct.dataclass
@@ -36,16 +37,17 @@ class Upper:
 
 @struct.dataclass
 class Interpolated:
-    """exp(v log upper + (1 - v) log lower) with the network's v."""
+    """exp(v log upper + (1 - v) log lower), v = (o + 1) / 2, with the network's o."""
 
     floor: Any
+    learned: ClassVar[bool] = True
 
-    def __call__(self, lower, upper, v, s, t):
-        if v is None:
+    def __call__(self, lower, upper, o, s, t):
+        if o is None:
             raise ValueError("interpolated variance needs prediction.variance, got None: use a network with a variance "
                              "output, or the variances posterior() or upper()")  # fmt: skip
         # the first step's posterior variance is 0: its logarithm is replaced by that of the second step
-        lower = jnp.maximum(lower, self.floor)
+        lower, v = jnp.maximum(lower, self.floor), (o + 1) / 2
         return jnp.exp(v * jnp.log(jnp.maximum(upper, self.floor)) + (1 - v) * jnp.log(lower))
 
 
@@ -70,6 +72,7 @@ class Perturbed:
     """sigmoid(v / sqrt(T) + logit beta) with the network's v."""
 
     scale: Any
+    learned: ClassVar[bool] = True
 
     def __call__(self, lower, upper, v, s, t):
         if v is None:
@@ -89,7 +92,12 @@ def upper() -> Upper:
 
 
 def interpolated(schedule: Schedule, steps: int) -> Interpolated:
-    """Learned interpolation in log space for a chain of `steps`; v may leave [0, 1] (Nichol and Dhariwal, 2021, eq. 15)."""
+    """exp(v log upper + (1 - v) log lower) for a chain of `steps`, with v = (o + 1) / 2 of the network's output o (Nichol and
+    Dhariwal, 2021, eq. 15, and code).
+
+    At o = -1 it is `posterior`'s variance and at o = 1 `upper`'s; a network that begins at zero begins at their geometric mean.
+    o may leave [-1, 1]. The first step's posterior variance, 0, is replaced by that of the second.
+    """
     process = Gaussian(schedule)
     _, variance, _ = process._bridge(schedule(1 / steps), schedule(2 / steps))
     return Interpolated(variance)

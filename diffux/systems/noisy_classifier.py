@@ -5,11 +5,10 @@ It is trained like any other system, and guides another one: `diffux sample --gu
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 
 from diffux import clocks, guidance, objectives, schedules
@@ -20,7 +19,7 @@ from diffux.networks.noisy_classifier import NoisyClassifier as Network
 from diffux.objectives import Objective
 from diffux.parameterizations import conditioned, direct, normalized, recentred
 from diffux.processes import Gaussian, Process
-from diffux.systems.system import objective_loss
+from diffux.systems.system import need_alike, objective_loss
 from diffux.types import Learned, Net, Parameterization
 
 
@@ -36,6 +35,7 @@ class NoisyClassifier:
     codec: Codec = pixels()
     data: str = struct.field(pytree_node=False, default="image")
     given: Given = given("label")
+    guides_by: ClassVar[str] = "classifier"
 
     def state(self):
         return self.objective.init()
@@ -53,23 +53,10 @@ class NoisyClassifier:
     def guides(self, system) -> guidance.NoisyClassifier:
         """log p(label | x_t) for guiding `system`, both resolved; ValueError where noise levels, data, pixels' ranges or classes
         differ."""
-        same = jax.tree.structure(system.codec) == jax.tree.structure(self.codec) and all(
-            np.array_equal(a, b) for a, b in zip(jax.tree.leaves(system.codec), jax.tree.leaves(self.codec), strict=True)
-        )
-        if system.data != self.data or not same:
-            raise ValueError("the model and the classifier are of other data, or their pixels' ranges differ")
         classes = (system.reads or {}).get("label")
         if classes not in (None, self.classes):
             raise ValueError(f"the model has {classes} classes and the classifier {self.classes}")
-        t = np.linspace(0.01, 1, 100)
-        levels = [np.asarray(s.process.schedule(t)[1:]) for s in (system, self)]
-        apart = np.abs(levels[0] - levels[1]).max()
-        if not apart <= 1e-3 * max(1.0, np.abs(levels[0]).max()):
-            names = [type(s.process.schedule).__name__ for s in (system, self)]
-            differ = (
-                f"the model's noise levels ({names[0]}) and the classifier's ({names[1]}) differ, by up to {apart:.3g} in alpha or"
-            )
-            raise ValueError(f"{differ} sigma: train the classifier with the model's schedule and steps")
+        need_alike(system, self, "classifier")
         return guidance.noisy_classifier(self.network, self.parameterization, self.classes)
 
     def score(self, fields: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -54,6 +54,7 @@ class System:
     data: str = struct.field(pytree_node=False, default="image")
     given: Given = Given()
     guidance: tuple[Transform, ...] = ()
+    guides_by: ClassVar[str] = "autoguidance"
 
     def __post_init__(self):
         for name in ("process", "parameterization", "objective", "solver", "grid", "codec"):
@@ -91,6 +92,12 @@ class System:
     def loss(self, key, batch, state, train):
         return objective_loss(key, self, batch, state, train)
 
+    def guides(self, system) -> Model:
+        """Its denoiser as the worse one of `autoguidance` for `system`, both resolved; ValueError where noise levels or data
+        differ."""
+        need_alike(system, self, "worse model")
+        return Model(self.network, self.parameterization)
+
     def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
         """As `systems.generate`, of a system whose nets have weights."""
         shape = shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
@@ -121,6 +128,22 @@ class System:
         cond = cond | {name: given[name] for name in given if name in (*others, "null")}
         check_cond(cond, self.network, self.objective, self.codec, *self.guidance)
         return cond
+
+
+def need_alike(system, other, what: str) -> None:
+    """Raise ValueError unless `other`, a `what`, is of the data and noise levels of `system`, both resolved."""
+    same = jax.tree.structure(system.codec) == jax.tree.structure(other.codec) and all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(system.codec), jax.tree.leaves(other.codec), strict=True)
+    )
+    if system.data != other.data or not same:
+        raise ValueError(f"the model and the {what} are of other data, or their pixels' ranges differ")
+    t = np.linspace(0.01, 1, 100)
+    levels = [np.asarray(one.process.schedule(t)[1:]) for one in (system, other)]
+    apart = np.abs(levels[0] - levels[1]).max()
+    if not apart <= 1e-3 * max(1.0, np.abs(levels[0]).max()):
+        names = [type(one.process.schedule).__name__ for one in (system, other)]
+        raise ValueError(f"the model's noise levels ({names[0]}) and the {what}'s ({names[1]}) differ, by up to {apart:.3g} in "
+                         f"alpha or sigma: train the {what} with the model's schedule and steps")  # fmt: skip
 
 
 def inputs(key_given, key_codec, system, batch, train: bool) -> tuple[Any, dict[str, Any]]:

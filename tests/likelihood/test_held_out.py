@@ -126,8 +126,8 @@ def test_the_gaussian_control_is_the_one_of_a_known_covariance():
 
 def test_bins_are_where_the_run_learned_its_values():
     """Dequantized, the levels 0 and 16 end at low and high; without it they are centred there."""
-    assert likelihood._edges(-1.0, 1.0, 17, False) == (-1.0, 1.0)
-    low, high = likelihood._edges(-1.0, 1.0, 17, True)
+    assert likelihood.edges(-1.0, 1.0, 17, False) == (-1.0, 1.0)
+    low, high = likelihood.edges(-1.0, 1.0, 17, True)
     width = (high - low) / 17
     np.testing.assert_allclose([low + width / 2, high - width / 2], [-1, 1])
 

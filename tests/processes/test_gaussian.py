@@ -123,16 +123,16 @@ def test_prior_of_each_family():
 
 
 def test_variances():
-    """v = 1 is the transition's variance, v = 0 the posterior's, in between their geometric mean; outside is legal."""
+    """o = 1 is the transition's variance, o = -1 the posterior's, in between their geometric mean; outside is legal."""
     schedule = schedules.from_betas(schedules.linear_betas())
     s, t, x = schedule(0.3), schedule(0.4), jnp.zeros((1, 1))
-    std = lambda variance, v=None: Gaussian(schedule, variance).reverse(Prediction(x, v), x, s=s, t=t).std.item()  # noqa: E731
+    std = lambda variance, o=None: Gaussian(schedule, variance).reverse(Prediction(x, o), x, s=s, t=t).std.item()  # noqa: E731
     low, high = std(processes.posterior()), std(processes.upper())
     learned = processes.interpolated(schedule, 1000)
     assert low < high
-    got = [std(learned, 0.0), std(learned, 1.0), std(learned, 0.5)]
+    got = [std(learned, -1.0), std(learned, 1.0), std(learned, 0.0)]
     np.testing.assert_allclose(got, [low, high, np.sqrt(low * high)], rtol=1e-12)
-    np.testing.assert_allclose(std(learned, 2.0), high**2 / low, rtol=1e-12)
+    np.testing.assert_allclose(std(learned, 3.0), high**2 / low, rtol=1e-12)
     with pytest.raises(ValueError, match=r"prediction\.variance"):
         std(learned)
 
@@ -142,7 +142,7 @@ def test_interpolated_variance_at_the_first_step_uses_the_second():
 
     schedule = schedules.from_betas(schedules.linear_betas())
     process, x = Gaussian(schedule, processes.interpolated(schedule, 1000)), jnp.zeros((1, 1))
-    std = process.reverse(Prediction(x, 0.0), x, s=clean(), t=schedule(1 / 1000)).std
+    std = process.reverse(Prediction(x, -1.0), x, s=clean(), t=schedule(1 / 1000)).std
     np.testing.assert_allclose(std**2, 5.4531876613e-05, rtol=1e-8)
 
 

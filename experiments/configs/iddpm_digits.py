@@ -1,0 +1,36 @@
+"""Improved DDPM on 8x8 handwritten digits: a learned variance and the hybrid loss, class-conditional.
+
+  diffux train --config iddpm_digits --workdir runs/iddpm
+  diffux evaluate --workdir runs/iddpm --steps 50
+  diffux evaluate --workdir runs/iddpm --likelihood --bound
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config():
+    config = ConfigDict()
+    config.seed = 0
+    config.system = ConfigDict(
+        {
+            "name": "iddpm",
+            "steps": 1000,
+            "betas": "cosine",
+            "loss": "hybrid",
+            "levels": 17,
+            "channels": 24,
+            "multipliers": (1, 2),
+            "blocks": 1,
+            "attention": (),
+            "heads": 1,
+            "dropout": 0.0,
+            "classes": 10,
+            "label_dropout": 0.1,
+        }
+    )
+    config.data = ConfigDict({"name": "digits", "batch_size": 64})
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 4e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
+    config.ema = ConfigDict({"decay": 0.995})
+    config.training = ConfigDict({"steps": 1500, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
+    config.sample = ConfigDict({"n": 64, "steps": 50})
+    return config
