@@ -36,25 +36,30 @@ def public(module: Any) -> dict[str, Any]:
             if not name.startswith("_") and getattr(value, "__module__", "").startswith(module.__name__)}  # fmt: skip
 
 
-def parse(what: str, text: str) -> tuple[str, list[Any], dict[str, Any]]:
-    """(name, arguments, options) of a word or of a call whose arguments are literals, single words or calls, which stay text.
+def parse(what: str, text: str, around: bool = False) -> tuple[str, list[Any], dict[str, Any]]:
+    """(name, arguments, options) of a word or of a call whose arguments are literals or single words; of a part that goes `around`
+    another one, also calls, which stay text.
 
     Raises UserError for text of another form.
 
     Example:
         >>> parse("guidance", "classifier_free(3, drop=('text',))")
         ('classifier_free', [3], {'drop': ('text',)})
-        >>> parse("guidance", "between(classifier_free(3), high=5.0)")
+        >>> parse("guidance", "between(classifier_free(3), high=5.0)", around=True)
         ('between', ['classifier_free(3)'], {'high': 5.0})
     """
+
+    def value(node):
+        return ast.unparse(node) if around and isinstance(node, ast.Call) else literal(ast.unparse(node))
+
     try:
         tree = ast.parse(text.strip(), mode="eval").body
         if isinstance(tree, ast.Name):
             return tree.id, [], {}
         if isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name):
-            options = {keyword.arg: literal(ast.unparse(keyword.value)) for keyword in tree.keywords}
+            options = {keyword.arg: value(keyword.value) for keyword in tree.keywords}
             if None not in options:
-                return tree.func.id, [literal(ast.unparse(argument)) for argument in tree.args], options
+                return tree.func.id, [value(argument) for argument in tree.args], options
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         pass
     if re.fullmatch(r"\w*", text):
@@ -63,26 +68,18 @@ def parse(what: str, text: str) -> tuple[str, list[Any], dict[str, Any]]:
 
 
 def literal(text: str) -> Any:
-    """The Python literal that `text` is, or the single word or call as it stands; ValueError for anything else.
+    """The Python literal that `text` is, or the single word; ValueError for anything else.
 
     Example:
-        >>> literal("(1, 2)"), literal("upper"), literal("classifier_free(3)")
-        ((1, 2), 'upper', 'classifier_free(3)')
+        >>> literal("(1, 2)"), literal("upper")
+        ((1, 2), 'upper')
     """
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        if not text.isidentifier() and not _is_call(text):
-            raise ValueError(f"{text[:80]!r} is no number, tuple, True, False, None, single word or call") from error
+        if not text.isidentifier():
+            raise ValueError(f"{text[:80]!r} is no number, tuple, True, False, None or single word") from error
         return text
-
-
-def _is_call(text: str) -> bool:
-    try:
-        tree = ast.parse(text, mode="eval").body
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return False
-    return isinstance(tree, ast.Call) and isinstance(tree.func, ast.Name)
 
 
 def make(what: str, spec: Any, parts: Mapping[str, Any], table: bool = False, /, **context: Any) -> Any:

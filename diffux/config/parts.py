@@ -146,7 +146,10 @@ def transforms(asked: Any, system: Any, nets: Mapping[str, Any] = {}) -> tuple[A
             return spec
         if not isinstance(spec, str | Mapping):
             raise UserError(f"guidance is a classifier-free scale, or transforms such as classifier_free(3), got {spec!r}")
-        name, arguments, options = parse("guidance", spec) if isinstance(spec, str) else (str(spec.get("name")), [], dict(spec))
+        if isinstance(spec, str):
+            name, arguments, options = parse("guidance", spec, around=True)
+        else:
+            name, arguments, options = str(spec.get("name")), [], {key: value for key, value in spec.items() if key != "name"}
         if name not in known:
             return make("guidance", spec, known)
         parameters = inspect.signature(known[name]).parameters
@@ -156,7 +159,6 @@ def transforms(asked: Any, system: Any, nets: Mapping[str, Any] = {}) -> tuple[A
             raise UserError(f"guidance {name} needs a network or a function, its {first.name}, which no word can be: name a "
                             f"network, --net {name}=RUN, or make the transform in Python")  # fmt: skip
         if first.annotation == "Transform":  # one around another, which is named as any is
-            options.pop("name", None)
             inner = options.pop(first.name, None) if first.name in options or not arguments else arguments.pop(0)
             if inner is None:
                 raise UserError(f"guidance {name} goes around another, as in {name}(classifier_free(3))")

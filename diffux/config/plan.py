@@ -192,6 +192,6 @@ def _several(specs: Any) -> list[Any]:
 
 def _named(guidance: Any) -> list[str]:
     """The transforms that a config's guidance names, those inside of others as well."""
-    specs = [parse("guidance", spec) for spec in _several(guidance) if isinstance(spec, str)]
+    specs = [parse("guidance", spec, around=True) for spec in _several(guidance) if isinstance(spec, str)]
     inner = [value for _, arguments, options in specs for value in (*arguments, *options.values()) if isinstance(value, str)]
     return [name for name, *_ in specs] + (_named(inner) if inner else [])

@@ -55,7 +55,10 @@ class Discretized:
 
 
 def discretized(levels: int = 256, low: float = -1.0, high: float = 1.0, tanh: bool = False) -> Discretized:
-    """Data of `levels` equally spaced values from `low` to `high` (Ho et al., 2020, eq. 13); `tanh`: DDPM's approximation."""
+    """Data of `levels` equally spaced values from `low` to `high` (Ho et al., 2020, eq. 13); `tanh`: DDPM's approximation. Raises
+    ValueError for fewer than 2 levels, and for a range that holds nothing."""
+    if levels < 2 or not low < high:
+        raise ValueError(f"discretized needs at least 2 levels from low to a larger high, got {levels} from {low} to {high}")
     return Discretized(levels, low, high, tanh)
 
 

@@ -38,8 +38,10 @@ def build(steps: int = 4000, betas: Any = "cosine", loss: str = "hybrid", share:
 
     Further keywords go to `UNet`.
 
-    Raises ValueError for another `loss` or `told`.
+    Raises ValueError for another `loss` or `told`, for a negative `share`, and for fewer than 2 levels.
     """
+    if share < 0:
+        raise ValueError(f"the bound's share of the hybrid loss is at least 0, got {share}")
     clock = clocks.chain(steps)
     chain = schedules.from_betas(make("beta table", betas, schedules.BETAS, True, steps=steps))
     process = Gaussian(chain, processes.interpolated(chain, steps))

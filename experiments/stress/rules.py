@@ -79,8 +79,8 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (whole(0, 1024), "data.workers"),
     (whole(1), "data.batch_size optimizer.accumulate training.steps training.log_every training.eval_examples training.keep "
                "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner system.depth "
-               "system.width system.base system.units system.basis system.scales system.dense_out --n --batch --frames "
-               "--probes --draws --processes"),
+               "system.width system.heads system.base system.units system.basis system.scales system.dense_out --n --batch "
+               "--frames --probes --draws --processes"),
     (whole(0), "optimizer.warmup ema.snapshot_every training.sample_every training.eval_every training.keep_best "
                "training.keep_every sharding.smallest faults.most_skips --dequantizer-steps --process"),
     (number(0, 1e6), "optimizer.learning_rate"),
@@ -110,6 +110,9 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),
     (words("linear", "cosine", "geometric"), "system.schedule"),
+    (words("hybrid", "bound"), "system.loss"),
+    (words("scaled", "index"), "system.told"),
+    (number(0), "system.share"),
     (words("vp", "sub_vp", "ve"), "system.sde"),
     (words("gaussian", "binomial"), "system.kind"),
     (optional(text), "system.network system.data system.name"),

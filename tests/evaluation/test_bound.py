@@ -111,6 +111,9 @@ def test_what_has_no_chain_is_refused():
     ):
         with pytest.raises(EvaluationError, match=words):
             bound.held_out(run(process=process, **changes), n=2)
+    classifier = dataclasses.replace(run(), system=systems.build("noisy_classifier", depth=10, width=1))
+    with pytest.raises(EvaluationError, match="a NoisyClassifier is no model of data"):
+        bound.held_out(classifier, n=2)
 
 
 @pytest.mark.full

@@ -197,6 +197,19 @@ def test_one_around_another_is_named_as_it_is(system):
         assert parts.walk(system, guidance=words)["guidance"][0] == found
 
 
+def test_a_run_of_the_same_data_and_levels_guides_as_the_worse_one(system):
+    """Its network as it is; one of other noise levels is refused, and so is one of another kind."""
+    frozen = lambda *names, **more: systems.resolved(systems.build(*names, **more), systems.Variables({"network": {}}))  # noqa: E731
+    small = {"channels": 8, "multipliers": (1,), "attention": (), "classes": 3}
+    walk = lambda net: parts.walk(system, guidance="autoguidance(2)", nets={"autoguidance": net})["guidance"][0]  # noqa: E731
+    found = walk(frozen("ddpm", steps=50, **small))
+    assert found.scale == 2 and found.worse.network.module.channels == 8
+    for other, said in ((frozen("ddpm", steps=50, betas="cosine", **small), "and the worse model's .* differ"),
+                        (frozen("noisy_classifier", depth=10, width=1), "does not guide by autoguidance")):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            walk(other)
+
+
 @pytest.mark.parametrize(("words", "said"), [
     ("between(classifier_free(3), 5, 0.3)", "0 <= low <= high, got 5 and 0.3"),
     ("between(classifier_free(3), -1)", "0 <= low <= high, got -1 and inf"),

@@ -233,7 +233,10 @@ def test_what_each_loss_trains(loss):
         np.testing.assert_allclose(out[..., :1], simple[..., :1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"loss": "simple"}, {"told": "t"}])
-def test_what_there_is_not_is_refused(options):
-    with pytest.raises(ValueError, match=r"unknown (loss|number to tell)"):
+@pytest.mark.parametrize(("options", "said"), [
+    ({"loss": "simple"}, "unknown loss 'simple'"), ({"told": "t"}, "unknown number to tell 't'"),
+    ({"share": -0.1}, "at least 0, got -0.1"), ({"levels": 1}, "at least 2 levels"),
+])  # fmt: skip
+def test_what_cannot_be_is_refused(options, said):
+    with pytest.raises(ValueError, match=said):
         systems.build("iddpm", **TINY, **options)
