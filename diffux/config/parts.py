@@ -175,9 +175,9 @@ def known_guidance() -> dict[str, Callable]:
 
 def _guiding(name: str, net: Any, system: Any) -> Any:
     """What a frozen net puts in the transform `name` for `system`; UserError for one that guides by another, or by none."""
-    if getattr(net, "guides_by", None) != name:
-        raise UserError(f"--net {name} names a {type(net).__name__}, which does not guide by {name}: a run of "
-                        f"{'noisy_classifier' if name == 'classifier' else 'the same data and noise levels'} does")  # fmt: skip
+    by = getattr(net, "guides_by", "nothing")
+    if by != name:
+        raise UserError(f"--net {name} names a {type(net).__name__}, which guides others by {by} and not by {name}")
     with explained():
         return net.guides(systems.resolved(system))
 

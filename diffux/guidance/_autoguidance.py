@@ -39,6 +39,7 @@ def autoguidance(worse: Callable, scale: float = 2.0) -> Autoguidance:
     trained for less. It is given the same conditions, so that what is guided is quality and not the class. It costs its evaluation.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from diffux import NoiseLevel
         >>> level = NoiseLevel(jnp.array(0.5), jnp.array(0.6), jnp.array(0.8))
         >>> good, bad = (lambda x, level, cond, at=at: Prediction(at + 0 * x) for at in (1.0, 0.5))

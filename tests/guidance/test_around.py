@@ -205,7 +205,8 @@ def test_a_run_of_the_same_data_and_levels_guides_as_the_worse_one(system):
     found = walk(frozen("ddpm", steps=50, **small))
     assert found.scale == 2 and found.worse.network.module.channels == 8
     for other, said in ((frozen("ddpm", steps=50, betas="cosine", **small), "and the worse model's .* differ"),
-                        (frozen("noisy_classifier", depth=10, width=1), "does not guide by autoguidance")):  # fmt: skip
+                        (frozen("noisy_classifier", depth=10, width=1),
+                         "guides others by classifier and not by autoguidance")):  # fmt: skip
         with pytest.raises(UserError, match=said):
             walk(other)
 

@@ -134,7 +134,7 @@ def test_a_run_that_cannot_guide_is_refused():
     run = Run(made, made.system, trainable.Variables({"network": {}}), made.data.fields(), 1, walk=walk(classifier()))
     np.testing.assert_array_equal(request(run, 3)["label"], [0, 1, 0])
     refused = {
-        "a System, which does not guide by classifier: a run of noisy_classi": frozen("ddpm", steps=50, betas="cosine", **small),
+        "a System, which guides others by autoguidance and not by classifier": frozen("ddpm", steps=50, betas="cosine", **small),
         "noise levels .FromBetas. and the classifier's .Cosine. differ": classifier(steps=None),
         "or their pixels' ranges differ": classifier(schedule="geometric", steps=None),
     }
