@@ -2,7 +2,12 @@
 
   diffux train --config iddpm_digits --workdir runs/iddpm
   diffux evaluate --workdir runs/iddpm --steps 50
-  diffux evaluate --workdir runs/iddpm --likelihood --bound
+  diffux evaluate --workdir runs/iddpm --likelihood --bound --n 360
+
+Two and a half minutes on 2 CPU cores (an AMD EPYC); 0.4 million parameters. 512 samples by ancestral sampling in 50 of its 1000
+steps, three seeds of training: 94.7, 95.1 and 95.7 % recognisable, Frechet 1.09, 1.12 and 1.09 (held-out digits: 96.7 % and 0.89, a
+Gaussian of the same pixels 26 % and 34). The bound of the first is 2.998 bits a dimension given the label (standard error 0.019),
+all of it in the KL of the steps.
 """
 
 from ml_collections import ConfigDict
