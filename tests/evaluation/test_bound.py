@@ -80,11 +80,13 @@ def test_the_bound_of_the_exact_estimate_is_just_above_the_entropy(measured):
     json.dumps(found)
 
 
+@pytest.mark.full
 def test_a_worse_estimate_has_a_higher_bound(measured):
     worse = bound.held_out(run(network=Exact(0.95)), n=100, batch=64)
     assert worse["model"]["bits"] > measured[0]["model"]["bits"] + 0.05
 
 
+@pytest.mark.full
 def test_guidance_is_part_of_the_model():
     """Clipping is: an estimate that is far outside of the data's range costs less with it."""
     clipped, free = (bound.held_out(run(network=Exact(1.5), guidance=guidance), n=20)["model"]["bits"]

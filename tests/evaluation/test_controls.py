@@ -1,11 +1,13 @@
 """The wrong images are wrong in the way they should be, and distances to neighbours are exact."""
 
 import numpy as np
+import pytest
 
 from diffux.evaluation.controls import matched_gaussian, uniform_noise
 from diffux.evaluation.neighbours import nearest_distances
 
 
+@pytest.mark.full
 def test_the_gaussian_has_the_moments_of_the_images():
     rng = np.random.default_rng(0)
     mix = rng.standard_normal((12, 12)) * 0.02

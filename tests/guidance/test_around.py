@@ -110,6 +110,7 @@ def test_levels_without_data_or_noise_are_inside_where_nothing_bounds_them():
 # --- rescaling ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full(but=("classifier_free-epsilon", "autoguidance-v", "classifier-x_start"))
 @pytest.mark.parametrize("of", ["epsilon", "v", "x_start"])
 @pytest.mark.parametrize("transform", [CFG, guidance.autoguidance(worse, 3.0), guidance.classifier(labelled.log_prob, 2.0)],
                          ids=["classifier_free", "autoguidance", "classifier"])  # fmt: skip

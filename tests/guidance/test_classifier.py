@@ -69,6 +69,7 @@ def test_the_walk_ends_with_the_law_of_the_class():
     assert np.abs(without[0] - mean).max() > 0.3
 
 
+@pytest.mark.full
 def test_it_is_the_papers_update():
     """DDIM: eps - scale sigma grad, exactly. Ancestral: the mean moves by scale Sigma grad times alpha_s / alpha_t, with the
     upper variance, which is Algorithm 1 up to 1 / sqrt(1 - beta) (Dhariwal and Nichol, 2021)."""

@@ -258,7 +258,7 @@ class Guided:
 RULES = {"dps": guidance.dps(), "isotropic": guidance.isotropic(), "tweedie": guidance.tweedie()}
 
 
-@pytest.mark.full(but=("isotropic",))
+@pytest.mark.full
 @pytest.mark.parametrize("rule", RULES)
 def test_walks_of_a_learned_network_stay_finite_and_come_to_what_was_measured(learned, rule):
     """Ancestral sampling, where the published equations run off: the bound is what holds them."""

@@ -120,6 +120,7 @@ def test_a_failure_is_said_again_once_it_was_mended():
     assert len(said) == 2
 
 
+@pytest.mark.full
 def test_a_file_of_ones_own_is_named_as_the_librarys(config, tmp_path, capsys):
     """By --use, with options; it is told the folder and the config, and loggers may change when a run is continued."""
     (tmp_path / "noting.py").write_text(textwrap.dedent('''

@@ -36,6 +36,7 @@ def test_fresh_parameters_are_uniform(flow):
     np.testing.assert_allclose(log_q, 0, atol=1e-12)
 
 
+@pytest.mark.full
 def test_the_density_is_that_of_the_change_of_variables(flow):
     """log q(u) = log p(noise) - log |det du / dnoise|, by the dense Jacobian of each image."""
     network, _, params = flow

@@ -190,6 +190,7 @@ def test_the_analytic_variance_keeps_the_datas_in_ten_steps(c, small, large):
         np.testing.assert_allclose(v, want[name], rtol=4e-3)
 
 
+@pytest.mark.full
 def test_noise_norms_are_the_closed_form():
     c, times = 0.3, np.asarray([0.01, 0.2, 0.6, 1.0])
     x0 = np.sqrt(c) * jax.random.normal(jax.random.key(0), (20_000, 4))

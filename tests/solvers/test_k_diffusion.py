@@ -188,7 +188,7 @@ def walks(name, schedule, steps):
     return np.asarray(found.trajectory), np.stack(path)
 
 
-@pytest.mark.full(but=("dpmpp_2m", "heun"))
+@pytest.mark.full(but=("dpmpp_2m",))
 @pytest.mark.parametrize("name", CASES)
 def test_step_by_step(name):
     for steps in (10, 20, 50):

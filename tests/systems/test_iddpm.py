@@ -80,6 +80,7 @@ def test_the_prior_is_the_codes(x64):
     np.testing.assert_allclose(bound._prior(jnp.ones((1, 3))), 2.9113e-05, rtol=1e-4)
 
 
+@pytest.mark.full(but=("bfloat16",))
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_no_variance_makes_the_bound_nan(dtype):
     """Log variances from -40 to 40, with gradients, at the first step and at others."""
@@ -118,6 +119,7 @@ def descended(loss, T, steps=600):
     return jax.jit(lambda: jax.lax.scan(step, carry, jax.random.split(jax.random.key(0), steps))[0][0])()
 
 
+@pytest.mark.full(but=("0.5",))
 @pytest.mark.parametrize("variance", [0.05, 0.5, 1.5])
 def test_the_variance_that_the_bound_wants_is_that_of_the_reverse(x64, variance):
     """Var(x_s | x_t) of Gaussian data, the posterior's and what the uncertainty of x_0 adds; the mean is exact. Every KL is
@@ -140,6 +142,7 @@ def test_the_variance_that_the_bound_wants_is_that_of_the_reverse(x64, variance)
     np.testing.assert_allclose((o + 1) / 2 * np.log(upper) + (1 - o) / 2 * np.log(lower), np.log(want), atol=1e-3)
 
 
+@pytest.mark.full
 def test_a_learned_variance_has_a_lower_bound_than_either_fixed_one(x64):
     """Of eight levels with the exact estimate, in 25 steps: one number a step, learned on draws that the bounds do not see."""
     T, values, p = 25, np.linspace(-1, 1, 8), np.asarray([0.05, 0.1, 0.3, 0.05, 0.15, 0.2, 0.05, 0.1])
@@ -174,6 +177,7 @@ def test_a_learned_variance_has_a_lower_bound_than_either_fixed_one(x64):
 # --- losses, walks, and the system --------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_times_by_their_loss_make_the_bound_quiet():
     """An untrained network, whose first step costs most: the mean stays, and a batch's deviation is a tenth and less."""
     T, x = 20, jnp.asarray(np.random.default_rng(0).integers(0, 256, (16, 64)) / 127.5 - 1, jnp.float32)
@@ -213,6 +217,7 @@ def test_a_shorter_walk_is_on_the_same_chain(x64, told, want):
     np.testing.assert_allclose(told[::-1], want, rtol=1e-12)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("loss", ["hybrid", "bound"])
 def test_what_each_loss_trains(loss):
     """The hybrid loss begins at 1 + 0.001 L_vlb; in it the mean learns from L_simple alone, and in the bound from the bound."""

@@ -74,6 +74,7 @@ def drawn(system, key, x):
     return tuple(map(np.asarray, apply(key, x)))
 
 
+@pytest.mark.full(but=("vp-True", "ve-False", "sub_vp-True"))
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", ["vp", "ve", "sub_vp"])
 def test_score_and_loss(name, weighted):

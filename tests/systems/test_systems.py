@@ -68,7 +68,7 @@ def trained(name, classes=None, steps=400):
     return system, trainable.Variables(params), losses
 
 
-@pytest.mark.full(but=("ncsnv2",))
+@pytest.mark.full(but=("ddpm",))
 @pytest.mark.parametrize("name", BUILDS)
 def test_loss_falls_and_the_second_step_does_not_compile(name):
     _, _, losses = trained(name)
@@ -84,7 +84,7 @@ def test_the_first_loss_of_ddpm_is_one():
     np.testing.assert_allclose(value, 1, rtol=0.02)
 
 
-@pytest.mark.full(but=("ncsnv2",))
+@pytest.mark.full(but=("ddpm",))
 @pytest.mark.parametrize("name", BUILDS)
 def test_samples(name):
     """Floats in [0, 1]; sample n of a seed is the same in any batch, with or without a progress bar."""
