@@ -152,8 +152,7 @@ def transforms(asked: Any, system: Any, nets: Mapping[str, Any] = {}) -> tuple[A
             name, arguments, options = str(spec.get("name")), [], {key: value for key, value in spec.items() if key != "name"}
         if name not in known:
             return make("guidance", spec, known)
-        parameters = inspect.signature(known[name]).parameters
-        first = next(iter(parameters.values()))
+        first = next(iter(inspect.signature(known[name]).parameters.values()))
         context = {first.name: _guiding(name, nets[name], system)} if name in nets else {}
         if first.annotation == "Callable" and not context and not callable(options.get(first.name)):
             raise UserError(f"guidance {name} needs a network or a function, its {first.name}, which no word can be: name a "

@@ -1,10 +1,10 @@
-"""What is said of a transform around another."""
+"""What transforms have in common that go around another one, or know the unguided estimate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from diffux.types import Transform
+from diffux.types import Denoiser, Prediction, Transform
 
 
 class Around:
@@ -23,3 +23,15 @@ class Around:
     def fits(self, system) -> None:
         if hasattr(self.guidance, "fits"):
             self.guidance.fits(system)
+
+
+class Beside:
+    """A transform that knows the unguided estimate as well, of the same evaluation."""
+
+    def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
+        """(x, level, cond) -> the guided prediction and the unguided one."""
+        raise NotImplementedError
+
+    def __call__(self, denoise: Denoiser) -> Denoiser:
+        pair = self.beside(denoise)
+        return lambda x, level, cond: pair(x, level, cond)[0]

@@ -7,20 +7,17 @@ from typing import Any, ClassVar
 
 from flax import struct
 
+from diffux.guidance._around import Beside
 from diffux.types import Denoiser, Prediction, as_part
 
 
 @struct.dataclass
-class Autoguidance:
+class Autoguidance(Beside):
     """x0(worse) + scale (x0 - x0(worse)) of two models."""
 
     worse: Callable
     scale: Any
     neutral: ClassVar[dict[str, float]] = {"scale": 1.0}
-
-    def __call__(self, denoise: Denoiser) -> Denoiser:
-        pair = self.beside(denoise)
-        return lambda x, level, cond: pair(x, level, cond)[0]
 
     def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
         """(x, level, cond) -> the guided prediction and that of the model itself."""

@@ -9,23 +9,20 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux.guidance._around import Beside
 from diffux.networks.embeddings import null_of
 from diffux.noise_level import NoiseLevel
 from diffux.types import Denoiser, Prediction
 
 
 @struct.dataclass
-class ClassifierFree:
+class ClassifierFree(Beside):
     """x0(other) + scale (x0(cond) - x0(other)), with the null condition for the other."""
 
     scale: Any
     drop: tuple[str, ...] | None = struct.field(pytree_node=False)
     against: Mapping[str, Any] | None
     neutral: ClassVar[dict[str, float]] = {"scale": 1.0}
-
-    def __call__(self, denoise: Denoiser) -> Denoiser:
-        pair = self.beside(denoise)
-        return lambda x, level, cond: pair(x, level, cond)[0]
 
     def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
         """(x, level, cond) -> the guided prediction and the conditional one, of one evaluation."""
