@@ -94,8 +94,12 @@ class System:
 
     def guides(self, system) -> Model:
         """Its denoiser as the worse one of `autoguidance` for `system`, both resolved; ValueError where noise levels or data
-        differ."""
+        differ, and where it reads a condition that `system` does not read, or of another size."""
         need_alike(system, self, "worse model")
+        known = system.reads or {}
+        for name, size in (self.reads or {}).items():
+            if known.get(name, "none") != size:
+                raise ValueError(f"the worse model reads {name} of size {size}, and the model {known.get(name, 'none')}")
         return Model(self.network, self.parameterization)
 
     def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:

@@ -205,7 +205,8 @@ def test_a_run_of_the_same_data_and_levels_guides_as_the_worse_one(system):
     walk = lambda net: parts.walk(system, guidance="autoguidance(2)", nets={"autoguidance": net})["guidance"][0]  # noqa: E731
     found = walk(frozen("ddpm", steps=50, **small))
     assert found.scale == 2 and found.worse.network.module.channels == 8
-    for other, said in ((frozen("ddpm", steps=50, betas="cosine", **small), "and the worse model's .* differ"),
+    for other, said in ((frozen("ddpm", steps=50, **small | {"classes": 5}), "reads label of size 5, and the model 3"),
+                        (frozen("ddpm", steps=50, betas="cosine", **small), "and the worse model's .* differ"),
                         (frozen("noisy_classifier", depth=10, width=1),
                          "guides others by classifier and not by autoguidance")):  # fmt: skip
         with pytest.raises(UserError, match=said):
