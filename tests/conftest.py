@@ -20,6 +20,24 @@ FILES = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "diffux").rg
 MODULES = [".".join(path.parts).removesuffix(".__init__") for path in FILES if path.stem != "__init__"]
 install_import_hook(MODULES, "tests.typechecker.check")
 
+from diffux.devices.compilation_cache import remove_unfinished  # noqa: E402 - after the hook
+
+
+def pytest_configure(config):
+    """What another worker, another process or an earlier run has compiled is not compiled again; `--cache-clear` forgets it."""
+    if not hasattr(config, "cache") or "JAX_COMPILATION_CACHE_DIR" in os.environ:  # -p no:cacheprovider, or told where
+        return
+    folder = config.cache.mkdir("programs")
+    remove_unfinished(folder)
+    settings = {
+        "compilation_cache_dir": str(folder),
+        "persistent_cache_min_compile_time_secs": 0,
+        "persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, value in settings.items():
+        jax.config.update(f"jax_{name}", value)
+        os.environ[f"JAX_{name.upper()}"] = str(value)  # for the processes that tests start
+
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config, items):

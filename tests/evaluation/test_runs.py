@@ -22,9 +22,8 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
-def script(monkeypatch, capsys):
+def script(capsys):
     """Runs the script within this process: (exit status, standard output, standard error)."""
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")  # the tests' own JAX is to stay as it is
     from diffux import cli
 
     def run(*arguments):

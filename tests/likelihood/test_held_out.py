@@ -172,7 +172,6 @@ def test_what_has_no_bits_is_refused():
 def test_the_script_prints_and_writes(monkeypatch, capsys, tmp_path):
     """A run of a few steps: the table with its controls, and likelihood.json."""
     monkeypatch.setattr(diffux.systems.ddpm, "UNet", Tiny)
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
     config = json.loads(json.dumps(SMALL))
     config["training"]["steps"] = 3
     training.train(config, tmp_path / "run")
