@@ -22,8 +22,8 @@ class Attention(nn.Module):
 
     x (B, *d, C), context (B, L, D) -> (B, *d, C). `mask` and `bias` as in `attend`, for the positions of x as queries. The softmax
     is float32 at least, and `out` begins at zero, so that the block begins as the identity. `scale` is the variance of the
-    initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do. `look` is a method of its own, so
-    that `flax.linen.intercept_methods` can read, change or replace what is looked at.
+    initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do; `epsilon` is the normalisation's.
+    `look` is a method of its own, so that `flax.linen.intercept_methods` can read, change or replace what is looked at.
 
     Raises:
         ValueError: if `heads` does not divide the channels.
@@ -32,6 +32,7 @@ class Attention(nn.Module):
     heads: int = 1
     scale: float = 1.0
     rescale: bool = False
+    epsilon: float = 1e-6
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -42,7 +43,7 @@ class Attention(nn.Module):
             fitting = [n for n in range(1, channels + 1) if channels % n == 0]
             raise ValueError(f"attention got {self.heads} heads for {channels} channels; what fits: {fitting}.")
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        h = GroupNorm(**types, name="norm")(x).reshape(batch, -1, channels)
+        h = GroupNorm(epsilon=self.epsilon, **types, name="norm")(x).reshape(batch, -1, channels)
         seen = h if context is None else context
 
         def heads(name, values):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from diffux.networks.initialize import normal
 from diffux.networks.layers import Dense
+from diffux.networks.network import per_sample
 
 Array = Any
 
@@ -146,6 +147,17 @@ class ConditionEmbedding(nn.Module):
         mask = jnp.ones(text.shape[:2], bool) if mask is None else jnp.asarray(mask, bool)
         _expect("text_mask", mask, text.shape[:2])
         return jnp.where(null[:, None, None], token, text.astype(token.dtype)).astype(dtype), mask | null[:, None]
+
+
+def embedded(noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any], *, channels: int, form: str,
+             classes: int | None = None, text_width: int | None = None) -> tuple[Array, Condition]:  # fmt: skip
+    """(what a U-Net's blocks are told (B, 4 channels), activated; the embedded condition): the noise's number through two dense
+    layers, and the condition added (Ho et al., 2020, app. B). The layers belong to the module within whose call this stands."""
+    told = sinusoidal(per_sample(noise, x), channels, form).astype(types["dtype"])
+    told = nn.swish(Dense(4 * channels, **types, name="noise_0")(told))
+    told = Dense(4 * channels, **types, name="noise_1")(told)
+    given = ConditionEmbedding(4 * channels, classes, text_width, **types, name="condition")(cond, x.shape[0])
+    return nn.swish(told if given.embedding is None else told + given.embedding), given
 
 
 def _expect(name: str, value: Array, shape: tuple[int | None, ...]) -> None:

@@ -164,6 +164,17 @@ class Upsample(nn.Module):
         return biased(folded_upsample(x.astype(dtype), kernel), bias)
 
 
+def repeat(x: Array) -> Array:
+    """(B, H, W, C) -> (B, 2H, 2W, C): every position doubled."""
+    return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+
+
+def average(x: Array) -> Array:
+    """(B, 2H, 2W, C) -> (B, H, W, C): the means of 2x2 positions."""
+    b, height, width, channels = x.shape
+    return x.reshape(b, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
 def folded_upsample(x: Array, kernel: Array) -> Array:
     """The 3x3 convolution (zero padded) of x with every position doubled, as four 2x2 convolutions of x itself.
 

@@ -15,23 +15,12 @@ from diffux.networks.convolution import biased
 from diffux.networks.embeddings import ConditionEmbedding, FourierFeatures, sinusoidal
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
 from diffux.networks.initialize import constant, fan_average
-from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
+from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, average, check_image, repeat
 from diffux.networks.network import Network, per_sample, precision
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
 zero = fan_average(0.0)
-
-
-def repeat(x: Array) -> Array:
-    """(B, H, W, C) -> (B, 2H, 2W, C): every position doubled."""
-    return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
-
-
-def average(x: Array) -> Array:
-    """(B, 2H, 2W, C) -> (B, H, W, C): the means of 2x2 positions."""
-    b, height, width, channels = x.shape
-    return x.reshape(b, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 class FIRConv(nn.Module):

@@ -66,6 +66,7 @@ def _need(field: dataclasses.Field, value: Any) -> None:
     unless the default is smaller."""
     name, stated = field.name, str(field.type).removesuffix(" | None")
     whole = lambda one: isinstance(one, numbers.Integral) and not isinstance(one, bool)  # noqa: E731
+    real = lambda one: isinstance(one, numbers.Real) and not isinstance(one, bool) and math.isfinite(one)  # noqa: E731
     least = min(field.default, 1) if whole(field.default) else 1
     if name == "dropout" and not 0 <= value < 1:
         raise ValueError(f"dropout is a probability 0 <= p < 1, got {value}")
@@ -73,8 +74,10 @@ def _need(field: dataclasses.Field, value: Any) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
     if stated == "bool" and not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False, got {value!r}")
-    if stated == "float" and (isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value)):
+    if stated == "float" and not real(value):
         raise ValueError(f"{name} must be a finite number, got {value!r}")
+    if stated == "Sequence[float]" and not (value and all(real(one) and one > 0 for one in value)):
+        raise ValueError(f"{name} are numbers above 0, one or more, got {value!r}")
     if stated == "Sequence[int]":
         fits = isinstance(value, list | tuple) and all(whole(one) and one >= 1 for one in value)
         if not fits or (name in _NEEDED and not value):

@@ -8,11 +8,12 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from diffux.networks import levels
 from diffux.networks.attention import Attention
-from diffux.networks.embeddings import ConditionEmbedding, sinusoidal
+from diffux.networks.embeddings import ConditionEmbedding, embedded
 from diffux.networks.initialize import fan_average
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
-from diffux.networks.network import Network, per_sample, precision
+from diffux.networks.network import Network, precision
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
@@ -106,11 +107,8 @@ class UNet(Network):
         lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
 
-        told = sinusoidal(per_sample(noise, x), self.channels, self.embedding).astype(types["dtype"])
-        told = nn.swish(Dense(4 * self.channels, **types, name="noise_0")(told))
-        told = Dense(4 * self.channels, **types, name="noise_1")(told)
-        given = ConditionEmbedding(4 * self.channels, self.classes, self.text_width, **types, name="condition")(cond, x.shape[0])
-        told = nn.swish(told if given.embedding is None else told + given.embedding)
+        told, given = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes,
+                               text_width=self.text_width)  # fmt: skip
 
         def block(h, channels, name):
             return Block(channels, self.dropout, **types, name=f"{name}_block")(h, told, train)
@@ -121,31 +119,13 @@ class UNet(Network):
                 return h
             return Attend(self.heads, **types, name=f"{name}_text")(h, given.text, given.mask)
 
-        def attends(h):
-            return max(h.shape[1:3]) in self.attention
-
+        halve = lambda h, channels, name: Downsample(channels, **types, name=name)(h)  # noqa: E731
+        double = lambda h, channels, name: Upsample(channels, **types, name=name)(h)  # noqa: E731
+        layers = levels.Layers(block, attend, halve, self.attention, double)
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
         h = Conv(self.channels, **types, name="conv_in")(x.astype(types["dtype"]))
-        skips = [h]
-        levels = list(enumerate(self.channels * multiplier for multiplier in self.multipliers))
-        for level, channels in levels:
-            for place in range(self.blocks):
-                h = block(h, channels, f"down_{level}_{place}")
-                h = attend(h, f"down_{level}_{place}") if attends(h) else h
-                skips.append(h)
-            if level < len(levels) - 1:
-                h = Downsample(channels, **types, name=f"down_{level}_halve")(h)
-                skips.append(h)
-
-        h = block(h, channels, "middle_0")
-        h = attend(h, "middle")
-        h = block(h, channels, "middle_1")
-
-        for level, channels in reversed(levels):
-            for place in range(self.blocks + 1):
-                h = block(jnp.concatenate([h, skips.pop()], -1), channels, f"up_{level}_{place}")
-                h = attend(h, f"up_{level}_{place}") if attends(h) else h
-            if level > 0:
-                h = Upsample(channels, **types, name=f"up_{level}_double")(h)
+        h, skips = levels.down(h, widths, self.blocks, layers)
+        h = levels.up(levels.middle(h, widths[-1], layers), skips, widths, self.blocks, layers)
 
         h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
         channels = self.out_channels or x.shape[-1]

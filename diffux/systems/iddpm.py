@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffux import clocks, objectives, parameterizations, processes, schedules, times, weightings
+from diffux import clocks, networks, objectives, parameterizations, processes, schedules, times, weightings
 from diffux.conditions import labelled
 from diffux.guidance import static_threshold
 from diffux.naming import make, pick
-from diffux.networks.unet import UNet
 from diffux.objectives import frozen_mean, shared
 from diffux.parameterizations import conditioned, epsilon
 from diffux.processes import Gaussian
@@ -21,9 +20,8 @@ from diffux.systems.system import System
 
 
 def build(steps: int = 4000, betas: Any = "cosine", loss: str = "hybrid", share: float = 0.001, told: str = "scaled",
-          clip: bool = True, levels: int = 256, classes: int | None = None, label_dropout: float = 0.0, channels: int = 128,
-          multipliers=(1, 2, 2, 2), blocks: int = 3, attention=(16, 8), heads: int = 4, dropout: float = 0.3,
-          **network) -> System:  # fmt: skip
+          clip: bool = True, levels: int = 256, classes: int | None = None, label_dropout: float = 0.0,
+          network: str = "iddpm_32", **options) -> System:  # fmt: skip
     """Improved DDPM for images in [0, 1]; the defaults are the CIFAR-10 model (Nichol and Dhariwal, 2021, sec. 3 and app. A).
 
     - betas: a table of `schedules.BETAS`, "cosine" or "linear", which is stretched to `steps`, or a table (T,).
@@ -35,8 +33,7 @@ def build(steps: int = 4000, betas: Any = "cosine", loss: str = "hybrid", share:
     - levels: the number of values that a pixel of the data has, at which the bound ends.
     - clip: clip the predicted x_0 to [-1, 1] when sampling, as the paper's code does.
     - classes, label_dropout: as in `ddpm`.
-
-    Further keywords go to `UNet`.
+    - network: "iddpm_32", "iddpm_64", "unet" or another of `networks.names()` with a `variance`; further keywords are its fields.
 
     Raises ValueError for another `loss` or `told`, for a negative `share`, and for fewer than 2 levels.
     """
@@ -50,8 +47,7 @@ def build(steps: int = 4000, betas: Any = "cosine", loss: str = "hybrid", share:
     losses = {"hybrid": shared(process, clock.times, (1.0, simple), (share, frozen_mean(bound))), "bound": bound}
     label = pick("number to tell", told, {"scaled": parameterizations.integer(steps, 1000 / steps), "index": clock.label})
     return System(
-        network=UNet(channels=channels, multipliers=multipliers, blocks=blocks, attention=attention, heads=heads,
-                     dropout=dropout, classes=classes, variance=True, **network),
+        network=networks.named(network)(classes=classes, variance=True, **options),
         process=process,
         parameterization=conditioned(epsilon, label),
         objective=pick("loss", loss, losses),

@@ -11,11 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from diffux import clocks, guidance, objectives, schedules
+from diffux import clocks, guidance, networks, objectives, schedules
 from diffux.codecs import Codec, pixels
 from diffux.conditions import Given, given
 from diffux.naming import pick
-from diffux.networks.noisy_classifier import NoisyClassifier as Network
 from diffux.objectives import Objective
 from diffux.parameterizations import conditioned, direct, normalized, recentred
 from diffux.processes import Gaussian, Process
@@ -67,15 +66,15 @@ class NoisyClassifier:
 
 
 def build(schedule: str = "linear", steps: int | None = None, sigma_min: float = 0.01, sigma_max: float = 50.0,
-          smallest: float = 1e-5, classes: int = 10, depth: int = 28, width: int = 10, dropout: float = 0.0,
-          **network) -> NoisyClassifier:  # fmt: skip
-    """A WRN-28-10 for images in [0, 1] at every noise level, by cross-entropy; the schedule must be the guided model's.
+          smallest: float = 1e-5, classes: int = 10, network: str = "noisyclassifier", **options) -> NoisyClassifier:  # fmt: skip
+    """A classifier of images in [0, 1] at every noise level, by cross-entropy; the schedule must be the guided model's.
 
     - schedule: "linear" (VP) or "cosine" with pixels in [-1, 1], "geometric" (VE, from `sigma_min` to `sigma_max`) with
       pixels in [0, 1].
     - steps: of a discrete chain ("linear" or "cosine"), whose levels alone are seen, by their index; None is continuous time
       in [`smallest`, 1], told as 999 t, for "geometric" a scaled log sigma.
-    - depth, width, dropout: of the wide residual network; further keywords are its fields.
+    - network: "noisyclassifier", the WRN-28-10 of score SDE, "admclassifier", ADM's half U-Net, or another of `networks.names()`
+      that gives logits (B, classes); further keywords are its fields.
     """
     exploding, clock = schedule == "geometric", clocks.continuous(999.0, smallest=smallest)
     known = {"linear": schedules.linear(), "cosine": schedules.cosine(), "geometric": schedules.geometric(sigma_min, sigma_max)}
@@ -85,7 +84,7 @@ def build(schedule: str = "linear", steps: int | None = None, sigma_min: float =
         clock = clocks.chain(steps)
         process = Gaussian(schedules.from_betas(pick("beta table of a chain", schedule, schedules.BETAS)(steps)))
     return NoisyClassifier(
-        network=Net(Network(classes=classes, depth=depth, width=width, dropout=dropout, **network), Learned("network")),
+        network=Net(networks.named(network)(classes=classes, **options), Learned("network")),
         process=process,
         # where variance explodes the network is shown 2 x - 1 at unit scale
         parameterization=conditioned(recentred(normalized(direct)) if exploding else direct, clock.label),

@@ -23,6 +23,7 @@ def get_config():
             "betas": "cosine",
             "loss": "hybrid",
             "levels": 17,
+            "network": "unet",
             "channels": 24,
             "multipliers": (1, 2),
             "blocks": 1,
