@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -66,14 +66,58 @@ def _predicted(apply, parameterization, told, x: Shaped[Array, "b *d"], level, c
 
 def chain(denoise: Denoiser, *transforms: Transform) -> Denoiser:
     """`denoise` with the transforms applied around it, the first one innermost."""
+    if not transforms:
+        return denoise
+    whole = denoise
     for transform in transforms:
-        denoise = made(transform, "a transform")(denoise)
-    return denoise
+        whole = made(transform, "a transform")(whole)
+    parts = (denoise, *transforms)
+
+    def chained(x, level, cond):
+        return whole(x, level, cond)
+
+    chained.tells_step, chained.memory = tells_step(parts), functools.partial(memory, parts)
+    return chained
 
 
-def bind(denoise: Denoiser, cond: Cond) -> Callable:
+def tells_step(parts: Iterable[Any]) -> bool:
+    """Whether one of them looks at cond["step"], the number () of the step of a walk."""
+    return any(getattr(part, "tells_step", False) for part in parts)
+
+
+def memory(parts: Iterable[Any], x) -> dict[str, Any]:
+    """What the parts of a denoiser remember before the first step from x (B, *d), {name: array}; ValueError for two of one name.
+
+    Example:
+        >>> from diffux import guidance
+        >>> memory([guidance.adaptive_projected(3.0, momentum=-0.5)], jnp.ones((1, 2)))["momentum"].tolist()
+        [[0.0, 0.0]]
+    """
+    begun: dict[str, Any] = {}
+    for part in parts:
+        own = part.memory(x) if hasattr(part, "memory") else {}
+        if set(own) & set(begun):
+            raise ValueError(f"two transforms of a denoiser both remember {' and '.join(set(own) & set(begun))}: one of them can")
+        begun |= own
+    return begun
+
+
+def bind(denoise: Denoiser, cond: Cond, takes: Sequence[str] = ("noise", "gradient"), who: str = "this solver") -> Callable:
     """(x, level, **more) -> Prediction: `denoise` with its condition fixed and its answer `checked`, as solvers take it.
 
-    `more` are entries of the condition that a solver changes from step to step, such as an earlier estimate.
+    `more` are entries of the condition that a solver changes from step to step, such as an earlier estimate. `takes` are the
+    fields of a prediction that the solver `who` uses besides the estimate and the variance: ValueError for one that has others.
     """
-    return lambda x, level, **more: checked(denoise(x, level, {**cond, **more} if more else cond), x)
+
+    def bound(x, level, **more):
+        prediction = checked(denoise(x, level, {**cond, **more} if more else cond), x)
+        for name in ("noise", "gradient"):
+            if getattr(prediction, name) is not None and name not in takes:
+                raise ValueError(f"{who} does not go with guidance of a step's {name}, {_MOVES[name]}")
+        return prediction
+
+    return bound
+
+
+_MOVES = {"noise": "as classifier_free_pp; solvers that do: ddim, euler, euler_ancestral",
+          "gradient": "as classifier(..., moves='mean'); the solver that does: ancestral"}  # fmt: skip

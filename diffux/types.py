@@ -202,10 +202,18 @@ def reads(part: Any) -> Mapping[str, int | None] | None:
 
 class Prediction(NamedTuple):
     """What a denoiser believes: `x0` is E[x_0 | x_t], shape (B, *d) (logits (B, *d, K) for categorical data);
-    `variance` is the network's raw output for the reverse variance, as the process's variance part reads it."""
+    `variance` is the network's raw output for the reverse variance, as the process's variance part reads it.
+
+    Guidance may add what a solver has to know to use it (`Solver.takes`): `noise` (B, *d), with which a step goes to the next level
+    instead of that of x0; `gradient` (B, *d), of which a drawn step's mean moves by its variance times as much. `memory` is
+    {name: array} of what a transform wants to be told at the next step, in cond["memory"].
+    """
 
     x0: Any
     variance: Any = None
+    noise: Any = None
+    gradient: Any = None
+    memory: Any = None
 
 
 def checked(prediction: Any, x: Any) -> Prediction:

@@ -152,16 +152,23 @@ def transforms(asked: Any, system: Any, nets: Mapping[str, Any] = {}) -> tuple[A
             name, arguments, options = str(spec.get("name")), [], {key: value for key, value in spec.items() if key != "name"}
         if name not in known:
             return make("guidance", spec, known)
-        first = next(iter(inspect.signature(known[name]).parameters.values()))
+        parameters = list(inspect.signature(known[name]).parameters.values())
+        first = parameters[0]
         context = {first.name: _guiding(name, nets[name], system)} if name in nets else {}
         if first.annotation == "Callable" and not context and not callable(options.get(first.name)):
             raise UserError(f"guidance {name} needs a network or a function, its {first.name}, which no word can be: name a "
                             f"network, --net {name}=RUN, or make the transform in Python")  # fmt: skip
-        if first.annotation == "Transform":  # one around another, which is named as any is
-            inner = options.pop(first.name, None) if first.name in options or not arguments else arguments.pop(0)
-            if inner is None:
-                raise UserError(f"guidance {name} goes around another, as in {name}(classifier_free(3))")
-            return call(f"guidance {name}", known[name], options, arguments, {first.name: made(inner)})
+        around = [parameter.name for parameter in parameters if parameter.annotation == "Transform"]
+        inner = {}
+        for each in around:  # one around others, which are named as any is
+            found = options.pop(each, None) if each in options or not arguments else arguments.pop(0)
+            if found is None:
+                fitting = ", ".join(("classifier_free(3)", "perturbed_attention(2)")[: len(around)])
+                others = "another" if len(around) == 1 else "two others"
+                raise UserError(f"guidance {name} goes around {others}, as in {name}({fitting})")
+            inner[each] = made(found)
+        if around:
+            return call(f"guidance {name}", known[name], options, arguments, inner)
         return make("guidance", spec, known, **context)
 
     return (*map(made, asked if isinstance(asked, list | tuple) else [asked]), *system.guidance)

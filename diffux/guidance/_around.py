@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from diffux.denoisers import memory, tells_step
 from diffux.types import Denoiser, Prediction, Transform
 
 
@@ -14,7 +16,10 @@ class Around:
 
     @property
     def tells_step(self) -> bool:
-        return getattr(self.guidance, "tells_step", False)
+        return tells_step([self.guidance])
+
+    def memory(self, x) -> dict[str, Any]:
+        return memory([self.guidance], x)
 
     @property
     def reads(self) -> Mapping[str, int | None]:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux import sde
 from diffux.guidance._around import Around
 from diffux.noise_level import append_axes
 from diffux.types import Denoiser, Transform, as_part, made
@@ -25,15 +26,25 @@ class Between(Around):
     def __call__(self, denoise: Denoiser) -> Denoiser:
         guided = self.guidance(denoise)
 
+        def plain(x, level, cond, like):
+            """The unguided prediction, with what the guided one has besides, at which it changes nothing."""
+            prediction = denoise(x, level, cond)
+            own = {"noise": lambda: sde.epsilon(prediction.x0, x, level), "gradient": lambda: jnp.zeros_like(x),
+                   "memory": lambda: {name: cond["memory"][name] for name in like.memory}}  # fmt: skip
+            lacks = [name for name in own if getattr(like, name) is not None and getattr(prediction, name) is None]
+            return prediction._replace(**{name: own[name]() for name in lacks})
+
         def chosen(x, level, cond):
             # without a quotient: alpha may be 0, where the noise level is beyond every bound but infinity
             inside = (level.sigma > self.low * level.alpha) & ~(level.sigma > self.high * level.alpha)
             if jnp.ndim(inside):
-                pair = guided(x, level, cond), denoise(x, level, cond)
-                return jax.tree.map(lambda a, b: jnp.where(append_axes(inside, a), a, b).astype(b.dtype), *pair)
-            plain = jax.eval_shape(lambda: denoise(x, level, cond))
-            like = lambda prediction: jax.tree.map(lambda a, b: a.astype(b.dtype), prediction, plain)  # noqa: E731
-            return jax.lax.cond(inside, lambda: like(guided(x, level, cond)), lambda: denoise(x, level, cond))
+                moved = guided(x, level, cond)
+                both = moved, plain(x, level, cond, moved)
+                return jax.tree.map(lambda a, b: jnp.where(append_axes(inside, a), a, b).astype(b.dtype), *both)
+            moved = jax.eval_shape(lambda: guided(x, level, cond))
+            unmoved = jax.eval_shape(lambda: plain(x, level, cond, moved))
+            like = lambda prediction: jax.tree.map(lambda a, b: a.astype(b.dtype), prediction, unmoved)  # noqa: E731
+            return jax.lax.cond(inside, lambda: like(guided(x, level, cond)), lambda: plain(x, level, cond, moved))
 
         return chosen
 

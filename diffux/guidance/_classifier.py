@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux.denoisers import as_denoiser
+from diffux.naming import pick
 from diffux.types import Denoiser, Net, Parameterization, as_part
 
 
@@ -19,6 +20,7 @@ class Classifier:
 
     log_prob: Callable
     scale: Any
+    moves: str = struct.field(pytree_node=False)
     neutral: ClassVar[dict[str, float]] = {"scale": 0.0}
 
     @property
@@ -30,7 +32,11 @@ class Classifier:
             prediction = denoise(x, level, cond)
             # the sum, not the mean: a sample's gradient does not depend on its batch
             slope = jax.grad(lambda x: jnp.sum(self.log_prob(x, level, cond)))(x)
-            shift = self.scale * covariance_factor(level, x) * jnp.where(_between(level, x), slope, 0)
+            slope = self.scale * jnp.where(_between(level, x), slope, 0)
+            if self.moves == "mean":
+                known = 0 if prediction.gradient is None else prediction.gradient  # of another classifier in the chain
+                return prediction._replace(gradient=known + slope.astype(x.dtype))
+            shift = covariance_factor(level, x) * slope
             return prediction._replace(x0=prediction.x0 + shift.astype(x.dtype))
 
         return guided
@@ -47,7 +53,7 @@ def covariance_factor(level, x):
     return jnp.where(level.alpha > 0, level.sigma**2 / jnp.where(level.alpha > 0, level.alpha, 1), 0)
 
 
-def classifier(log_prob: Callable, scale: float = 1.0) -> Classifier:
+def classifier(log_prob: Callable, scale: float = 1.0, moves: str = "estimate") -> Classifier:
     """x0 + scale sigma^2 / alpha grad_x log p(y | x_t): 0 is unguided, 1 Bayes' rule (Dhariwal and Nichol, 2021, sec. 4;
     Song et al., 2021, eq. 14).
 
@@ -55,8 +61,10 @@ def classifier(log_prob: Callable, scale: float = 1.0) -> Classifier:
     for is in `cond`. The network's variance is kept. For every process this is eps - scale sigma grad, the paper's
     algorithm 2 for DDIM. In ancestral sampling it moves the mean by scale (alpha_s / alpha_t) beta grad, with beta the
     variance of the transition from s to t: algorithm 1's scale Sigma grad in the limit beta -> 0 with the upper variance
-    Sigma = beta, while the posterior variance there guides less. The gradient is taken at x_t, as in both
-    algorithms. The last level (sigma = 0) needs no guidance, and the level alpha = 0 gets none, since x is then noise.
+    Sigma = beta, while the posterior variance there guides less. moves="mean" is algorithm 1 itself, mean + scale Sigma grad with
+    the variance Sigma of the reverse step, a learned one too: for `ancestral`, and refused by other solvers. The gradient is
+    taken at x_t, as in both algorithms. The last level (sigma = 0) needs no guidance, and the level alpha = 0 gets none, since x is
+    then noise.
 
     The order matters in `chain`: a threshold after this one clips the guided estimate, one before it only the model's,
     as the released code does.
@@ -68,7 +76,8 @@ def classifier(log_prob: Callable, scale: float = 1.0) -> Classifier:
         >>> round(float(guided(jnp.zeros((1, 1)), level, {}).x0[0, 0]), 3)
         6.4
     """
-    return Classifier(as_part(log_prob), scale)
+    pick("what a classifier moves", moves, {"estimate": None, "mean": None})
+    return Classifier(as_part(log_prob), scale, moves)
 
 
 @struct.dataclass

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux import sde
 from diffux.guidance._around import Beside
 from diffux.networks.embeddings import null_of
 from diffux.noise_level import NoiseLevel
@@ -16,16 +17,15 @@ from diffux.types import Denoiser, Prediction
 
 
 @struct.dataclass
-class ClassifierFree(Beside):
-    """x0(other) + scale (x0(cond) - x0(other)), with the null condition for the other."""
+class Against(Beside):
+    """What guides away from another condition: by default the null of every entry, of those in `drop`, or those of `against`."""
 
     scale: Any
     drop: tuple[str, ...] | None = struct.field(pytree_node=False)
     against: Mapping[str, Any] | None
-    neutral: ClassVar[dict[str, float]] = {"scale": 1.0}
 
-    def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
-        """(x, level, cond) -> the guided prediction and the conditional one, of one evaluation."""
+    def both(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Any]]:
+        """(x, level, cond) -> the conditional prediction and the other x0, of one evaluation of a doubled batch."""
 
         def pair(x, level, cond):
             batch = x.shape[0]
@@ -34,8 +34,7 @@ class ClassifierFree(Beside):
             both = denoise(jnp.concatenate([x, x]), doubled, jax.tree.map(_twice, mine, other))
             # the variance, where there is one, is the conditional branch's
             variance = None if both.variance is None else both.variance[:batch]
-            conditional, null = Prediction(both.x0[:batch], variance), both.x0[batch:]
-            return conditional._replace(x0=null + self.scale * (conditional.x0 - null)), conditional
+            return Prediction(both.x0[:batch], variance), both.x0[batch:]
 
         return pair
 
@@ -57,16 +56,50 @@ class ClassifierFree(Beside):
         reads = getattr(system.network.module, "reads", None)
         if reads is None:
             return
+        name = {ClassifierFree: "classifier_free", ClassifierFreePP: "classifier_free_pp"}.get(type(self), "adaptive_projected")
         can = tuple(getattr(system.network.module, "nulls", reads))
         named = [*(self.drop or ()), *(self.against or ())]
         missing = [name for name in named if name not in (reads if name in (self.against or {}) else can)]
         if not missing and can and not system.given.drops and (self.drop is None or self.drop):
-            raise ValueError("classifier_free takes a model's null condition, which this one was trained without: its system needs "
+            raise ValueError(f"{name} takes a model's null condition, which this one was trained without: its system needs "
                              "a label_dropout above 0")  # fmt: skip
         if missing or not (named or can):
             has = ", ".join(can) or "none: this model is unconditional"
-            what = f"classifier_free of {missing[0]}" if missing else "classifier_free"
+            what = f"{name} of {missing[0]}" if missing else name
             raise ValueError(f"{what} would change nothing: the conditions that the network has a null for are {has}")
+
+
+@struct.dataclass
+class ClassifierFree(Against):
+    """x0(other) + scale (x0(cond) - x0(other)), with the null condition for the other."""
+
+    neutral: ClassVar[dict[str, float]] = {"scale": 1.0}
+
+    def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
+        both = self.both(denoise)
+
+        def pair(x, level, cond):
+            conditional, null = both(x, level, cond)
+            return conditional._replace(x0=null + self.scale * (conditional.x0 - null)), conditional
+
+        return pair
+
+
+@struct.dataclass
+class ClassifierFreePP(ClassifierFree):
+    """x0 as in `ClassifierFree`, and the other condition's noise for the way to the next level."""
+
+    neutral: ClassVar[dict[str, float]] = {}
+
+    def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
+        both = self.both(denoise)
+
+        def pair(x, level, cond):
+            conditional, null = both(x, level, cond)
+            x0 = null + self.scale * (conditional.x0 - null)
+            return conditional._replace(x0=x0, noise=sde.epsilon(null, x, level)), conditional
+
+        return pair
 
 
 def _twice(a, b):
@@ -84,3 +117,15 @@ def classifier_free(scale: float, drop: Sequence[str] | None = None, against: Ma
     shape () are left as they are.
     """
     return ClassifierFree(scale, None if drop is None else tuple(drop), against)
+
+
+def classifier_free_pp(scale: float = 0.6, drop: Sequence[str] | None = None,
+                       against: Mapping[str, Any] | None = None) -> ClassifierFreePP:  # fmt: skip
+    """CFG++: x0(null) + scale (x0(cond) - x0(null)), and from there to the next level with the noise of x0(null), which stays on
+    the data's manifold (Chung et al., 2025, alg. 2).
+
+    A scale from 0 to 1 does what 1 to 12.5 do in `classifier_free`: 0 is unconditional, and 1 is not the conditional model, whose
+    noise is another; no scale is neutral. It goes with the solvers that take a step's noise, `ddim` of any eta and what is built on
+    it. `drop` and `against` as in `classifier_free`.
+    """
+    return ClassifierFreePP(scale, None if drop is None else tuple(drop), against)

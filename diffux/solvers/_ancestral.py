@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux.noise_level import append_axes
-from diffux.processes import Process
+from diffux.processes import Process, is_gaussian
 from diffux.solvers.needs import need_one_of, need_process
 from diffux.solvers.solver import Solver
 
@@ -19,8 +19,15 @@ class Ancestral(Solver):
     last: str = struct.field(pytree_node=False)
     gaussian = False
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return ("gradient",) if is_gaussian(self.process) else ()
+
     def step(self, keys, denoise, x, state, *, t, s):
-        reverse = self.process.reverse(denoise(x, t), x, s=s, t=t)
+        prediction = denoise(x, t)
+        reverse = self.process.reverse(prediction, x, s=s, t=t)
+        if prediction.gradient is not None:  # N(mean + Sigma gradient, Sigma) (Dhariwal and Nichol, 2021, alg. 1)
+            reverse = reverse.replace(mean=reverse.mean + (reverse.std**2 * prediction.gradient).astype(x.dtype))
         drawn = reverse.sample(keys)
         if self.last == "draw":
             return drawn, state

@@ -29,6 +29,10 @@ class Churn(Solver):
     high: Any
     noise: Any
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return self.solver.takes
+
     def init(self, x, levels):
         steps = levels.t.shape[0] - 1
         gamma = jnp.asarray(jnp.minimum(self.amount / steps, jnp.sqrt(2.0) - 1), x.dtype)  # of every step in [low, high]
@@ -77,6 +81,10 @@ class Renoise(Solver):
     solver: Any
     schedule: Any
     eta: Any
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return self.solver.takes
 
     def init(self, x, levels):
         return self.solver.init(x, levels)

@@ -28,6 +28,10 @@ class Composed(Solver):
     def gaussian(self) -> bool:
         return any(solver.gaussian for solver in self.solvers)
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return tuple(name for name in self.solvers[0].takes if all(name in solver.takes for solver in self.solvers))
+
     def init(self, x, levels):
         return tuple(solver.init(x, levels) for solver in self.solvers)
 

@@ -15,7 +15,7 @@ from flax import struct
 from diffux import keys as rng
 from diffux import sde
 from diffux.solvers.solver import Solver
-from diffux.solvers.steps import ddim_step, transfer
+from diffux.solvers.steps import transfer
 
 
 @struct.dataclass
@@ -24,21 +24,24 @@ class DDIM(Solver):
 
     eta: Any
     stochastic: bool = struct.field(pytree_node=False)
+    takes = ("noise",)
 
     @property
     def order(self) -> int | None:
         return None if self.stochastic else 1
 
     def step(self, keys, denoise, x, state, *, t, s):
-        x0 = denoise(x, t).x0
+        prediction = denoise(x, t)
+        x0, noise = prediction.x0, prediction.noise
+        noise = sde.epsilon(x0, x, t) if noise is None else noise
         if not self.stochastic:
-            return ddim_step(x0, x, t, s), state
+            return s.alpha * x0 + s.sigma * noise, state
         # eq. 16 for any process: the VP form of it would make eta a no-op where alpha = 1
         ratio = t.alpha / s.alpha
         bridge = jnp.maximum((t.sigma - ratio * s.sigma) * (t.sigma + ratio * s.sigma), 0)
         std = jnp.minimum(self.eta * jnp.sqrt(bridge) * s.sigma / t.sigma, s.sigma)
         kept = jnp.sqrt((s.sigma - std) * (s.sigma + std))
-        return s.alpha * x0 + kept * sde.epsilon(x0, x, t) + std * rng.noise(keys, x.shape, x.dtype), state
+        return s.alpha * x0 + kept * noise + std * rng.noise(keys, x.shape, x.dtype), state
 
 
 def ddim(eta: float = 0.0) -> DDIM:

@@ -24,6 +24,10 @@ class RePaint(Solver):
     def gaussian(self) -> bool:
         return self.solver.gaussian
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return self.solver.takes
+
     def init(self, x, levels):
         return levels, self.solver.init(x, levels)
 

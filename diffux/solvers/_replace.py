@@ -37,6 +37,10 @@ class Replace(Solver):
     def gaussian(self) -> bool:
         return self.solver.gaussian or self.basis is not None
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        return self.solver.takes
+
     def init(self, x, levels):
         for what in ("mask", "known"):
             need_broadcast(what, getattr(self, what), x)

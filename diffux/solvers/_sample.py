@@ -14,7 +14,7 @@ from jaxtyping import Array, Key, Shaped
 
 from diffux import grids
 from diffux import keys as rng
-from diffux.denoisers import bind
+from diffux.denoisers import bind, memory, tells_step
 from diffux.noise_level import NoiseLevel, level_dtype
 from diffux.processes.gaussian import need_floats
 from diffux.solvers.solver import Sampled, Solver
@@ -64,9 +64,8 @@ def sample(
     levels, own = NoiseLevel(*(jnp.asarray(field, level_dtype(x)) for field in levels)), x.dtype
     if jnp.issubdtype(own, jnp.floating) and own != levels.t.dtype:
         denoise, x = _narrow(denoise, own), x.astype(levels.t.dtype)
-    state = solver.init(x, levels)
     frames = None if save is None else jnp.zeros((save, *x.shape), x.dtype)
-    fixed, carry = (cond, keys, solver, levels), (x, frames, state)
+    fixed, carry = (cond, keys, solver, levels), (x, frames, solver.init(x, levels), memory([denoise], x))
     if is_part(denoise):
         run, some = functools.partial(_whole, denoise), functools.partial(_some, denoise)
     else:  # programs of their own, which go with the closure
@@ -99,7 +98,10 @@ class _Narrow:
 
     @property
     def tells_step(self) -> bool:
-        return getattr(self.denoise, "tells_step", False)
+        return tells_step([self.denoise])
+
+    def memory(self, x) -> dict[str, Any]:
+        return memory([self.denoise], x)
 
 
 def _narrow(denoise: Denoiser, dtype) -> Denoiser:
@@ -108,7 +110,7 @@ def _narrow(denoise: Denoiser, dtype) -> Denoiser:
 
 
 def _typed(dtype, carry) -> Sampled:
-    x, frames, state = carry
+    x, frames, state, _ = carry
     return Sampled(x.astype(dtype), None if frames is None else frames.astype(dtype), state)
 
 
@@ -116,21 +118,41 @@ _REPORT_SECONDS = 0.1
 
 
 def _advance(denoise, cond, keys, solver, levels, carry, index):
-    """One step of the walk: (x, frames, state) at level `index` + 1 from `index`."""
-    x, frames, state = carry
+    """One step of the walk: (x, frames, state, memory) at level `index` + 1 from `index`."""
+    x, frames, state, kept = carry
     t, s = (NoiseLevel(*(field[i] for field in levels)) for i in (index, index + 1))
     # a transform that looks at the step's number finds it among the conditions
-    told = {**cond, "step": index} if getattr(denoise, "tells_step", False) else cond
-    x, state = solver.step(rng.fold_in(keys, index), bind(denoise, told), x, state, t=t, s=s)
+    told = {**cond, "step": index} if tells_step([denoise]) else cond
+    who = type(solver).__name__
+    told = {**told, "memory": kept} if kept else told
+    ask = bind(denoise, told, solver.takes, who)
+    ask = _Once(ask, who) if kept else ask
+    x, state = solver.step(rng.fold_in(keys, index), ask, x, state, t=t, s=s)
     if frames is not None:
         frames = _save(frames, x, index, levels.t.shape[0] - 1)
-    return x, frames, state
+    return x, frames, state, ask.memory if kept else kept
+
+
+class _Once:
+    """A denoiser that is asked once in a step, and keeps what it is to remember for the next."""
+
+    def __init__(self, denoise: Callable, who: str):
+        self.denoise, self.who, self.memory, self.within = denoise, who, None, jax.extend.core.get_opaque_trace_state()
+
+    def __call__(self, x, level, **more):
+        if self.memory is not None or jax.extend.core.get_opaque_trace_state() != self.within:
+            raise ValueError(f"guidance with momentum goes with solvers that evaluate once a step, and {self.who} evaluates more "
+                             "often: ddim, ancestral, dpm_solver_pp_2m, lms and unipc fit")  # fmt: skip
+        prediction = self.denoise(x, level, **more)
+        if prediction.memory is None:
+            raise ValueError("guidance with momentum is the outermost of those that ask for doubled batches: put it last")
+        self.memory = prediction.memory
+        return prediction
 
 
 def _walk(denoise, cond, keys, solver, levels, carry):
     step = lambda carry, index: (_advance(denoise, cond, keys, solver, levels, carry, index), None)  # noqa: E731
-    x, frames, state = jax.lax.scan(step, carry, jnp.arange(levels.t.shape[0] - 1))[0]
-    return x, frames, state
+    return jax.lax.scan(step, carry, jnp.arange(levels.t.shape[0] - 1))[0]
 
 
 def _walk_some(denoise, cond, keys, solver, levels, carry, start, stop):

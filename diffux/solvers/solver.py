@@ -19,6 +19,7 @@ class Solver(Protocol):
     - moves: False for a corrector, which stays at its level.
     - path: the levels that it walks, those whose noise "falls", "rises", or does "any" of both.
     - gaussian: whether it walks Gaussian processes alone.
+    - takes: the fields of a `Prediction` that it uses besides the estimate and the variance, "noise" or "gradient".
     """
 
     order: int | None = None
@@ -26,6 +27,7 @@ class Solver(Protocol):
     moves: bool = True
     path: str = "falls"
     gaussian: bool = True
+    takes: tuple[str, ...] = ()
 
     def init(self, x, levels: NoiseLevel) -> Any:
         """The state before the first step, for x (B, *d) and the levels (n + 1,) of the whole walk.

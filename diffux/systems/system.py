@@ -16,7 +16,7 @@ from jaxtyping import Array, Key
 from diffux import keys as rng
 from diffux.codecs import Codec, pixels
 from diffux.conditions import Given
-from diffux.denoisers import as_denoiser, chain
+from diffux.denoisers import as_denoiser, chain, memory, tells_step
 from diffux.objectives import Objective
 from diffux.processes import Process
 from diffux.solvers import Sampled, Solver, sample
@@ -218,7 +218,8 @@ class Model:
         options = {"train": self.train, "rngs": None if self.dropout_key is None else {"dropout": self.dropout_key}}
 
         def apply(x, noise, cond):
-            return self.network(x, noise, {name: entry for name, entry in cond.items() if name != "step"}, **options)
+            own = {name: entry for name, entry in cond.items() if name not in ("step", "memory")}
+            return self.network(x, noise, own, **options)
 
         return chain(as_denoiser(apply, self.parameterization), *self.guidance)(x, level, cond)
 
@@ -230,7 +231,11 @@ class Model:
     @property
     def tells_step(self) -> bool:
         """Whether a transform looks at cond["step"], the number () of the step of a walk."""
-        return any(getattr(transform, "tells_step", False) for transform in self.guidance)
+        return tells_step(self.guidance)
+
+    def memory(self, x) -> dict[str, Any]:
+        """What the transforms remember before the first step."""
+        return memory(self.guidance, x)
 
 
 def denoiser(system: System, variables: Variables, train: bool = False, dropout_key=None) -> Model:
@@ -303,7 +308,7 @@ def check_cond(cond: Cond, network, *parts) -> None:
     if reads(network) is None:
         return
     known = _known(network, *parts)
-    unread = [name for name in cond if name not in known and name not in ("null", "step")]
+    unread = [name for name in cond if name not in known and name not in ("null", "step", "memory")]
     if unread:
         raise ValueError(f"the condition {unread[0]} is read by nothing in this model: {_what(known)}")
 
