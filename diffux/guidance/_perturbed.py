@@ -67,8 +67,9 @@ class Smoothed:
 
 
 def _sides(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """The sides of a map of `count` positions of data of this shape (B, *d, C), every side divided by the same power of two."""
-    full = shape[1:-1]
+    """The sides of a map of `count` positions of data of this shape, (B, *d, C) or (B, N), every side divided by the same power of
+    two."""
+    full = shape[1:-1] or shape[1:]
     for halvings in range(64):
         sides = tuple(-(-side // 2**halvings) for side in full)
         if math.prod(sides) <= count:

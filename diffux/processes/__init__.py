@@ -2,10 +2,20 @@
 
 from diffux.processes._multiplied import bitwise, known, multiplied, near, smooth
 from diffux.processes.binomial import Binomial
-from diffux.processes.gaussian import VARIANCES, Gaussian, analytic, interpolated, noise_norms, perturbed, posterior, upper
+from diffux.processes.gaussian import (
+    VARIANCES,
+    Gaussian,
+    analytic,
+    geometric_mean,
+    interpolated,
+    noise_norms,
+    perturbed,
+    posterior,
+    upper,
+)
 from diffux.processes.process import Process, is_gaussian
 
 __all__ = [
-    "VARIANCES", "Binomial", "Gaussian", "Process", "analytic", "bitwise", "interpolated", "is_gaussian", "known", "multiplied",
-    "near", "noise_norms", "perturbed", "posterior", "smooth", "upper",
+    "VARIANCES", "Binomial", "Gaussian", "Process", "analytic", "bitwise", "geometric_mean", "interpolated", "is_gaussian",
+    "known", "multiplied", "near", "noise_norms", "perturbed", "posterior", "smooth", "upper",
 ]  # fmt: skip

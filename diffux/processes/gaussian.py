@@ -36,6 +36,16 @@ class Upper:
 
 
 @struct.dataclass
+class GeometricMean:
+    """upper^share lower^(1 - share)."""
+
+    share: Any
+
+    def __call__(self, lower, upper, v, s, t):
+        return upper**self.share * lower ** (1 - self.share)
+
+
+@struct.dataclass
 class Interpolated:
     """exp(v log upper + (1 - v) log lower), v = (o + 1) / 2, with the network's o."""
 
@@ -91,6 +101,14 @@ def upper() -> Upper:
     return Upper()
 
 
+def geometric_mean(share: float = 0.3) -> GeometricMean:
+    """upper^share lower^(1 - share) of the variances of q(x_t | x_s) and q(x_s | x_t, x_0): 0 is `posterior` and 1 `upper` (Ho and
+    Salimans, 2022, sec. 2, with 0.3 for images of 64 pixels and 0.2 for 128). Raises ValueError for a share outside [0, 1]."""
+    if isinstance(share, int | float) and not 0 <= share <= 1:
+        raise ValueError(f"geometric_mean takes a share between 0 and 1, got {share}")
+    return GeometricMean(share)
+
+
 def interpolated(schedule: Schedule, steps: int) -> Interpolated:
     """exp(v log upper + (1 - v) log lower) for a chain of `steps`, with v = (o + 1) / 2 of the network's output o (Nichol and
     Dhariwal, 2021, eq. 15, and code).
@@ -127,7 +145,8 @@ def analytic(times, gamma, most: float = 1.0) -> Analytic:
     return Analytic(jnp.asarray(times, dtype), jnp.asarray(gamma, dtype), most)
 
 
-VARIANCES = {"posterior": posterior, "upper": upper, "interpolated": interpolated, "perturbed": perturbed}
+VARIANCES = {"posterior": posterior, "upper": upper, "geometric_mean": geometric_mean, "interpolated": interpolated,
+             "perturbed": perturbed}  # fmt: skip
 """Reverse variances by the names that configs use."""
 
 
