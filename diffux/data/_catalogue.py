@@ -19,8 +19,9 @@ def load(name: str, *, split: str = "train", data_dir: Any = None, like: Mapping
          **options: Any) -> Source:  # fmt: skip
     """A split of a data set: random access to examples {"image": uint8 (H, W, C), "label": int}, or whatever it holds.
 
-    - name: "digits" (8x8x1, 10 classes), "patches/16" or "patches/32" (colour patches of ten photographs), "swiss_roll"
-      ({"point": float32 (2,)}, variance 1), "heartbeats" ({"bits": uint8 (20,)}), "folder:/path/to/images", "npz:/path/to/arrays",
+    - name: "digits" (8x8x1, 10 classes), "mnist_5k" (28x28x1, 10 classes), "patches/16" or "patches/32" (colour patches of ten
+      photographs), "captioned_shapes" (scenes with captions, masks and labels), "swiss_roll" ({"point": float32 (2,)},
+      variance 1), "heartbeats" ({"bits": uint8 (20,)}), "folder:/path/to/images", "npz:/path/to/arrays",
       a data set of a file in use, or any TFDS image set of which a prepared copy lies in `data_dir` or TFDS's own directory
       ("cifar10", "imagenet_resized/64x64").
     - like: the fields of another split that these examples go with, of data that can be read in several ways.

@@ -33,12 +33,9 @@ class Records:
 
 def source_of(builder: Any, name: str, split: str, size=None, channels=None, levels: int = 256, **about: Any) -> Source:
     """A split of a prepared builder; `levels` is the number of values of its pixels, and `about` goes to `Source`."""
-    import tensorflow_datasets as tfds
-
     features = builder.info.features
     image_key, label_key = image_key_of(name, features), _label_key(features)
-    skip = {key: tfds.decode.SkipDecoding() for key, f in features.items() if isinstance(f, tfds.features.Image)}
-    records = _records(builder, name, split, skip)
+    records = records_of(builder, name, split)
     stored = features[image_key].shape
     shape = _shape(stored, size, channels)
     reader = Records(records, channels=shape[-1], size=size, image_key=image_key, label_key=label_key)
@@ -75,7 +72,12 @@ def _shape(stored, size, channels):
     return (*stored[:2], channels) if size is None else (*sides(size), channels)
 
 
-def _records(builder, name, split, skip):
+def records_of(builder: Any, name: str, split: str) -> Any:
+    """The examples of a split by index, as TFDS stores them: images are the bytes of their files."""
+    import tensorflow_datasets as tfds
+
+    images = (key for key, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image))
+    skip = {key: tfds.decode.SkipDecoding() for key in images}
     try:
         records = builder.as_data_source(split, decoders=skip)
         if not len(records):

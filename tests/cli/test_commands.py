@@ -317,7 +317,7 @@ def test_a_config_by_its_bare_name_is_printed_whole(capsys):
         ("solvers", {"ancestral", "ddim", "heun", "unipc"}),
         ("guidance", {"classifier_free", "classifier", "static_threshold"}),
         ("configs", {"ddpm_digits", "ddpm_cifar10", "diffusion2015_swiss_roll"}),
-        ("data", {"swiss_roll", "heartbeats", "folder", "npz"}),
+        ("data", {"swiss_roll", "heartbeats", "captioned_shapes", "mnist_5k", "folder", "npz"}),
         ("figures", {"images", "points", "heartbeats", "likelihood"}),
         ("tasks", {"once", "cascade", "vote", "best_of"}),
         ("grids", {"uniform", "karras"}),

@@ -83,7 +83,7 @@ def test_no_patch_is_flat():
 
 
 def test_names_and_splits():
-    assert data.names() == ["digits", "heartbeats", "patches/16", "patches/32", "swiss_roll"]
+    assert data.names() == ["captioned_shapes", "digits", "heartbeats", "mnist_5k", "patches/16", "patches/32", "swiss_roll"]
     assert data.splits("digits") == {"train": 1437, "test": 360}
     assert data.splits("patches") == {"train": 10000, "test": 2000}
 

@@ -171,9 +171,9 @@ def test_damaged_copy(mnist, tmp_path):
         ("digits/8", "comes as digits"),
         ("imagenet_resized/63x63", "imagenet_resized/64x64"),
         ("mnist/big", "ask for 'mnist'"),
-        ("", "digits, heartbeats, patches/16"),
-        ("xyzzy", "digits, heartbeats, patches/16"),
-        ("a/b/c", "digits, heartbeats, patches/16"),
+        ("", "captioned_shapes, digits, heartbeats, mnist_5k, patches/16"),
+        ("xyzzy", "captioned_shapes, digits, heartbeats, mnist_5k, patches/16"),
+        ("a/b/c", "captioned_shapes, digits, heartbeats, mnist_5k, patches/16"),
     ],
 )
 def test_unknown_names_are_answered_by_near_ones(name, near):
