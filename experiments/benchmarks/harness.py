@@ -84,7 +84,8 @@ def peers():
 
 def config_of(name: str, *overrides: str) -> dict:
     """A config of experiments/configs, with overrides as `train.py` has them."""
-    return _config.read(str(EXPERIMENTS / "configs" / f"{name}.py"), overrides)
+    file, colon, part = name.partition(":")
+    return _config.read(str(EXPERIMENTS / "configs" / f"{file}.py") + colon + part, overrides)
 
 
 def unet_of_diffusers(diffusers, dropout: float = 0.0):

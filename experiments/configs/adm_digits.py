@@ -7,7 +7,7 @@
 
 from ml_collections import ConfigDict
 
-NETWORK = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "head_channels": 16, "dropout": 0.0}
+NETWORK = {"channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (4,), "head_channels": 16}
 
 
 def get_config(part: str = "model"):
@@ -16,7 +16,8 @@ def get_config(part: str = "model"):
     config = ConfigDict()
     config.seed = 0
     if part == "model":
-        chain = {"name": "adm", "network": "adm", "betas": "cosine", "steps": 1000, "levels": 17, "classes": None}
+        chain = {"name": "adm", "network": "adm", "betas": "cosine", "steps": 1000, "levels": 17, "classes": None,
+                 "dropout": 0.0}  # fmt: skip
         config.system = ConfigDict(chain | NETWORK)
         config.sample = ConfigDict({"n": 64, "steps": 50})
     else:

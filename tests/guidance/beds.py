@@ -51,7 +51,7 @@ def estimate(density, x, alpha, sigma, xp=np):
 def score(density, x, alpha, sigma, xp=np):
     logs, variance, offset = log_terms(density, x, alpha, sigma, xp)
     odds = xp.exp(logs - logs.max(1, keepdims=True))
-    return (odds / odds.sum(1, keepdims=True) * -1.0)[..., None].__mul__(offset / variance[:, None]).sum(1)
+    return -((odds / odds.sum(1, keepdims=True))[..., None] * offset / variance[:, None]).sum(1)
 
 
 def log_ratio(bed: Bed) -> Callable:
@@ -151,7 +151,7 @@ def projected(scale, parallel, most):
     def of(bed, x, alpha, sigma, xp):
         one, none = both(bed, x, alpha, sigma, xp)
         d, length = one - none, lambda v: xp.sqrt((v**2).sum(1, keepdims=True))
-        d = d * xp.minimum(1.0, most / length(d))
+        d = d * most / xp.maximum(most, length(d))
         along = (d * one).sum(1, keepdims=True) / (one**2).sum(1, keepdims=True) * one
         return one + (scale - 1) * (d - along + parallel * along)
 
