@@ -6,6 +6,7 @@
   diffux sample --workdir runs/digits --n 8 --trajectory walk.gif --out samples.png
   diffux sample --workdir runs/digits --solver "dpm_solver(order=3)" --steps 15 --average 0.995 --out samples.png
   diffux sample --workdir runs/plain --guidance "classifier(3)" --net classifier=runs/classifier --label 3 --out threes.png
+  diffux sample --workdir runs/cfg --guidance "classifier_free([0,1,2,4])" --n 8 --out sweep.png
   diffux sample --task cascade --model base=runs/small --model up=runs/up --out large.png
 
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
@@ -13,6 +14,7 @@ Whatever the model is given is asked by --given NAME=WORD; of what is not asked 
 are shown to it. A .png is one picture of all samples: a grid of images, a scatter of points, a raster of bits. A .npz holds
 `images` (float32 in [0, 1], shape (n, H, W, C)), or `samples` of other data, what was asked, and how they were drawn. A name with
 a slash at its end, or of a folder, is for single files, 000012_cat.png; the same command continues a folder that was left half way.
+A list in the guidance draws the same samples at each of its numbers, as one labelled picture.
 """
 
 from __future__ import annotations
@@ -44,9 +46,16 @@ def main(arguments) -> int:
     runs, walk = _flags.directories(flags, flags.workdir or flags.weights), _flags.walk(flags)
 
     from diffux import listing
-    from diffux.sampling import files
+    from diffux.sampling import files, sweep
 
     listing.use(flags.use)
+    guided = sweep.variants(walk["guidance"])
+    if guided:
+        _flags.refuse(flags, ["trajectory"], "is of one walk, and the guidance has several")
+        models = lambda guidance: files.models(runs, **walk | {"guidance": guidance}, **_flags.weights(flags))  # noqa: E731
+        sweep.sweep(models, guided, flags.out, n=flags.n, task=flags.task, given=_flags.asked(flags), seed=flags.seed,
+                    batch=flags.batch, about=walk)  # fmt: skip
+        return 0
     files.check(flags.n, flags.batch, flags.frames, flags.seed)
     files.sample(
         files.models(runs, **walk, **_flags.weights(flags)),

@@ -132,6 +132,14 @@ def beside(sheets: Sequence[np.ndarray], gap: int = 24) -> np.ndarray:
     return np.concatenate(parts, axis=1)[:, : -gap or None]
 
 
+def headed(sheet: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+    """A sheet of equal columns, each with its label above."""
+    width = sheet.shape[1] // len(labels)
+    above = np.concatenate([lines([label], width, sheet.shape[-1]) for label in labels], axis=1)
+    above = np.pad(above, ((0, 0), (0, sheet.shape[1] - above.shape[1]), (0, 0)), constant_values=_GREY)
+    return np.concatenate([above, sheet])
+
+
 def save(path: pathlib.Path, sheet: np.ndarray, about: Mapping[str, Any] = {}) -> pathlib.Path:
     """Write a uint8 sheet as an image file; a reader never sees half of one.
 

@@ -15,7 +15,7 @@ from diffux.solvers import ancestral
 from diffux.systems.system import System
 
 
-def build(classes: int = 1000, label_dropout: float = 0.1, log_snr_min: float = -20.0, log_snr_max: float = 20.0,
+def build(classes: int | None = 1000, label_dropout: float = 0.1, log_snr_min: float = -20.0, log_snr_max: float = 20.0,
           variance: float = 0.3, steps: int = 256, clip: bool = True, network: str = "adm", **options) -> System:  # fmt: skip
     """A model to be guided without a classifier, for images in [0, 1]; the defaults are those of ImageNet 64 (Ho and Salimans,
     2022, sec. 4).

@@ -5,6 +5,7 @@ import functools
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diffux import cli, training
 from diffux.cli import sample
@@ -137,6 +138,25 @@ def drawn(tmp_path_factory):
 def test_a_flag_that_is_taken_changes_the_samples(drawn, name):
     flag, beside = [f"--{name}"] + [CHANGING[name]] * (CHANGING[name] is not None), BESIDE.get(name, [])
     assert not np.array_equal(drawn(*beside), drawn(*beside, *flag))
+
+
+@pytest.mark.full
+def test_a_sweep_is_one_picture_and_one_array(drawn, tmp_path, capsys):
+    """Each part of the array is what the command draws at that scale alone; columns are scales, rows samples."""
+    ask = lambda *words: cli.main(["sample", "--workdir", str(drawn.workdir), "--n", "3", "--steps", "2", *map(str, words)])  # noqa: E731
+    both, alone = tmp_path / "sweep.npz", tmp_path / "alone.npz"
+    assert ask("--guidance", "classifier_free([0, 3])", "--out", both, "--out", tmp_path / "sweep.png") == 0
+    assert ask("--guidance", "classifier_free(3)", "--out", alone) == 0
+    with np.load(both) as found, np.load(alone) as one:
+        assert found["images"].shape == (2, *one["images"].shape) and list(found["guidance"]) == ["0", "3"]
+        np.testing.assert_allclose(found["images"][1], one["images"], atol=1e-6)
+        assert np.abs(found["images"][0] - found["images"][1]).max() > 1e-4
+    picture = Image.open(tmp_path / "sweep.png")
+    assert picture.height > picture.width
+    assert ask("--guidance", "classifier_free([0, 3])", "--out", f"{tmp_path}/folder/") == 2
+    assert "must end in .png or .npz" in capsys.readouterr().err
+    assert ask("--guidance", "classifier_free([0, 3])", "--out", both, "--trajectory", tmp_path / "walk.gif") == 2
+    assert "--trajectory is of one walk" in capsys.readouterr().err
 
 
 def test_every_flag_of_sampling_changes_the_samples_or_is_known_not_to():

@@ -35,6 +35,8 @@ MADE = {
     "classifier": lambda scale=2.0: guidance.classifier(labelled.log_prob, scale),
     "autoguidance": lambda scale=2.0: guidance.autoguidance(worse, scale),
     "between": lambda high=9.0: guidance.between(CFG, 0.0, high),
+    "adaptive_projected": lambda scale=2.0: guidance.adaptive_projected(scale),
+    "temperature": lambda temperature=0.5: guidance.temperature(temperature),
 }
 
 

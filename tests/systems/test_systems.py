@@ -24,6 +24,7 @@ BUILDS = {
     "ddpm": lambda **more: systems.build("ddpm", steps=50, **TINY, **more),
     "iddpm": lambda **more: systems.build("iddpm", steps=50, heads=1, **TINY, **more),
     "adm": lambda **more: systems.build("adm", steps=50, network="adm", head_channels=None, **{"classes": None} | TINY | more),
+    "classifier_free": lambda **more: systems.build("classifier_free", steps=20, network="unet", **TINY, **more),
     "ncsn": lambda **more: systems.build("ncsn", levels=10, sigma_max=5.0, inner=2, **REFINED, **more),
     "score_sde": lambda **more: systems.build("score_sde", sde="sub_vp", steps=20, **TINY, **more),
     "ncsnv2": lambda **more: systems.build("ncsnv2", levels=10, sigma_max=5.0, inner=2, **REFINED, **more),
