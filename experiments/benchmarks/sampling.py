@@ -3,11 +3,13 @@
   python experiments/benchmarks/sampling.py
   python experiments/benchmarks/sampling.py --overhead
   python experiments/benchmarks/sampling.py --unet --batch 2 --pairs 20
+  python experiments/benchmarks/sampling.py --guided --pairs 10
   python experiments/benchmarks/sampling.py --error
 
 --overhead: microseconds a step beyond bare network evaluations, for a tiny network: one scan, the scan with `progress`, a
 Python loop of jitted steps, diffusers' loop; then one scan of every solver. --unet: seconds of 50 DDIM steps with the 35.7 M
-U-Net, and their ratio to 50 bare evaluations, beside diffusers' U-Net. --error: distance to the truth at 5, 10, 20 and 50
+U-Net, and their ratio to 50 bare evaluations, beside diffusers' U-Net. --guided: the time of DDIM steps of the same U-Net with
+classifier-free guidance, at all levels and at half of them, beside steps without. --error: distance to the truth at 5 to 50
 evaluations on a mixture of Gaussians. Contenders are interleaved and compared within one run, on a machine that should be
 quiet. The figures are also written to a JSON file, in which parts that did not run this time stay as they are.
 """
@@ -27,7 +29,7 @@ from flax import struct
 from harness import CONSOLE, device, paired, peers, record, shown, spread, table, unet_of_diffusers, verdict
 from rich.progress import track
 
-from diffux import Gaussian, grids, keys, parameterizations, schedules, solvers
+from diffux import Gaussian, grids, guidance, keys, parameterizations, schedules, solvers
 from diffux.denoisers import as_denoiser
 from diffux.networks.initialize import initialize
 from diffux.networks.unet import UNet
@@ -36,7 +38,7 @@ from diffux.systems.system import Model
 from diffux.types import Net
 
 GOALS = {"ddim": (10, 25), "ddpm": (30, 10)}  # at most so many microseconds a step, so many times less than diffusers
-GOAL_PROGRESS, GOAL_UNET = 1.3, 1.02
+GOAL_PROGRESS, GOAL_UNET, GOAL_GUIDED = 1.3, 1.02, 2.05
 BUDGETS = (5, 10, 20, 50)
 
 
@@ -244,6 +246,28 @@ def _torch_unets(torch, diffusers, place, x, steps: int) -> dict:
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
+def guided(batch: int, pairs: int, length: int) -> dict:
+    """Ratios of the time of guided walks to that of the walk without guidance."""
+    network = UNet(classes=10)
+    x, cond = jax.random.normal(jax.random.key(1), (batch, 32, 32, 3)), {"label": jnp.arange(batch) % 10}
+    net = Net(network, initialize(jax.random.key(0), network, x, jnp.zeros(batch), cond))
+    told = parameterizations.conditioned(parameterizations.epsilon, parameterizations.integer(1000))
+    levels = grids.discrete(1000, "trailing")(schedules.from_betas(schedules.linear_betas()), length)
+    half = float((levels.sigma / levels.alpha)[length // 2])  # at the levels above it there is guidance
+    free = guidance.classifier_free(3.0)
+    models = {"none": (), "classifier_free": (free,), "between, half of the levels": (guidance.between(free, half),)}
+    models = {name: Model(net, told, transforms) for name, transforms in models.items()}
+    each = keys.sample_keys(0, 0, batch)
+    walk = lambda name: lambda: solvers.sample(each, models[name], solvers.ddim(), levels, x, cond).x  # noqa: E731
+    times = paired({name: (walk(name), walk("none")) for name in models if name != "none"}, pairs, f"{pairs} pairs of walks")
+    found = {name: spread(seconds / alone) for name, (seconds, alone) in times.items()}
+    for name, ratio in found.items():
+        CONSOLE.print(f"time of {length} DDIM steps with {name} / without: {shown(ratio, 3)}")
+    met = verdict(found["classifier_free"]["median"] <= GOAL_GUIDED)
+    CONSOLE.print(f"goal at most {GOAL_GUIDED} for classifier-free guidance: {met}")
+    return {"batch": batch, "steps": length, "guided_steps_of_half": length // 2, "ratio": found}
+
+
 def error() -> dict:
     headings = {
         False: "deterministic solvers: RMS distance to the end of the exact flow from the same starts",
@@ -279,8 +303,8 @@ def error() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for part in ("overhead", "unet", "error"):
-        parser.add_argument(f"--{part}", action="store_true", help="this part; without any such flag all three run")
+    for part in ("overhead", "unet", "guided", "error"):
+        parser.add_argument(f"--{part}", action="store_true", help="this part; without any such flag all run")
     parser.add_argument("--steps", type=int, default=1000, help="of the walks whose overhead is measured (1000)")
     parser.add_argument("--repeats", type=int, default=20, help="rounds of the overhead measurement (20)")
     parser.add_argument("--batch", type=int, help="images at once through the U-Net (1 on CPU, 64 elsewhere)")
@@ -292,6 +316,7 @@ def main() -> None:
     parts = {
         "overhead": lambda: overhead(flags.steps, flags.repeats),
         "unet": lambda: unet(batch, flags.pairs, flags.pair_steps),
+        "guided": lambda: guided(batch, flags.pairs, 2 * flags.pair_steps),
         "error": error,
     }
     record("sampling", {part: parts[part] for part in parts if getattr(flags, part)} or parts, flags.out)

@@ -291,6 +291,8 @@ def test_every_config_is_one_that_can_be_read(scripts):
         made = plan(config)
         assert made.config == schema.check(config) and made.name == config["system"]["name"]
         assert f"diffux train --config {file.stem} --workdir" in file.read_text()
+        for part in re.findall(rf"--config {file.stem}:(\w+)", file.read_text()):  # a file of several configs
+            assert plan(_config.read(f"{file.stem}:{part}", [])).config["system"] != config["system"]
     changed = _config.read(DIGITS, ["--config.training.steps=7", "--config.system.multipliers=(1, 3)"])
     assert changed["training"]["steps"] == 7 and changed["system"]["multipliers"] == [1, 3] and "steps" not in changed
     assert _config.read(DIGITS, ["--config.steps", "8"])["training"]["steps"] == 8

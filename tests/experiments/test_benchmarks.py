@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "benchmarks"
     "words",
     [
         "sampling.py --overhead --steps 4 --repeats 1 --out out",
+        "sampling.py --guided --pairs 1 --pair-steps 1 --out out",
         "solver_figure.py --points 3 --out out.png",
         "convolution.py --repeats 1 --groups",
         "training.py --step --batch 1 --rounds 1 --types float32 --contenders diffux --out out",
