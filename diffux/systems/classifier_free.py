@@ -16,18 +16,18 @@ from diffux.systems.system import System
 
 
 def build(classes: int | None = 1000, label_dropout: float = 0.1, log_snr_min: float = -20.0, log_snr_max: float = 20.0,
-          variance: float = 0.3, steps: int = 256, clip: bool = True, network: str = "adm", **options) -> System:  # fmt: skip
+          towards_upper: float = 0.3, steps: int = 256, clip: bool = True, network: str = "adm", **options) -> System:  # fmt: skip
     """A model to be guided without a classifier, for images in [0, 1]; the defaults are those of ImageNet 64 (Ho and Salimans,
     2022, sec. 4).
 
     - label_dropout: how often training drops the label; 0.1 and 0.2 did best.
     - log_snr_min, log_snr_max: where the cosine schedule is cut off.
-    - variance: the share of the larger variance in the reverse one, see `processes.geometric_mean`.
+    - towards_upper: the share of the larger variance in the reverse one, see `processes.geometric_mean`.
     - clip: clip the guided x_0 to [-1, 1].
     - network: of `networks.names()`; further keywords are its fields. It is told the log-SNR.
     """
     schedule = schedules.cosine(log_snr_min, log_snr_max)
-    process = Gaussian(schedule, processes.geometric_mean(variance))
+    process = Gaussian(schedule, processes.geometric_mean(towards_upper))
     clock = clocks.continuous(parameterizations.log_snr, steps, smallest=0.0, end=None, times=times.uniform(0.0, 1.0))
     return System(
         network=networks.named(network)(classes=classes, **options),

@@ -21,7 +21,7 @@ from diffux.config.schema import KEYS, Key
 from stress.harness import EXPERIMENTS, POINTS
 
 # The sets of the configs that have to be downloaded.
-ABSENT = ("cifar10", "mnist", "celeb_a", "folder:/path/to/ffhq")
+ABSENT = ("cifar10", "mnist", "celeb_a", "imagenet_resized/64x64", "folder:/path/to/ffhq")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,9 @@ _NONSENSE = [None, math.nan, math.inf, -math.inf, -1, -(10**12), -0.5, 0, 0.0, 1
 _PLAUSIBLE: dict[str, list[Any]] = {
     "solver": ["ddim", "heun", "ancestral", "dpm_solver(order=3)", "dpm_solver(order=9)", "lms(4)", "unipc", "ddim(eta=2)"],
     "grid": ["uniform", "log_snr", "karras(rho=5)", "karras(rho=-5)", "karras(rho=nan)", "uniform(3)", "ddim"],
-    "guidance": ["2", "1e30", "classifier_free(3)", "classifier_free(nan)", "static_threshold(1)", "classifier(1)", "isotropic"],
+    "guidance": ["2", "1e30", "classifier_free(3)", "classifier_free(nan)", "static_threshold(1)", "classifier(1)", "isotropic",
+                 "classifier_free_pp(0.5)", "adaptive_projected(3, momentum=2)", "perturbed_attention(1, '(')", "added(3, 2)",
+                 "classifier_free([1, 2])", "temperature(0)"],
     "option": ["order=2", "order=-2", "order", "=2", "order=2=3", "eta=0.5", "nonsense=1", "order=nan"],
     "task": ["once", "vote(draws=2)", "vote(draws=0)", "best_of", "cascade", "once(3)"],
     "given": ["label=3", "label=3,4", "label=11", "label=-1", "label=", "nonsense=3", "label=nan"],

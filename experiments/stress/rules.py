@@ -91,7 +91,8 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (either(number(0, 0.29, open_below=True), several(number(0, 0.29, open_below=True))), "ema.power"),
     (optional(either(text, number())), "ema.samples_from"),
     (optional(text), "training.start sample.solver sample.grid"),
-    (optional(whole(1, 1_000_000)), "sample.steps system.steps system.discrete system.classes --steps"),
+    (optional(whole(1, 1_000_000)), "sample.steps system.steps system.discrete system.classes system.enlarges "
+     "system.head_channels --steps"),
     (number(0, 10), "sample.eta --eta"),
     (optional(either(text, number(), several(either(text, number())))), "sample.guidance"),
     (words("float32", "bfloat16"), "compute.dtype sharding.gradients"),
@@ -103,7 +104,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
     (_SHARE, "system.dropout system.label_dropout"),
-    (several(whole(1), 1), "system.multipliers"),
+    (several(number(0, open_below=True), 1), "system.multipliers"),  # of some networks fractions
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
     (_ABOVE_0, "system.sigma_min system.sigma_max system.step system.beta_min system.beta_max"),
@@ -113,6 +114,8 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (words("hybrid", "bound"), "system.loss"),
     (words("scaled", "index"), "system.told"),
     (number(0), "system.share"),
+    (number(0, 1), "system.towards_upper"),
+    (number(), "system.log_snr_min system.log_snr_max"),
     (words("vp", "sub_vp", "ve"), "system.sde"),
     (words("gaussian", "binomial"), "system.kind"),
     (optional(text), "system.network system.data system.name"),
