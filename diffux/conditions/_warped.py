@@ -65,7 +65,8 @@ def warped(name: str = "image", share: float = 0.12, mirrored: float = 0.5) -> W
 
 def drawn(keys, n: int, share: Any, mirrored: Any) -> Any:
     """Labels (n, 9) of random transformations, as `warp` reads them."""
-    u, normal = rng.uniform(rng.fold_in(keys, 0), (n, 9)).T, rng.noise(rng.fold_in(keys, 1), (n, 4)).T
+    keys = rng.fold_in(keys, 0)  # 1 and more make the keys of the parts after the first
+    u, normal = rng.uniform(keys, (n, 9)).T, rng.noise(rng.fold_in(keys, 1), (n, 4)).T
     scaled, turned, stretched, moved = u[:4] < share
     angle, axis, amount = 2 * jnp.pi * u[4], 2 * jnp.pi * u[5], normal[1]
     # Half of the stretches are along a side. The authors' label of these is (amount, 0), and that of the others as here, but a

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux.conditions import given, made, warped
+from diffux.conditions import dropped, given, made, warped
 from diffux.conditions._warped import drawn, warp
 from diffux.keys import sample_keys
 
@@ -115,6 +115,15 @@ def test_how_often_and_how_much(keys):
     along_a_side = (stretched == 0).any(1)
     np.testing.assert_allclose(along_a_side.mean(), 0.5, atol=0.05)
     np.testing.assert_allclose((stretched[along_a_side, 0] > 0).mean(), 0.5, atol=0.08)
+
+
+def test_what_is_done_says_nothing_of_what_is_drawn_beside_it():
+    """Of what is dropped: no two parts draw with one key, where each sample has its own."""
+    row = given("label", warped("image", 1.0), dropped(0.5))
+    batch = {"image": np.zeros((20_000, 1, 1, 1), np.float32), "label": np.zeros(20_000, int)}
+    cond = jax.jit(lambda keys: row(keys, batch, True))(sample_keys(0, 0, 20_000))
+    both = np.corrcoef(np.column_stack([cond["null"], cond["augment"], np.asarray(cond["augment"]) ** 2]).T)
+    assert np.nanmax(np.abs(both[0, 1:])) < 0.03
 
 
 def test_with_probability_0_and_outside_training_nothing_is_done():
