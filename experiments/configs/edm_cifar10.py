@@ -1,11 +1,10 @@
 """EDM on CIFAR-10, class-conditional, with the numbers of Karras et al. (2022), appendix F, and of their code.
 
   diffux train --config edm_cifar10 --workdir runs/edm_cifar10
-  diffux train --config edm_cifar10 --workdir runs/edm_cifar10_unconditional --config.system.classes=None
 
 390,625 steps of batch 512, which are 200 million images, and 55.7 million parameters: made for accelerators. The paper reports a
-Frechet inception distance of 1.79 with labels and 1.97 without, by Heun's method in 18 steps (35 evaluations; 50,000 samples, the
-best of three draws).
+Frechet inception distance of 1.79 with labels and 1.97 without (`classes` None), by Heun's method in 18 steps (35 evaluations;
+50,000 samples, the best of three draws).
 
 What differs from the authors' code: the average of the weights warms up as this library's do, the label and the augmentation join
 the embedding of the noise after its two layers and not before them, layers are initialised as DDPM's, and augmented images are
