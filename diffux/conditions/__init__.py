@@ -1,6 +1,7 @@
 """Conditions: what a network is given, made from the fields of a batch in training and of a request in sampling alike."""
 
 from diffux.conditions._given import Given, given, labelled
+from diffux.conditions._warped import warped
 from diffux.conditions.parts import Part, augmented, dropped, encoded, into, made
 
-__all__ = ["Given", "Part", "augmented", "dropped", "encoded", "given", "into", "labelled", "made"]
+__all__ = ["Given", "Part", "augmented", "dropped", "encoded", "given", "into", "labelled", "made", "warped"]

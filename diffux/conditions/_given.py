@@ -24,6 +24,10 @@ class Given:
         keys: one key (), or a key a sample (B,). optional: entries that may be missing, because the network has a null for them.
         Raises ValueError for a field that is missing.
         """
+        return self.run(keys, fields, train, optional)[1]
+
+    def run(self, keys, fields: Mapping[str, Any], train: bool, optional: tuple[str, ...] = ()) -> tuple[dict, dict]:
+        """(all fields after the last part, the conditions among them): a part may change the data as well, as `warped` does."""
         fields, missing = dict(fields), []
         for name in self.names:
             if name not in fields and name not in optional:
@@ -36,7 +40,7 @@ class Given:
                 fields = part(rng.fold_in(keys, i) if i else keys, fields, train)
         if missing:
             raise ValueError(f"this model is given {' and '.join(self.asks)}, got {' and '.join(sorted(fields)) or 'nothing'}")
-        return {name: fields[name] for name in self.gives if name in fields}
+        return fields, {name: fields[name] for name in self.gives if name in fields}
 
     @property
     def gives(self) -> tuple[str, ...]:
@@ -93,8 +97,9 @@ def given(*row: str | Part) -> Given:
     return Given(tuple(part for part in row if isinstance(part, str)), tuple(part for part in row if not isinstance(part, str)))
 
 
-def labelled(classes: int | None, dropout: float) -> Given:
-    """The label of one of `classes`, null in training with the probability `dropout`; nothing where `classes` is None.
+def labelled(classes: int | None, dropout: float, *parts: Part) -> Given:
+    """The label of one of `classes`, null in training with the probability `dropout`, after `parts`; they alone where `classes` is
+    None.
 
     Raises ValueError for what is no probability below 1, also where nothing is dropped.
 
@@ -103,4 +108,4 @@ def labelled(classes: int | None, dropout: float) -> Given:
         (('label',), ())
     """
     part = dropped(dropout)
-    return given() if classes is None else given("label", part)
+    return given(*parts) if classes is None else given("label", *parts, part)

@@ -156,10 +156,11 @@ class ADM(_ADM):
     out_channels: int | None = None
     variance: bool = False
     low: str | None = None
+    augment: int | None = None
 
     @property
     def reads(self) -> dict[str, int | None]:
-        return ConditionEmbedding.entries(self.classes) | ({} if self.low is None else {self.low: None})
+        return ConditionEmbedding.entries(self.classes, augment=self.augment) | ({} if self.low is None else {self.low: None})
 
     @property
     def nulls(self) -> tuple[str, ...]:
@@ -169,7 +170,8 @@ class ADM(_ADM):
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False):
         self.check(x.shape)
         types, wide = precision(self, x)
-        told, _ = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes)
+        told, _ = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes,
+                           augment=self.augment)  # fmt: skip
         layers, widths = self.layers(told, train, types), self.widths
         seen = x if self.low is None else jnp.concatenate([x, self.enlarged(x, cond)], -1)
 

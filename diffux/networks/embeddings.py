@@ -1,4 +1,4 @@
-"""What a network is told besides x: the noise level's number, a label, a text, or that there is no condition."""
+"""What a network is told besides x: the noise level's number, a label, a text, that there is none, and what was done to x."""
 
 from __future__ import annotations
 
@@ -95,6 +95,9 @@ class ConditionEmbedding(nn.Module):
     label table's last row, and a learned token at every position of the text. A label out of range gives NaN, since
     nothing can be raised within a compiled function.
 
+    `cond["augment"]` Float[B, augment], if it has `augment`, says what was done to the image (Karras et al., 2022, app. F.2). It is
+    no condition to be dropped: no null replaces it, and where it is missing, or zero, it adds nothing.
+
     Raises:
         ValueError: if an entry's shape does not fit.
     """
@@ -102,27 +105,34 @@ class ConditionEmbedding(nn.Module):
     features: int
     classes: int | None = None
     text_width: int | None = None
+    augment: int | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @staticmethod
-    def entries(classes: int | None = None, text_width: int | None = None) -> dict[str, int | None]:
-        """The `reads` of a network with such an embedding."""
+    def entries(classes: int | None = None, text_width: int | None = None, augment: int | None = None) -> dict[str, int | None]:
+        """The `reads` of a network with such an embedding; all but "augment" have a null."""
         label = {} if classes is None else {"label": classes}
-        return label | ({} if text_width is None else {"text": text_width, "text_mask": None})
+        text = {} if text_width is None else {"text": text_width, "text_mask": None}
+        return label | text | ({} if augment is None else {"augment": augment})
 
     @nn.compact
     def __call__(self, cond: Mapping[str, Array] | None, batch: int) -> Condition:
         cond, embedding, text, mask = dict(cond or {}), None, None, None
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         if self.classes is not None:
             embedding = self.label(cond.get("label"), null_of(cond, "label", batch))
         if self.text_width is not None:
             text, mask = self.text(cond.get("text"), cond.get("text_mask"), null_of(cond, "text", batch))
             weight = mask[..., None].astype(text.dtype)
             mean = (text * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
-            types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
             pooled = Dense(self.features, **types, name="text")(mean)
             embedding = pooled if embedding is None else embedding + pooled
+        if self.augment is not None:
+            done = cond.get("augment", jnp.zeros((batch, self.augment)))
+            _expect("augment", done, (batch, self.augment))
+            done = Dense(self.features, use_bias=False, **types, name="augmentation")(done)
+            embedding = done if embedding is None else embedding + done
         return Condition(embedding, text, mask)
 
     def label(self, label: Array | None, null: Array) -> Array:
@@ -150,13 +160,14 @@ class ConditionEmbedding(nn.Module):
 
 
 def embedded(noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any], *, channels: int, form: str,
-             classes: int | None = None, text_width: int | None = None) -> tuple[Array, Condition]:  # fmt: skip
+             classes: int | None = None, text_width: int | None = None,
+             augment: int | None = None) -> tuple[Array, Condition]:  # fmt: skip
     """(what a U-Net's blocks are told (B, 4 channels), activated; the embedded condition): the noise's number through two dense
     layers, and the condition added (Ho et al., 2020, app. B). The layers belong to the module within whose call this stands."""
     told = sinusoidal(per_sample(noise, x), channels, form).astype(types["dtype"])
     told = nn.swish(Dense(4 * channels, **types, name="noise_0")(told))
     told = Dense(4 * channels, **types, name="noise_1")(told)
-    given = ConditionEmbedding(4 * channels, classes, text_width, **types, name="condition")(cond, x.shape[0])
+    given = ConditionEmbedding(4 * channels, classes, text_width, augment, **types, name="condition")(cond, x.shape[0])
     return nn.swish(told if given.embedding is None else told + given.embedding), given
 
 

@@ -122,13 +122,18 @@ class NCSNpp(Network):
     pyramid_out: str = "none"
     embedding: str = "sinusoidal"
     fourier_scale: float = 16.0
+    augment: int | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
 
     @property
     def reads(self) -> dict[str, int | None]:
-        return ConditionEmbedding.entries(self.classes)
+        return ConditionEmbedding.entries(self.classes, augment=self.augment)
+
+    @property
+    def nulls(self) -> tuple[str, ...]:
+        return tuple(ConditionEmbedding.entries(self.classes))
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False) -> Array:
@@ -145,7 +150,9 @@ class NCSNpp(Network):
             told = sinusoidal(noise, self.channels)
         told = nn.swish(Dense(4 * self.channels, **types, name="noise_0")(told.astype(types["dtype"])))
         told = Dense(4 * self.channels, **types, name="noise_1")(told)
-        given = ConditionEmbedding(4 * self.channels, self.classes, **types, name="condition")(cond, x.shape[0])
+        given = ConditionEmbedding(4 * self.channels, self.classes, augment=self.augment, **types, name="condition")(
+            cond, x.shape[0]
+        )
         told = nn.swish(told if given.embedding is None else told + given.embedding)
 
         def block(h, channels, name, resample=None):

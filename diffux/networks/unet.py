@@ -56,7 +56,8 @@ class UNet(Network):
 
     - `heads`: of every attention; `dropout`: in every residual block, when `train`.
     - `classes`, `text_width`: the conditions it can be given, as `ConditionEmbedding` says; with a text, every
-      attention is followed by one to the text.
+      attention is followed by one to the text. `augment`: the width of the labels that say what was done to x, 9 for
+      `conditions.warped`.
     - `variance`: whether a second output of F's shape stands beside it, of which a reverse variance is made, as
       `processes.interpolated` does (Nichol and Dhariwal, 2021). Both begin at zero.
     - `embedding`: the form of the noise's `sinusoidal` embedding, "ddpm" or "openai".
@@ -92,13 +93,18 @@ class UNet(Network):
     out_channels: int | None = None
     variance: bool = False
     embedding: str = "ddpm"
+    augment: int | None = None
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
 
     @property
     def reads(self) -> dict[str, int | None]:
-        return ConditionEmbedding.entries(self.classes, self.text_width)
+        return ConditionEmbedding.entries(self.classes, self.text_width, self.augment)
+
+    @property
+    def nulls(self) -> tuple[str, ...]:
+        return tuple(ConditionEmbedding.entries(self.classes, self.text_width))
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False):
@@ -108,7 +114,7 @@ class UNet(Network):
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
 
         told, given = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes,
-                               text_width=self.text_width)  # fmt: skip
+                               text_width=self.text_width, augment=self.augment)  # fmt: skip
 
         def block(h, channels, name):
             return Block(channels, self.dropout, **types, name=f"{name}_block")(h, told, train)

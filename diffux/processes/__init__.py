@@ -1,6 +1,7 @@
 """Processes: how data is forgotten, as five kernels that return distributions."""
 
 from diffux.processes._multiplied import bitwise, known, multiplied, near, smooth
+from diffux.processes._offset import offset
 from diffux.processes.binomial import Binomial
 from diffux.processes.gaussian import (
     VARIANCES,
@@ -17,5 +18,5 @@ from diffux.processes.process import Process, is_gaussian
 
 __all__ = [
     "VARIANCES", "Binomial", "Gaussian", "Process", "analytic", "bitwise", "geometric_mean", "interpolated", "is_gaussian",
-    "known", "multiplied", "near", "noise_norms", "perturbed", "posterior", "smooth", "upper",
+    "known", "multiplied", "near", "noise_norms", "offset", "perturbed", "posterior", "smooth", "upper",
 ]  # fmt: skip

@@ -154,8 +154,8 @@ def inputs(key_given, key_codec, system, batch, train: bool) -> tuple[Any, dict[
     """(x in the space of the codec, conditions) of a batch: what a loss begins with."""
     if system.data not in batch:
         raise ValueError(f"the model is of {system.data}, and the batch holds {', '.join(map(str, sorted(batch)))}")
-    cond = system.given(key_given, batch, train)
-    return system.codec.encode(key_codec, batch[system.data], cond), cond
+    fields, cond = system.given.run(key_given, batch, train)
+    return system.codec.encode(key_codec, fields[system.data], cond), cond
 
 
 def objective_loss(key, system, batch: Mapping[str, Any], state: Any, train: bool) -> tuple[Any, tuple[dict[str, Any], Any]]:

@@ -22,6 +22,7 @@ TINY = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "dropo
 REFINED = {"channels": 4, "multipliers": (1,), "dilations": ()}
 BUILDS = {
     "ddpm": lambda **more: systems.build("ddpm", steps=50, **TINY, **more),
+    "edm": lambda **more: systems.build("edm", steps=10, sigma_max=5.0, **TINY, **more),
     "iddpm": lambda **more: systems.build("iddpm", steps=50, heads=1, **TINY, **more),
     "adm": lambda **more: systems.build("adm", steps=50, network="adm", head_channels=None, **{"classes": None} | TINY | more),
     "classifier_free": lambda **more: systems.build("classifier_free", steps=20, network="unet", **TINY, **more),
