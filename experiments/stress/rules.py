@@ -107,15 +107,18 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (several(number(0, open_below=True), 1), "system.multipliers"),  # of some networks fractions
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
-    (_ABOVE_0, "system.sigma_min system.sigma_max system.step system.beta_min system.beta_max"),
+    (_ABOVE_0, "system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
+               "system.step system.beta_min system.beta_max"),
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),
     (words("linear", "cosine", "geometric"), "system.schedule"),
     (words("hybrid", "bound"), "system.loss"),
     (words("scaled", "index"), "system.told"),
-    (number(0), "system.share"),
-    (number(0, 1), "system.towards_upper"),
-    (number(), "system.log_snr_min system.log_snr_max"),
+    (number(0), "system.share system.offset"),
+    (number(0, 1), "system.towards_upper system.augment system.mirrored"),
+    (words("linspace", "leading", "trailing"), "system.spacing"),
+    (several(number(0)), "system.churn"),
+    (number(), "system.log_snr_min system.log_snr_max system.mean"),
     (words("vp", "sub_vp", "ve"), "system.sde"),
     (words("gaussian", "binomial"), "system.kind"),
     (optional(text), "system.network system.data system.name"),
