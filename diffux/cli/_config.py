@@ -134,16 +134,16 @@ def _override(config, overrides: Sequence[str]) -> dict:
 
 
 def _literals(overrides: Sequence[str], known: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """(the other flags, {key: value}) of the flags of keys that may hold None, a tuple, or values of several types.
+    """(the other flags, {key: value}) of the flags of keys that may hold None, a tuple, or values of several types, and of None.
 
     The flags of the library know one type a key. Of a flag given twice the last one counts.
     """
-    rest, found, arguments = [], {}, iter(overrides)
+    rest, found, arguments = [], {}, iter(_joined(overrides, known))
     for argument in arguments:
         flag, equals, text = argument.partition("=")
         key = flag.removeprefix("--config.")
         now, said = known.get(key, ""), schema.KEYS.get(key)
-        several = now is None or isinstance(now, tuple) or (said is not None and said.or_none)
+        several = now is None or isinstance(now, tuple) or (said is not None and said.or_none) or (text == "None" and key in known)
         if not flag.startswith("--config.") or not several:
             rest.append(argument)
             continue
@@ -153,6 +153,17 @@ def _literals(overrides: Sequence[str], known: Mapping[str, Any]) -> tuple[list[
         except ValueError:  # a call, a path, a slice of a split
             found[key] = text
     return rest, found
+
+
+def _joined(overrides: Sequence[str], known: Mapping[str, Any]) -> list[str]:
+    """The flags, with a None that stands apart joined to its key: `--config.system.classes None`."""
+    words: list[str] = []
+    for word in overrides:
+        if word == "None" and words and words[-1].removeprefix("--config.") in known:
+            words[-1] += "=None"
+        else:
+            words.append(word)
+    return words
 
 
 def _paths(config, prefix: str = "") -> dict:

@@ -300,6 +300,11 @@ def test_every_config_is_one_that_can_be_read(scripts):
     assert averages["decay"] == [0.9, 0.99] and schema.check({"ema": averages})
     assert _config.read(DIGITS, ["--config.ema.decay=0.9"])["ema"]["decay"] == [0.9]
     assert _config.read(DIGITS, ["--config.system.classes=10"])["system"]["classes"] == 10
+    none = "--config.system.classes=None"
+    for words in (none, none.replace("=", " "), f"--config.system.classes=3 {none}"):
+        assert _config.read(DIGITS, words.split())["system"]["classes"] is None  # a number in the file
+    with pytest.raises(UserError, match="batch_size"):
+        plan(_config.read(DIGITS, ["--config.data.batch_size=None"]))
 
 
 def test_a_config_by_its_bare_name_is_printed_whole(capsys):
