@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import pathlib
+import re
 import sys
 import zlib
 
@@ -173,7 +174,10 @@ def page(rows: dict) -> str:
     def cell(value):
         if isinstance(value, list):
             return " / ".join(f"{one:.1e}" for one in value)
-        return "yes" if value == "finite" else f"no [{notes.setdefault(value, len(notes) + 1)}]"
+        if value == "finite":
+            return "yes"
+        said = re.sub(r"^\w+ does not", "it does not", re.sub(r"and \w+ evaluates", "and this one evaluates", value))
+        return f"no [{notes.setdefault(said, len(notes) + 1)}]"
 
     columns = [*NAMES, *CARRIED]
     heading = ["| solver | " + " | ".join(columns) + " |", "|" + "---|" * (1 + len(columns))]

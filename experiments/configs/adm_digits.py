@@ -3,6 +3,11 @@
   diffux train --config adm_digits --workdir runs/adm
   diffux train --config adm_digits:classifier --workdir runs/adm_classifier
   diffux sample --workdir runs/adm --net classifier=runs/adm_classifier --guidance "classifier(3)" --label 3 --out threes.png
+
+0.83 and 0.38 million parameters; 8 and 2 minutes on 2 CPU cores (an AMD EPYC) that were busy. 512 samples in 50 steps, three
+seeds of both, every class as often, judged by another classifier: the asked class in 12.7 to 13.9 % without guidance (Frechet
+1.47 to 1.94), 88.9 to 90.6 % at scale 1 (1.61 to 1.76), 98.6 to 99.6 % at 3 (1.32 to 1.38; recall 0.82 to 0.85).
+benchmarks/guidance_curve.py draws the curve.
 """
 
 from ml_collections import ConfigDict

@@ -3,6 +3,11 @@
   diffux train --config cfg_digits --workdir runs/cfg
   diffux sample --workdir runs/cfg --guidance 3 --out threes.png --label 3
   diffux evaluate --workdir runs/cfg --guidance 3
+
+Two minutes on 2 CPU cores (an AMD EPYC) that were busy. 512 samples in 50 steps, three seeds, judged by a classifier: without
+guidance (scale 1) 97.5 to 97.9 % of the asked class, Frechet 1.05 to 1.25, recall 0.83 to 0.86; at scale 3 all of the asked
+class, Frechet 4.4 to 4.6, recall 0.53 to 0.57; at 0, without the label, 9.0 to 10.7 %. benchmarks/guidance_curve.py draws the
+curve.
 """
 
 from ml_collections import ConfigDict
