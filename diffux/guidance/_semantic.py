@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux import keys as rng
-from diffux.codecs import Codec
 from diffux.guidance._classifier import Classifier
 from diffux.naming import pick
 from diffux.types import Net, as_part
@@ -33,7 +32,7 @@ class Encoder:
     image: Net
     label: Callable
     text: Net
-    codec: Codec
+    codec: Any
     tokens: int | None = struct.field(pytree_node=False, default=None)
 
     def __call__(self, x, level) -> Seen:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from diffux import clocks, guidance, objectives, schedules
@@ -82,7 +83,7 @@ class Contrastive:
         return guidance.Encoder(self.image, self.label, self.text, self.codec, self.tokens)
 
 
-def build(clean: Contrastive | None = None, schedule: str = "cosine", steps: int = 1000, tokens: int = 64, features: int = 64,
+def build(clean: Any = None, schedule: str = "cosine", steps: int = 1000, tokens: int = 64, features: int = 64,
           width: int = 64, depth: int = 1, **tower) -> Contrastive:  # fmt: skip
     """A contrastive model of images in [0, 1] and captions; further keywords are fields of `ImageTower`.
 
@@ -101,6 +102,6 @@ def build(clean: Contrastive | None = None, schedule: str = "cosine", steps: int
         image=Net(ImageTower(features, told=clean is not None, **tower), Learned("image")),
         text=Net(TextTower(tokens, features, width, depth), Learned("text")) if clean is None else clean.text,
         process=Gaussian(schedules.from_betas(table(steps))), times=clock.times, label=clock.label,
-        scale=Learned("scale", jnp.log(1 / 0.07)) if clean is None else MOST,
+        scale=Learned("scale", np.float32(np.log(1 / 0.07))) if clean is None else MOST,
         tokens=tokens if clean is None else clean.tokens, clean=clean, given=given("caption") if clean is None else given(),
     )  # fmt: skip
