@@ -22,16 +22,18 @@ def get_config(part: str = "model"):
     config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 64, "options": {"objects": 1}})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.995})
-    config.training = ConfigDict({"steps": 2000, "log_every": 50, "sample_every": 0, "checkpoint_every": 500})
+    config.training = ConfigDict({"steps": 600, "log_every": 50, "sample_every": 0, "checkpoint_every": 200})
     if part == "model":
-        config.system = ConfigDict({"name": "ddpm", "steps": STEPS, "betas": "cosine", "channels": 32, "multipliers": (1, 2),
+        config.system = ConfigDict({"name": "ddpm", "steps": STEPS, "betas": "cosine", "channels": 24, "multipliers": (1, 2),
                                     "blocks": 1, "attention": (8,), "dropout": 0.0})  # fmt: skip
         config.data.batch_size = 32
-        config.optimizer.learning_rate = 2e-3
+        config.training.steps = 800
+        config.optimizer.learning_rate = 3e-3
         config.sample = ConfigDict({"n": 16, "steps": 50})
         return config
     config.system = ConfigDict({"name": "contrastive", "steps": STEPS, "schedule": "cosine", "tokens": 43} | TOWER)
     if part == "noisy":
         config.nets = ConfigDict({"clean": "runs/clean"})
         config.training.start = "runs/clean"
+        config.training.steps = 400
     return config
