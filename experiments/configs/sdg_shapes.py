@@ -3,7 +3,7 @@ their captions, and the encoder of noisy ones that is distilled from it without 
 
   diffux train --config sdg_shapes --workdir runs/shapes
   diffux train --config sdg_shapes:clean --workdir runs/clean
-  diffux train --config sdg_shapes:noisy --workdir runs/noisy --net clean=runs/clean --config.training.start=runs/clean
+  diffux train --config sdg_shapes:noisy --workdir runs/noisy --config.nets.clean=runs/clean --config.training.start=runs/clean
   diffux sample --workdir runs/shapes --net semantic=runs/noisy --guidance "semantic(text=30)" --given caption="a red circle" \
     --out circles.png
 """
@@ -35,5 +35,5 @@ def get_config(part: str = "model"):
     if part == "noisy":
         config.nets = ConfigDict({"clean": "runs/clean"})
         config.training.start = "runs/clean"
-        config.training.steps = 400
+        config.training.steps = 1000
     return config
