@@ -35,8 +35,8 @@ from diffux.files import aside
 from diffux.guidance import _semantic
 
 N, STEPS = 64, 50
-TEXT = (10.0, 30.0, 100.0)
-SCALES = {"content": 100.0, "structure": 1.0, "style": 1000.0}
+TEXT = (30.0, 100.0, 300.0)
+SCALES = {"structure": 1.0, "style": 100.0, "content": 100.0}
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 

@@ -35,5 +35,5 @@ def get_config(part: str = "model"):
     if part == "noisy":
         config.nets = ConfigDict({"clean": "runs/clean"})
         config.training.start = "runs/clean"
-        config.training.steps = 1000
+        config.training.steps = 400
     return config
