@@ -81,7 +81,7 @@ def chain(denoise: Denoiser, *transforms: Transform) -> Denoiser:
 
 
 def tells_step(parts: Iterable[Any]) -> bool:
-    """Whether one of them looks at cond["step"], the number () of the step of a walk."""
+    """Whether one of them looks at cond["step"], the number () of the step of a walk, or at cond["keys"], the step's own keys."""
     return any(getattr(part, "tells_step", False) for part in parts)
 
 

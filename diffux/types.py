@@ -200,6 +200,11 @@ def reads(part: Any) -> Mapping[str, int | None] | None:
     return getattr(part, "reads", {})
 
 
+def pictures(part: Any) -> tuple[str, ...]:
+    """The conditions that a part looks at and that are data of the kind that is sampled, such as a reference."""
+    return getattr(part, "pictures", ())
+
+
 class Prediction(NamedTuple):
     """What a denoiser believes: `x0` is E[x_0 | x_t], shape (B, *d) (logits (B, *d, K) for categorical data);
     `variance` is the network's raw output for the reverse variance, as the process's variance part reads it.

@@ -10,18 +10,19 @@ from diffux.guidance._classifier_free import classifier_free, classifier_free_pp
 from diffux.guidance._perturbed import perturbed_attention, smoothed_attention
 from diffux.guidance._posterior_sampling import dps, isotropic, posterior_sampling, tweedie
 from diffux.guidance._rescaled import rescaled
+from diffux.guidance._semantic import Encoder, semantic, similarity
 from diffux.guidance._temperature import temperature
 from diffux.guidance.threshold import dynamic_threshold, static_threshold
 
 TRANSFORMS = (
     "adaptive_projected", "added", "attending", "autoguidance", "between", "classifier", "classifier_free", "classifier_free_pp",
-    "dps", "dynamic_threshold", "perturbed_attention", "posterior_sampling", "rescaled", "smoothed_attention", "static_threshold",
-    "temperature",
+    "dps", "dynamic_threshold", "perturbed_attention", "posterior_sampling", "rescaled", "semantic", "smoothed_attention",
+    "static_threshold", "temperature",
 )  # fmt: skip
 """What can be named as guidance; the others are parts of these."""
 
 __all__ = [
-    "TRANSFORMS", "adaptive_projected", "added", "attending", "attention_maps", "autoguidance", "between", "classifier",
+    "TRANSFORMS", "Encoder", "adaptive_projected", "added", "attending", "attention_maps", "autoguidance", "between", "classifier",
     "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold", "isotropic", "noisy_classifier", "perturbed_attention",
-    "posterior_sampling", "rescaled", "smoothed_attention", "static_threshold", "temperature", "tweedie",
+    "posterior_sampling", "rescaled", "semantic", "similarity", "smoothed_attention", "static_threshold", "temperature", "tweedie",
 ]  # fmt: skip

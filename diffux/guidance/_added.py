@@ -9,7 +9,7 @@ from flax import struct
 
 from diffux.denoisers import memory, tells_step
 from diffux.guidance._around import Beside
-from diffux.types import Denoiser, Prediction, Transform, as_part, made
+from diffux.types import Denoiser, Prediction, Transform, as_part, made, pictures
 
 
 @struct.dataclass
@@ -29,6 +29,10 @@ class Added(Beside):
     @property
     def reads(self) -> Mapping[str, int | None]:
         return {**getattr(self.guidance, "reads", {}), **getattr(self.other, "reads", {})}
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*pictures(self.guidance), *pictures(self.other)]))
 
     def fits(self, system) -> None:
         for part in (self.guidance, self.other):

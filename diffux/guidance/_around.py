@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffux.denoisers import memory, tells_step
-from diffux.types import Denoiser, Prediction, Transform
+from diffux.types import Denoiser, Prediction, Transform, pictures
 
 
 class Around:
@@ -24,6 +24,10 @@ class Around:
     @property
     def reads(self) -> Mapping[str, int | None]:
         return getattr(self.guidance, "reads", {})
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        return pictures(self.guidance)
 
     def fits(self, system) -> None:
         if hasattr(self.guidance, "fits"):

@@ -15,7 +15,7 @@ from diffux.fields import Field, Label
 from diffux.solvers import Sampled
 from diffux.systems.system import generate
 from diffux.systems.trainable import Variables, resolved
-from diffux.types import reads
+from diffux.types import pictures, reads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,8 @@ class Run:
         for part in self.walk.get("guidance") or getattr(self.system, "guidance", ()):
             for name, size in (reads(part) or {}).items():
                 if name not in given.gives and name not in asked:
-                    asked[name] = self.fields.get(name) or (None if size is None else Label(size))
+                    other = self.field if name in pictures(part) else None if size is None else Label(size)
+                    asked[name] = self.fields.get(name) or other
         return asked
 
     def share(self, given: Mapping[str, Any]) -> dict[str, Any]:

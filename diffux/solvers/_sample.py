@@ -115,14 +115,15 @@ def _typed(dtype, carry) -> Sampled:
 
 
 _REPORT_SECONDS = 0.1
+_GUIDANCE = 2**32 - 1  # is no step's number, by which the solver's keys are made
 
 
 def _advance(denoise, cond, keys, solver, levels, carry, index):
     """One step of the walk: (x, frames, state, memory) at level `index` + 1 from `index`."""
     x, frames, state, kept = carry
     t, s = (NoiseLevel(*(field[i] for field in levels)) for i in (index, index + 1))
-    # a transform that looks at the step's number finds it among the conditions
-    told = {**cond, "step": index} if tells_step([denoise]) else cond
+    # a transform that looks at the step's number finds it among the conditions, with keys of its own for what it draws
+    told = {**cond, "step": index, "keys": rng.fold_in(rng.fold_in(keys, _GUIDANCE), index)} if tells_step([denoise]) else cond
     who = type(solver).__name__
     told = {**told, "memory": kept} if kept else told
     ask = bind(denoise, told, solver.takes, who)

@@ -218,7 +218,7 @@ class Model:
         options = {"train": self.train, "rngs": None if self.dropout_key is None else {"dropout": self.dropout_key}}
 
         def apply(x, noise, cond):
-            own = {name: entry for name, entry in cond.items() if name not in ("step", "memory")}
+            own = {name: entry for name, entry in cond.items() if name not in ("step", "keys", "memory")}
             return self.network(x, noise, own, **options)
 
         return chain(as_denoiser(apply, self.parameterization), *self.guidance)(x, level, cond)
@@ -230,7 +230,7 @@ class Model:
 
     @property
     def tells_step(self) -> bool:
-        """Whether a transform looks at cond["step"], the number () of the step of a walk."""
+        """Whether a transform looks at cond["step"], the number () of the step of a walk, or at cond["keys"], of what it draws."""
         return tells_step(self.guidance)
 
     def memory(self, x) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def check_cond(cond: Cond, network, *parts) -> None:
     if reads(network) is None:
         return
     known = _known(network, *parts)
-    unread = [name for name in cond if name not in known and name not in ("null", "step", "memory")]
+    unread = [name for name in cond if name not in known and name not in ("null", "step", "keys", "memory")]
     if unread:
         raise ValueError(f"the condition {unread[0]} is read by nothing in this model: {_what(known)}")
 

@@ -1,0 +1,170 @@
+"""Semantic guidance of an unconditional model of shapes, `sdg_shapes`: by captions, and by a reference's content, structure and
+style.
+
+  python experiments/benchmarks/semantic.py --runs runs/semantic
+
+Trains what is missing in the folder: the model, and for each of two seeds an encoder of clean pictures and its student of noisy
+ones. The first student guides; the second pair, of which nothing guided, judges. Writes results/semantic_cpu.json and
+docs/semantic.png.
+
+- captions: the share of samples whose colour and shape are the asked ones, by the rule that reads them off
+  (`evaluation.captioned_shapes`), beside the share without guidance.
+- references: in how many of 64 pairs of samples of equal keys the guided one is more similar to its reference than the unguided
+  one, by the second clean encoder; and how far both are from the reference in pixels.
+- retrieval: of 256 held-out pictures noised to a level, the share whose embedding by the student finds the clean encoder's of the
+  same picture; beside that of the clean encoder, which was not told the level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import pathlib
+
+import harness
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+from diffux import data, sampling, training
+from diffux import keys as rng
+from diffux.data.captioned_shapes import scenes
+from diffux.evaluation.captioned_shapes import attributes
+from diffux.files import aside
+from diffux.guidance import _semantic
+
+N, STEPS = 64, 50
+TEXT = (30.0, 100.0, 300.0)
+SCALES = {"structure": 1.0, "style": 100.0, "content": 100.0}
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+
+
+def run(folder: pathlib.Path, name: str, config: str, *overrides: str):
+    """The trained run of a config, trained here if it is not in the folder; a run that is finished is left as it is."""
+    workdir = folder / name
+    if not (workdir / "checkpoints").exists():
+        training.train(harness.config_of(config, *overrides), workdir)
+    return training.load(workdir)
+
+
+def runs(folder: pathlib.Path) -> dict:
+    found = {"model": run(folder, "model", "sdg_shapes")}
+    for seed in (0, 1):
+        found[f"clean_{seed}"] = run(folder, f"clean_{seed}", "sdg_shapes:clean", f"--config.seed={seed}")
+        clean = folder / f"clean_{seed}"
+        found[f"noisy_{seed}"] = run(folder, f"noisy_{seed}", "sdg_shapes:noisy", f"--config.seed={seed}",
+                                     f"--config.nets.clean={clean}", f"--config.training.start={clean}")  # fmt: skip
+    return found
+
+
+def draw(found: dict, words: str | None, given: dict, n: int = N) -> np.ndarray:
+    return sampling.samples(found["model"], n, given=given, guidance=words, nets={"semantic": found["noisy_0"].frozen}, steps=STEPS)
+
+
+def references(n: int = N) -> dict[str, np.ndarray]:
+    return data.arrays(data.load("captioned_shapes:16", split="test", objects=1), n)
+
+
+def captions(found: dict) -> dict:
+    """The share of the asked colour and shape, over scales; 0 is no guidance."""
+    kinds = [kind.split() for kind in scenes.KINDS if kind not in scenes.NOVEL_KINDS]
+    asked = [kinds[(7 * i) % len(kinds)] for i in range(N)]
+    field = found["clean_0"].fields["caption"]
+    tokens = field.encode([f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in asked])
+    names = {"colour": (0, tuple(scenes.COLOURS)), "shape": (1, scenes.SHAPES)}
+    rows = {}
+    for scale in (0.0, *TEXT):
+        images = draw(found, f"semantic(text={scale})", {"caption": tokens})
+        seen = attributes(images)
+        rows[scale] = {name: float(np.mean([known.index(one[at]) == got for one, got in zip(asked, seen[name], strict=True)]))
+                       for name, (at, known) in names.items()}  # fmt: skip
+        both = [all(known.index(one[at]) == seen[name][i] for name, (at, known) in names.items()) for i, one in enumerate(asked)]
+        rows[scale] |= {"both": float(np.mean(both)), "agreement": float(np.median(seen["agreement"]))}
+        print("text", scale, rows[scale], flush=True)
+    return {"rows": rows, "n": N, "steps": STEPS}
+
+
+def similarities(found: dict, images: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
+    """Of clean pictures, by the second clean encoder, and minus their squared distance in pixels."""
+    judge = found["clean_1"].frozen
+
+    @jax.jit
+    def seen(judge, images):
+        return _semantic.Seen(*judge.image(judge.codec.encode(None, images, {}), jnp.zeros(len(images))))
+
+    one, other = seen(judge, jnp.asarray(images)), seen(judge, jnp.asarray(reference / np.float32(255)))
+    pixels = -np.mean((images - reference / np.float32(255)) ** 2, (1, 2, 3))
+    return {kind: np.asarray(of(one, other)) for kind, of in _semantic.BESIDE.items()} | {"pixels": pixels}
+
+
+def beside(found: dict) -> dict:
+    """In how many pairs guidance by a reference raises each similarity to it, and the medians of both."""
+    reference, rows = references()["image"], {}
+    plain = similarities(found, draw(found, None, {}), reference)
+    for kind, scale in SCALES.items():
+        guided = similarities(found, draw(found, f"semantic({kind}={scale})", {"reference": reference}), reference)
+        rows[kind] = {"scale": scale} | {
+            name: {"raised": float(np.mean(guided[name] > plain[name])), "guided": float(np.median(guided[name])),
+                   "unguided": float(np.median(plain[name]))} for name in plain}  # fmt: skip
+        print(kind, rows[kind], flush=True)
+    return {"rows": rows, "n": N, "steps": STEPS}
+
+
+@functools.partial(jax.jit, static_argnames="told")
+def _embedded(system, x, level, told):
+    return system.see(x, level if told else None)
+
+
+def retrieval(found: dict, n: int = 256) -> dict:
+    """The share found of n pictures at noise levels, by the student and by its teacher as it is."""
+    student = found["noisy_0"].frozen
+    x = jnp.asarray(student.codec.encode(None, references(n)["image"], {}), jnp.float32)
+    wanted = _embedded(student.clean, x, None, False)
+    share = lambda embedding: float(jnp.mean(jnp.argmax(embedding @ wanted.T, 1) == jnp.arange(n)))  # noqa: E731
+    rows = {}
+    for t in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
+        level = student.process.schedule(jnp.full(n, t))
+        noisy = student.process.marginal(x, level).sample(rng.sample_keys(0, 0, n))
+        rows[t] = {"log_snr": float(level.log_snr[0]), "student": share(_embedded(student, noisy, level, True)),
+                   "teacher": share(_embedded(student.clean, noisy, None, False))}  # fmt: skip
+        print("retrieval", t, rows[t], flush=True)
+    return {"rows": rows, "n": n}
+
+
+def picture(found: dict, n: int = 8) -> None:
+    """Docs' picture: equal keys in a column, without guidance and by each kind."""
+    reference = references(n)["image"]
+    words = "a red circle", "a green square", "a blue cross", "an orange triangle"
+    tokens = found["clean_0"].fields["caption"].encode([words[i % len(words)] for i in range(n)])
+    rows = {"references": reference / np.float32(255), "unguided": draw(found, None, {}, n)}
+    for kind, scale in ({"text": TEXT[1]} | SCALES).items():
+        given = {"caption": tokens} if kind == "text" else {"reference": reference}
+        rows[kind] = draw(found, f"semantic({kind}={scale})", given, n)
+    figure, axes = plt.subplots(len(rows), n, figsize=(n * 1.1, len(rows) * 1.2), layout="constrained")
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for i, (axis, image) in enumerate(zip(line, images, strict=True)):
+            axis.imshow(np.clip(image, 0, 1), interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+            if name == "text":
+                axis.set_title(words[i % len(words)], fontsize=7)
+        line[0].set_ylabel(name, fontsize=9)
+    with aside(DOCS / "semantic.png") as path:
+        figure.savefig(path, format="png", dpi=110)
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=pathlib.Path, required=True, help="where the runs are, or will be")
+    parser.add_argument("--only", nargs="*", default=["retrieval", "captions", "references", "picture"], help="parts to run")
+    parser.add_argument("--out", type=pathlib.Path, help="the JSON file, by default in results/")
+    options = parser.parse_args(arguments)
+    found = runs(options.runs)
+    known = {"retrieval": retrieval, "captions": captions, "references": beside}
+    harness.record("semantic", {name: functools.partial(known[name], found) for name in options.only if name in known}, options.out)
+    if "picture" in options.only:
+        picture(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Semantic diffusion guidance on 16x16 pictures of one coloured shape: an unconditional model, an encoder of clean pictures and
+their captions, and the encoder of noisy ones that is distilled from it without captions and guides the model.
+
+  diffux train --config sdg_shapes --workdir runs/shapes
+  diffux train --config sdg_shapes:clean --workdir runs/clean
+  diffux train --config sdg_shapes:noisy --workdir runs/noisy --config.nets.clean=runs/clean --config.training.start=runs/clean
+  diffux sample --workdir runs/shapes --net semantic=runs/noisy --guidance "semantic(text=30)" --given caption="a red circle" \
+    --out circles.png
+"""
+
+from ml_collections import ConfigDict
+
+STEPS = 1000
+TOWER = {"channels": 32, "multipliers": (1, 2, 2)}
+
+
+def get_config(part: str = "model"):
+    if part not in ("model", "clean", "noisy"):
+        raise ValueError(f"sdg_shapes is sdg_shapes:model, sdg_shapes:clean or sdg_shapes:noisy, got {part}")
+    config = ConfigDict()
+    config.seed = 0
+    config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 64, "options": {"objects": 1}})
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
+    config.ema = ConfigDict({"decay": 0.995})
+    config.training = ConfigDict({"steps": 600, "log_every": 50, "sample_every": 0, "checkpoint_every": 200})
+    if part == "model":
+        config.system = ConfigDict({"name": "ddpm", "steps": STEPS, "betas": "cosine", "channels": 24, "multipliers": (1, 2),
+                                    "blocks": 1, "attention": (8,), "dropout": 0.0})  # fmt: skip
+        config.data.batch_size = 32
+        config.training.steps = 800
+        config.optimizer.learning_rate = 3e-3
+        config.sample = ConfigDict({"n": 16, "steps": 50})
+        return config
+    config.system = ConfigDict({"name": "contrastive", "steps": STEPS, "schedule": "cosine", "tokens": 43} | TOWER)
+    if part == "noisy":
+        config.nets = ConfigDict({"clean": "runs/clean"})
+        config.training.start = "runs/clean"
+        config.training.steps = 400
+    return config
