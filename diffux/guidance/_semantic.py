@@ -130,7 +130,7 @@ def similarity(encoder: Encoder, **weights: float) -> Similarity:
     for another kind, and for none.
 
     Example:
-        >>> similarity(None, text=2.0, style=1.0).pictures
+        >>> similarity(run.frozen.guides(system), text=2.0, style=1.0).pictures  # doctest: +SKIP
         ('reference',)
     """
     for kind in weights:
