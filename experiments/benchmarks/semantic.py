@@ -138,7 +138,7 @@ def picture(found: dict, n: int = 8) -> None:
     words = "a red circle", "a green square", "a blue cross", "an orange triangle"
     tokens = found["clean_0"].fields["caption"].encode([words[i % len(words)] for i in range(n)])
     rows = {"references": reference / np.float32(255), "unguided": draw(found, None, {}, n)}
-    for kind, scale in ({"text": TEXT[1]} | SCALES).items():
+    for kind, scale in ({"text": TEXT[-1]} | SCALES).items():
         given = {"caption": tokens} if kind == "text" else {"reference": reference}
         rows[kind] = draw(found, f"semantic({kind}={scale})", given, n)
     figure, axes = plt.subplots(len(rows), n, figsize=(n * 1.1, len(rows) * 1.2), layout="constrained")
