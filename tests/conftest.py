@@ -1,5 +1,8 @@
 """Fixtures shared by all tests; shapes written in the package's annotations are checked while the tests run."""
 
+import contextlib
+import ctypes
+import gc
 import os
 import sys
 from collections import defaultdict
@@ -68,6 +71,28 @@ def pytest_runtest_setup(item):
 def traced_anew():
     """What `chex.assert_max_traces` counts begins with the test."""
     chex.clear_trace_counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room():
+    """Compiled programs are forgotten once a process holds gigabytes of them; what is needed again is read from the cache."""
+    yield
+    if _resident() > _MOST:
+        jax.clear_caches()
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # glibc keeps what is freed
+
+
+_MOST = float(os.environ.get("DIFFUX_TEST_MEMORY", 3e9))  # bytes, of each worker
+
+
+def _resident() -> int:
+    """The bytes of memory that this process has; 0 where nothing tells it."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @pytest.fixture(scope="session", autouse=True)
