@@ -20,6 +20,7 @@ class AdaptiveProjected(Against):
     most: Any
     momentum: Any
     remembers: bool = struct.field(pytree_node=False)
+    name = "adaptive_projected"
     neutral: ClassVar[dict[str, float]] = {"scale": 1.0}
 
     def memory(self, x) -> dict[str, Any]:

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from flax import struct
 
-from diffux.denoisers import memory, tells_step
-from diffux.guidance._around import Beside
-from diffux.types import Denoiser, Prediction, Transform, as_part, made, pictures
+from diffux.guidance._around import Around, Beside, beside
+from diffux.types import Denoiser, Prediction, Transform, as_part, made
 
 
 @struct.dataclass
-class Added(Beside):
+class Added(Around, Beside):
     """x0 + what one guidance adds to it + what the other adds to it."""
 
     guidance: Transform
     other: Transform
 
     @property
-    def tells_step(self) -> bool:
-        return tells_step([self.guidance, self.other])
-
-    def memory(self, x) -> dict[str, Any]:
-        return memory([self.guidance, self.other], x)
-
-    @property
-    def reads(self) -> Mapping[str, int | None]:
-        return {**getattr(self.guidance, "reads", {}), **getattr(self.other, "reads", {})}
-
-    @property
-    def pictures(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*pictures(self.guidance), *pictures(self.other)]))
-
-    def fits(self, system) -> None:
-        for part in (self.guidance, self.other):
-            if hasattr(part, "fits"):
-                part.fits(system)
+    def inner(self) -> tuple[Transform, ...]:
+        return self.guidance, self.other
 
     def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
-        first, second = (_beside(part, denoise) for part in (self.guidance, self.other))
+        first, second = (beside(part, denoise) for part in (self.guidance, self.other))
 
         def pair(x, level, cond):
             (one, plain), (two, again) = first(x, level, cond), second(x, level, cond)
@@ -50,13 +32,6 @@ class Added(Beside):
             return one._replace(x0=one.x0 + (two.x0 - again.x0), **more), plain
 
         return pair
-
-
-def _beside(part: Transform, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
-    if hasattr(part, "beside"):
-        return part.beside(denoise)
-    guided = part(denoise)
-    return lambda x, level, cond: (guided(x, level, cond), denoise(x, level, cond))
 
 
 def added(guidance: Transform, other: Transform) -> Added:

@@ -1,4 +1,4 @@
-"""What transforms have in common that go around another one, or know the unguided estimate."""
+"""What transforms have in common that go around others, or know the unguided estimate."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffux.denoisers import memory, tells_step
-from diffux.types import Denoiser, Prediction, Transform, pictures
+from diffux.types import Denoiser, Prediction, Transform, fits, pictures
 
 
 class Around:
-    """A transform that changes what another one, its `guidance`, does: it asks for what that asks for."""
+    """A transform that changes what others do: it asks for what they ask for. They are its `guidance`, unless `inner` says more."""
 
     guidance: Transform
 
     @property
+    def inner(self) -> tuple[Transform, ...]:
+        return (self.guidance,)
+
+    @property
     def tells_step(self) -> bool:
-        return tells_step([self.guidance])
+        return tells_step(self.inner)
 
     def memory(self, x) -> dict[str, Any]:
-        return memory([self.guidance], x)
+        return memory(self.inner, x)
 
     @property
     def reads(self) -> Mapping[str, int | None]:
-        return getattr(self.guidance, "reads", {})
+        return {name: size for part in self.inner for name, size in getattr(part, "reads", {}).items()}
 
     @property
     def pictures(self) -> tuple[str, ...]:
-        return pictures(self.guidance)
+        return tuple(dict.fromkeys(name for part in self.inner for name in pictures(part)))
 
     def fits(self, system) -> None:
-        if hasattr(self.guidance, "fits"):
-            self.guidance.fits(system)
+        for part in self.inner:
+            fits(part, system)
 
 
 class Beside:
@@ -44,3 +48,11 @@ class Beside:
     def __call__(self, denoise: Denoiser) -> Denoiser:
         pair = self.beside(denoise)
         return lambda x, level, cond: pair(x, level, cond)[0]
+
+
+def beside(part: Transform, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
+    """`Beside.beside` of any transform: of one that does not know the unguided estimate, by one more evaluation."""
+    if hasattr(part, "beside"):
+        return part.beside(denoise)
+    guided = part(denoise)
+    return lambda x, level, cond: (guided(x, level, cond), denoise(x, level, cond))

@@ -23,6 +23,7 @@ class Against(Beside):
     scale: Any
     drop: tuple[str, ...] | None = struct.field(pytree_node=False)
     against: Mapping[str, Any] | None
+    name: ClassVar[str]
 
     def both(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Any]]:
         """(x, level, cond) -> the conditional prediction and the other x0, of one evaluation of a doubled batch."""
@@ -56,16 +57,15 @@ class Against(Beside):
         reads = getattr(system.network.module, "reads", None)
         if reads is None:
             return
-        name = {ClassifierFree: "classifier_free", ClassifierFreePP: "classifier_free_pp"}.get(type(self), "adaptive_projected")
         can = tuple(getattr(system.network.module, "nulls", reads))
         named = [*(self.drop or ()), *(self.against or ())]
         missing = [name for name in named if name not in (reads if name in (self.against or {}) else can)]
         if not missing and can and not system.given.drops and (self.drop is None or self.drop):
-            raise ValueError(f"{name} takes a model's null condition, which this one was trained without: its system needs "
+            raise ValueError(f"{self.name} takes a model's null condition, which this one was trained without: its system needs "
                              "a label_dropout above 0")  # fmt: skip
         if missing or not (named or can):
             has = ", ".join(can) or "none: this model is unconditional"
-            what = f"{name} of {missing[0]}" if missing else name
+            what = f"{self.name} of {missing[0]}" if missing else self.name
             raise ValueError(f"{what} would change nothing: the conditions that the network has a null for are {has}")
 
 
@@ -73,6 +73,7 @@ class Against(Beside):
 class ClassifierFree(Against):
     """x0(other) + scale (x0(cond) - x0(other)), with the null condition for the other."""
 
+    name = "classifier_free"
     neutral: ClassVar[dict[str, float]] = {"scale": 1.0}
 
     def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:
@@ -86,9 +87,10 @@ class ClassifierFree(Against):
 
 
 @struct.dataclass
-class ClassifierFreePP(ClassifierFree):
+class ClassifierFreePP(Against):
     """x0 as in `ClassifierFree`, and the other condition's noise for the way to the next level."""
 
+    name = "classifier_free_pp"
     neutral: ClassVar[dict[str, float]] = {}
 
     def beside(self, denoise: Denoiser) -> Callable[..., tuple[Prediction, Prediction]]:

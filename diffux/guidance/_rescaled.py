@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from flax import struct
 
-from diffux.guidance._around import Around
+from diffux.guidance._around import Around, beside
 from diffux.naming import pick
 from diffux.types import Denoiser, Transform, as_part, made
 
@@ -41,9 +41,7 @@ class Rescaled(Around):
     neutral: ClassVar[dict[str, float]] = {"share": 0.0}
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
-        guide, (to, back) = self.guidance(denoise), QUANTITIES[self.of]
-        beside = getattr(self.guidance, "beside", None)
-        pair = beside(denoise) if beside else lambda *inputs: (guide(*inputs), denoise(*inputs))
+        pair, (to, back) = beside(self.guidance, denoise), QUANTITIES[self.of]
 
         def rescaled(x, level, cond):
             (guided, plain), at = pair(x, level, cond), level.like(x)

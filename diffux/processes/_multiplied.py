@@ -20,7 +20,8 @@ from flax import struct
 
 from diffux.distributions import Bernoulli, Distribution, Normal
 from diffux.noise_level import NoiseLevel, need_broadcast
-from diffux.processes.process import Process, is_gaussian
+from diffux.processes._changed import Changed
+from diffux.processes.process import Process
 from diffux.types import Prediction, as_part
 
 Factor = Callable[[Any, NoiseLevel], Any]
@@ -28,31 +29,11 @@ Factor = Callable[[Any, NoiseLevel], Any]
 
 
 @struct.dataclass
-class Multiplied:
+class Multiplied(Changed):
     """A process whose reverse kernels are multiplied by a factor; the others stay."""
 
     process: Any
     factor: Any
-
-    @property
-    def schedule(self):
-        return self.process.schedule
-
-    @property
-    def gaussian(self) -> bool:
-        return is_gaussian(self.process)
-
-    def prior(self, shape: tuple[int, ...]) -> Distribution:
-        return self.process.prior(shape)
-
-    def marginal(self, x0, t: NoiseLevel) -> Distribution:
-        return self.process.marginal(x0, t)
-
-    def transition(self, x, *, s: NoiseLevel, t: NoiseLevel) -> Distribution:
-        return self.process.transition(x, s=s, t=t)
-
-    def posterior(self, x0, x, *, s: NoiseLevel, t: NoiseLevel) -> Distribution:
-        return self.process.posterior(x0, x, s=s, t=t)
 
     def reverse(self, prediction: Prediction, x, *, s: NoiseLevel, t: NoiseLevel) -> Distribution:
         """p~(x_s | x_t), proportional to p(x_s | x_t) r(x_s)."""

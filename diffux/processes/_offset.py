@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux import keys as rng
-from diffux.distributions import Distribution
 from diffux.noise_level import NoiseLevel
+from diffux.processes._changed import Changed
 from diffux.processes.process import Process, is_gaussian
-from diffux.types import Prediction
 
 
 @struct.dataclass
@@ -35,36 +34,16 @@ class OffsetNormal:
 
 
 @struct.dataclass
-class Offset:
+class Offset(Changed):
     """A process whose marginals have offset noise; the others stay."""
 
     process: Any
     strength: Any
 
-    @property
-    def schedule(self):
-        return self.process.schedule
-
-    @property
-    def gaussian(self) -> bool:
-        return is_gaussian(self.process)
-
-    def prior(self, shape: tuple[int, ...]) -> Distribution:
-        return self.process.prior(shape)
-
     def marginal(self, x0, t: NoiseLevel) -> OffsetNormal:
         """q(x_t | x_0) = N(alpha_t x_0, sigma_t^2 (I + strength^2 J))."""
         law = self.process.marginal(x0, t)
         return OffsetNormal(law.mean, law.std, self.strength)
-
-    def transition(self, x, *, s: NoiseLevel, t: NoiseLevel) -> Distribution:
-        return self.process.transition(x, s=s, t=t)
-
-    def posterior(self, x0, x, *, s: NoiseLevel, t: NoiseLevel) -> Distribution:
-        return self.process.posterior(x0, x, s=s, t=t)
-
-    def reverse(self, prediction: Prediction, x, *, s: NoiseLevel, t: NoiseLevel) -> Distribution:
-        return self.process.reverse(prediction, x, s=s, t=t)
 
 
 def offset(process: Process, strength: float = 0.1) -> Offset:

@@ -83,8 +83,8 @@ def picture(results: dict) -> None:
         for scale, x, y in zip(at, recall, precision, strict=True):
             right.annotate(f"{scale:g}", (x, y), xytext=(4, 4), textcoords="offset points", fontsize=8, color=colour)
     real = results["held out"]
-    right.plot(real["recall"], real["precision"], "k*", markersize=11)
-    right.annotate("held-out digits", (real["recall"], real["precision"]), xytext=(-6, -14), textcoords="offset points", ha="right")
+    right.plot(real["recall"], real["precision"], "k*", markersize=11, linestyle="none", label="held-out digits")
+    right.legend(frameon=False, loc="lower left")
     left.set(xlabel="scale", ylabel="of the asked class (%)")
     left.legend(frameon=False)
     right.set(xlabel="recall (diversity)", ylabel="precision (fidelity)")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux import grids, keys, schedules, solvers
+from diffux import as_denoiser, chain, grids, guidance, keys, parameterizations, schedules, solvers
 from diffux.types import part
 from tests.guidance import beds
 from tests.solvers import table
@@ -31,6 +31,23 @@ def test_a_transform_is_its_formula(name, bed):
         plain = beds.denoiser(beds.BEDS[bed], beds.GUIDES[name].unguided == "network")
         level, x = SCHEDULE(0.3), jnp.asarray(START)
         assert np.abs(plain(x, level, {}).x0 - formula(x, level, {}).x0).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["epsilon", "x_start", "v", "velocity", "score"])
+def test_guiding_what_the_network_says_is_guiding_its_estimate(name):
+    """F(null) + s (F(cond) - F(null)) of any parameterization, as the papers guide epsilon or v (Ho and Salimans, 2022, eq. 6)."""
+    conditional, null = np.random.default_rng(1).standard_normal((2, 6, 2))
+    parameterization = getattr(parameterizations, name)
+
+    def network(x, noise, cond):
+        return jnp.where(cond["null"][:, None], *(jnp.concatenate([half, half]) for half in (null, conditional)))
+
+    for t in (0.1, 0.5, 0.9):
+        level = SCHEDULE(t)
+        found = chain(as_denoiser(network, parameterization), guidance.classifier_free(3.0))(jnp.asarray(START[:, :2]), level, {})
+        guided = null + 3.0 * (conditional - null)
+        want = as_denoiser(lambda *_, guided=guided: jnp.asarray(guided), parameterization)(jnp.asarray(START[:, :2]), level, {})
+        np.testing.assert_allclose(found.x0, want.x0, rtol=1e-10, atol=1e-10)
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from diffux import NoiseLevel, Prediction, chain, grids, guidance, keys, noise_level, processes, schedules, solvers, systems
 from diffux.config import parts
@@ -162,7 +163,16 @@ def test_momentum_outlives_pieces_of_a_walk_and_levels_without_guidance():
 MOVING = guidance.adaptive_projected(3.0, momentum=-0.5)
 
 
+@struct.dataclass
+class Twice(solvers.Solver):
+    """Evaluates twice, one after the other."""
+
+    def step(self, keys, denoise, x, state, *, t, s):
+        return s.alpha * (denoise(x, t).x0 + denoise(x, s).x0) / 2, state
+
+
 @pytest.mark.parametrize(("solver", "transforms", "said"), [
+    (Twice(), (MOVING,), "and Twice evaluates more often"),
     (solvers.heun(), (MOVING,), "momentum goes with solvers that evaluate once a step, and Heun evaluates more often"),
     (solvers.dpm_solver(SCHEDULE, 2), (MOVING,), "and DPMSolver evaluates more often"),
     (solvers.ddim(), (MOVING, guidance.adaptive_projected(2.0, momentum=0.1)), "both remember momentum"),
