@@ -144,7 +144,12 @@ class LogNormal:
 
 
 def log_normal(schedule: Schedule, mean: float = -1.2, std: float = 1.2) -> LogNormal:
-    """log(sigma / alpha) ~ N(mean, std^2), mapped to t by the schedule's inverse and clipped to [0, 1] (Karras et al., 2022)."""
+    """log(sigma / alpha) ~ N(mean, std^2), mapped to t by the schedule's inverse and clipped to [0, 1] (Karras et al., 2022).
+
+    Raises ValueError where std is not above 0.
+    """
+    if not std > 0:
+        raise ValueError(f"log-normal times need std > 0, got {std}")
     return LogNormal(schedule, mean, std)
 
 
@@ -160,7 +165,9 @@ class LogitNormal:
 
 
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> LogitNormal:
-    """logit(t) ~ N(mean, std^2) (Esser et al., 2024, sec. 3.1)."""
+    """logit(t) ~ N(mean, std^2) (Esser et al., 2024, sec. 3.1); ValueError where std is not above 0."""
+    if not std > 0:
+        raise ValueError(f"logit-normal times need std > 0, got {std}")
     return LogitNormal(mean, std)
 
 

@@ -104,7 +104,9 @@ def test_times_have_the_laws_of_their_papers(x64):
     np.testing.assert_allclose([log_sigma.mean(), log_sigma.std()], [-1.2, 1.2], atol=0.03)
     logit = times.logit_normal(0.5, 2.0)(key, 20000)
     np.testing.assert_allclose([jnp.log(logit / (1 - logit)).mean(), jnp.log(logit / (1 - logit)).std()], [0.5, 2.0], atol=0.06)
-    for bad in (lambda: times.discrete(0), lambda: times.uniform(0.5, 0.1)):
+    bads = (lambda: times.discrete(0), lambda: times.uniform(0.5, 0.1), lambda: times.log_normal(schedule, 0.0, 0.0),
+            lambda: times.logit_normal(0.0, float("nan")))  # fmt: skip
+    for bad in bads:
         with pytest.raises(ValueError):
             bad()
 

@@ -30,7 +30,7 @@ def attributes(images) -> dict[str, np.ndarray]:
     - agreement: the overlap of that part with the shape, sum min(a, b) / sum max(a, b), times the part's share of all that is not
       ground. Of drawn scenes of 32x32 pixels it is above 0.85 where there is one object, and below where there are several.
 
-    Raises ValueError for images that are not square and coloured.
+    Raises ValueError for images that are not square and coloured, and for numbers that are not finite.
 
     Example:
         >>> image, _ = scenes.draw(scenes.scene("train", 8, objects=1), 32)
@@ -41,6 +41,8 @@ def attributes(images) -> dict[str, np.ndarray]:
     images = in_floats(np.asarray(images)).astype(np.float64)
     if images.ndim != 4 or images.shape[1] != images.shape[2] or images.shape[-1] != 3:
         raise ValueError(f"attributes are those of square colour pictures (N, H, H, 3), got {images.shape}")
+    if wrong := np.sum(~np.isfinite(images).all((1, 2, 3))):
+        raise ValueError(f"{wrong} of {len(images)} pictures have numbers that are not finite")
     rows = [_attributes(image) for image in images]
     names = ("shape", "colour", "size", "position", "background", "agreement")
     return {name: np.array([row[name] for row in rows], np.float64 if name == "agreement" else np.int64) for name in names}

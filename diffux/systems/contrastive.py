@@ -28,6 +28,19 @@ MOST = 100.0
 """What multiplies the cosines: the most that training may come to, and all of it in the distillation."""
 
 
+def _contrastive(seen, wanted):
+    return objectives.contrastive(seen, wanted, MOST)
+
+
+def _features(seen, wanted):
+    _, right = objectives.contrastive(seen, wanted, MOST)
+    return jnp.sum((seen - wanted) ** 2, -1), right
+
+
+MATCHES = {"features": _features, "contrastive": _contrastive}
+"""(embeddings of noised images (B, E), the wanted ones (B, E)) -> (losses (B,), the share that is found in its batch)."""
+
+
 @struct.dataclass
 class Contrastive:
     """An image tower and a text tower, trained on pairs; with `clean`, a frozen one, an image tower of noised images that is
@@ -39,6 +52,7 @@ class Contrastive:
     times: Callable
     label: Callable
     scale: Any
+    match: str = struct.field(pytree_node=False)
     tokens: int = struct.field(pytree_node=False)
     clean: Contrastive | None = None
     codec: Codec = pixels()
@@ -65,7 +79,7 @@ class Contrastive:
             return jnp.mean(losses) / 2, ({"accuracy": right, "scale": scale}, state)
         noisy, level, *_ = objectives.noised(self.process, self.times, key_noise, x)
         wanted = jax.lax.stop_gradient(self.clean.see(x))
-        losses, right = objectives.contrastive(self.see(noisy, level), wanted, MOST)
+        losses, right = MATCHES[self.match](self.see(noisy, level), wanted)
         return jnp.mean(losses), ({"accuracy": right}, state)
 
     def see(self, x, level=None):
@@ -83,12 +97,15 @@ class Contrastive:
         return guidance.Encoder(self.image, self.label, self.text, self.codec, self.tokens)
 
 
-def build(clean: Any = None, schedule: str = "cosine", steps: int = 1000, tokens: int = 64, features: int = 64,
-          width: int = 64, depth: int = 1, **tower) -> Contrastive:  # fmt: skip
+def build(clean: Any = None, schedule: str = "cosine", steps: int = 1000, tokens: int = 64, match: str = "features",
+          features: int = 64, width: int = 64, depth: int = 1, **tower) -> Contrastive:  # fmt: skip
     """A contrastive model of images in [0, 1] and captions; further keywords are fields of `ImageTower`.
 
-    - clean: a run of such a model. With it an encoder of noised images is trained, without captions, to find the run's embedding of
-      the same image among those of its batch; it keeps the run's text tower, and begins as its image tower with `training.start`.
+    - clean: a run of such a model. With it an encoder of noised images is trained, without captions, on the run's embeddings of the
+      same images; it keeps the run's text tower, and begins as its image tower with `training.start`.
+    - match: with `clean`, the loss: "features", the squared distance to the run's embedding, or "contrastive", the cross-entropy of
+      finding it among those of the batch. The second leaves free what the embeddings of a batch have in common, and with it where
+      they are from the texts'.
     - schedule, steps: a beta table of a chain of so many steps, which must be the guided model's.
     - tokens, width, depth: the number of words and the text tower's size; features: of the embeddings.
     """
@@ -97,11 +114,13 @@ def build(clean: Any = None, schedule: str = "cosine", steps: int = 1000, tokens
         raise ValueError(f"clean is a run of a contrastive model, got a {type(clean).__name__}")
     if clean is not None and clean.clean is not None:
         raise ValueError("clean is a run that was trained on clean images, and this one was trained on noisy ones")
+    pick("way to match", match, MATCHES)
     features = features if clean is None else clean.image.module.features
     return Contrastive(
         image=Net(ImageTower(features, told=clean is not None, **tower), Learned("image")),
         text=Net(TextTower(tokens, features, width, depth), Learned("text")) if clean is None else clean.text,
         process=Gaussian(schedules.from_betas(table(steps))), times=clock.times, label=clock.label,
         scale=Learned("scale", np.float32(np.log(1 / 0.07))) if clean is None else MOST,
-        tokens=tokens if clean is None else clean.tokens, clean=clean, given=given("caption") if clean is None else given(),
+        match=match, tokens=tokens if clean is None else clean.tokens, clean=clean,
+        given=given("caption") if clean is None else given(),
     )  # fmt: skip

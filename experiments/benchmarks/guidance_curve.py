@@ -18,7 +18,7 @@ import harness
 import matplotlib.pyplot as plt
 import numpy as np
 
-from diffux import data, sampling, training
+from diffux import data, sampling
 from diffux.evaluation.frechet import feature_distance, moments
 from diffux.evaluation.images import eight_bit
 from diffux.evaluation.judges import judge
@@ -28,13 +28,6 @@ from diffux.files import aside
 SEEDS, N, STEPS = (0, 1, 2), 512, 50
 SCALES = {"classifier-free": (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0), "classifier": (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0)}
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
-
-
-def run(folder: pathlib.Path, name: str, config: str, seed: int):
-    """The trained run of a config, trained here if it is not in the folder; a run that is finished is left as it is."""
-    workdir = folder / f"{name}_{seed}"
-    training.train(harness.config_of(config, f"--config.seed={seed}"), workdir)
-    return training.load(workdir)
 
 
 def samples(model, classifier, scale: float) -> np.ndarray:
@@ -61,8 +54,9 @@ def measure(folder: pathlib.Path) -> dict:
 
     rows: dict = {kind: {scale: [] for scale in scales} for kind, scales in SCALES.items()}
     for seed in SEEDS:
-        free, plain = run(folder, "cfg", "cfg_digits", seed), run(folder, "adm", "adm_digits", seed)
-        classifier = run(folder, "adm_classifier", "adm_digits:classifier", seed)
+        trained = lambda name, config, seed=seed: harness.run(folder, f"{name}_{seed}", config, f"--config.seed={seed}")  # noqa: E731
+        free, plain = trained("cfg", "cfg_digits"), trained("adm", "adm_digits")
+        classifier = trained("adm_classifier", "adm_digits:classifier")
         for kind, models in (("classifier-free", (free, None)), ("classifier", (plain, classifier))):
             for scale in SCALES[kind]:
                 rows[kind][scale].append(figures(samples(*models, scale), np.arange(N) % 10))

@@ -26,8 +26,10 @@ EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(EXPERIMENTS))
 import door  # noqa: E402, F401 - finds the library of a clone that is not installed
 
+from diffux import training  # noqa: E402
 from diffux.cli import _config  # noqa: E402
 from diffux.files import aside  # noqa: E402
+from diffux.runs.run import Run  # noqa: E402
 
 CONSOLE = Console()
 
@@ -86,6 +88,12 @@ def config_of(name: str, *overrides: str) -> dict:
     """A config of experiments/configs, with overrides as `train.py` has them."""
     file, colon, part = name.partition(":")
     return _config.read(str(EXPERIMENTS / "configs" / f"{file}.py") + colon + part, overrides)
+
+
+def run(folder: pathlib.Path, name: str, config: str, *overrides: str) -> Run:
+    """The trained run of a config, trained here if it is not in the folder; a run that is finished is left as it is."""
+    training.train(config_of(config, *overrides), folder / name)
+    return training.load(folder / name)
 
 
 def unet_of_diffusers(diffusers, dropout: float = 0.0):

@@ -3,8 +3,8 @@ style.
 
   python experiments/benchmarks/semantic.py --runs runs/semantic
 
-Trains what is missing in the folder: the model, and for each of two seeds an encoder of clean pictures and its student of noisy
-ones. The first student guides; the second pair, of which nothing guided, judges. Writes results/semantic_cpu.json and
+Trains what is missing in the folder: the model, an encoder of clean pictures by each of two seeds, and the first one's student of
+noisy pictures. The student guides, and the second encoder, which guided nothing, judges. Writes results/semantic_cpu.json and
 docs/semantic.png.
 
 - captions: the share of samples whose colour and shape are the asked ones, by the rule that reads them off
@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from diffux import data, sampling, training
+from diffux import data, sampling
 from diffux import keys as rng
 from diffux.data.captioned_shapes import scenes
 from diffux.evaluation.captioned_shapes import attributes
@@ -40,30 +40,21 @@ SCALES = {"structure": 1.0, "style": 100.0, "content": 100.0}
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 
-def run(folder: pathlib.Path, name: str, config: str, *overrides: str):
-    """The trained run of a config, trained here if it is not in the folder; a run that is finished is left as it is."""
-    workdir = folder / name
-    if not (workdir / "checkpoints").exists():
-        training.train(harness.config_of(config, *overrides), workdir)
-    return training.load(workdir)
-
-
 def runs(folder: pathlib.Path) -> dict:
-    found = {"model": run(folder, "model", "sdg_shapes")}
+    found = {"model": harness.run(folder, "model", "sdg_shapes")}
     for seed in (0, 1):
-        found[f"clean_{seed}"] = run(folder, f"clean_{seed}", "sdg_shapes:clean", f"--config.seed={seed}")
-        clean = folder / f"clean_{seed}"
-        found[f"noisy_{seed}"] = run(folder, f"noisy_{seed}", "sdg_shapes:noisy", f"--config.seed={seed}",
-                                     f"--config.nets.clean={clean}", f"--config.training.start={clean}")  # fmt: skip
-    return found
+        found[f"clean_{seed}"] = harness.run(folder, f"clean_{seed}", "sdg_shapes:clean", f"--config.seed={seed}")
+    clean = folder / "clean_0"
+    return found | {"noisy": harness.run(folder, "noisy", "sdg_shapes:noisy", f"--config.nets.clean={clean}",
+                                         f"--config.training.start={clean}")}  # fmt: skip
 
 
 def draw(found: dict, words: str | None, given: dict, n: int = N) -> np.ndarray:
-    return sampling.samples(found["model"], n, given=given, guidance=words, nets={"semantic": found["noisy_0"].frozen}, steps=STEPS)
+    return sampling.samples(found["model"], n, given=given, guidance=words, nets={"semantic": found["noisy"].frozen}, steps=STEPS)
 
 
 def references(n: int = N) -> dict[str, np.ndarray]:
-    return data.arrays(data.load("captioned_shapes:16", split="test", objects=1), n)
+    return data.arrays(data.load("captioned_shapes:32", split="test", objects=1), n)
 
 
 def captions(found: dict) -> dict:
@@ -118,7 +109,7 @@ def _embedded(system, x, level, told):
 
 def retrieval(found: dict, n: int = 256) -> dict:
     """The share found of n pictures at noise levels, by the student and by its teacher as it is."""
-    student = found["noisy_0"].frozen
+    student = found["noisy"].frozen
     x = jnp.asarray(student.codec.encode(None, references(n)["image"], {}), jnp.float32)
     wanted = _embedded(student.clean, x, None, False)
     share = lambda embedding: float(jnp.mean(jnp.argmax(embedding @ wanted.T, 1) == jnp.arange(n)))  # noqa: E731

@@ -1,4 +1,4 @@
-"""Semantic diffusion guidance on 16x16 pictures of one coloured shape: an unconditional model, an encoder of clean pictures and
+"""Semantic diffusion guidance on 32x32 pictures of one coloured shape: an unconditional model, an encoder of clean pictures and
 their captions, and the encoder of noisy ones that is distilled from it without captions and guides the model.
 
   diffux train --config sdg_shapes --workdir runs/shapes
@@ -11,7 +11,7 @@ their captions, and the encoder of noisy ones that is distilled from it without 
 from ml_collections import ConfigDict
 
 STEPS = 1000
-TOWER = {"channels": 32, "multipliers": (1, 2, 2)}
+TOWER = {"channels": 16, "multipliers": (1, 2, 4, 4)}
 
 
 def get_config(part: str = "model"):
@@ -19,15 +19,17 @@ def get_config(part: str = "model"):
         raise ValueError(f"sdg_shapes is sdg_shapes:model, sdg_shapes:clean or sdg_shapes:noisy, got {part}")
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 64, "options": {"objects": 1}})
+    config.data = ConfigDict({"name": "captioned_shapes:32", "batch_size": 64, "options": {"objects": 1}})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.995})
-    config.training = ConfigDict({"steps": 600, "log_every": 50, "sample_every": 0, "checkpoint_every": 200})
+    config.training = ConfigDict({"steps": 1500, "log_every": 50, "sample_every": 0, "checkpoint_every": 200})
     if part == "model":
-        config.system = ConfigDict({"name": "ddpm", "steps": STEPS, "betas": "cosine", "channels": 24, "multipliers": (1, 2),
-                                    "blocks": 1, "attention": (8,), "dropout": 0.0})  # fmt: skip
+        config.system = ConfigDict({"name": "ddpm", "steps": STEPS, "betas": "cosine", "parameterization": "v",
+                                    "weighting": "snr_plus_one", "channels": 16, "multipliers": (1, 2, 4), "blocks": 1,
+                                    "attention": (8,), "dropout": 0.0})  # fmt: skip
         config.data.batch_size = 32
-        config.training.steps = 800
+        config.training.steps = 2500
+        config.training.checkpoint_every = 500
         config.optimizer.learning_rate = 3e-3
         config.sample = ConfigDict({"n": 16, "steps": 50})
         return config
@@ -35,5 +37,5 @@ def get_config(part: str = "model"):
     if part == "noisy":
         config.nets = ConfigDict({"clean": "runs/clean"})
         config.training.start = "runs/clean"
-        config.training.steps = 400
+        config.training.steps = 2000
     return config

@@ -113,6 +113,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(_INSIDE), "system.end"),
     (words("linear", "cosine", "geometric"), "system.schedule"),
     (words("hybrid", "bound"), "system.loss"),
+    (words("features", "contrastive"), "system.match"),
     (words("scaled", "index"), "system.told"),
     (number(0), "system.share system.offset"),
     (number(0, 1), "system.towards_upper system.augment system.mirrored"),

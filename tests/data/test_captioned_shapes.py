@@ -363,6 +363,8 @@ def test_nothing_is_read_off_an_empty_picture():
     for shape in ((32, 32, 3), (1, 32, 16, 3), (1, 32, 32, 1)):
         with pytest.raises(ValueError, match="square colour pictures"):
             attributes(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match="1 of 2 pictures have numbers that are not finite"):
+        attributes(np.stack([np.full((32, 32, 3), np.nan), np.zeros((32, 32, 3))]))
 
 
 # --- what is refused, and what needs no files ------------------------------------------------------------------------

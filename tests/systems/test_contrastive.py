@@ -127,17 +127,26 @@ def test_it_learns_which_caption_is_of_which_picture(clean):
     assert np.mean((kinds[nearest] == kinds).all(1)) > 0.5
 
 
-def student(clean):
+def student(clean, **match):
     system, _, known = clean
-    made = systems.build("contrastive", clean=system, **{"channels": 8, "multipliers": (1, 2), "steps": 20})
+    made = systems.build("contrastive", clean=system, **{"channels": 8, "multipliers": (1, 2), "steps": 20} | match)
     new = systems.init(jax.random.key(1), made, batch()).params
     assert set(new) == {"image"}
     return made, {"image": new["image"] | known["image"]}
 
 
-def test_a_student_of_noisy_pictures_finds_its_teachers_embeddings(clean):
+def cross_entropy(seen, wanted):
+    return objectives.contrastive(seen, wanted, 100.0)[0].mean()
+
+
+def distance(seen, wanted):
+    return jnp.sum((seen - wanted) ** 2, -1).mean()
+
+
+@pytest.mark.parametrize("match, apart", [("features", distance), ("contrastive", cross_entropy)])
+def test_a_student_of_noisy_pictures_finds_its_teachers_embeddings(clean, match, apart):
     """Without a caption in the batch; it begins as the teacher, and is better than it on noised pictures after some steps."""
-    made, begun = student(clean)
+    made, begun = student(clean, match=match)
     params, losses, metrics = trained(made, begun, 120, 3e-3)
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:3]) and 0 <= metrics["accuracy"] <= 1
     before, after = (systems.resolved(made, trainable.Variables(each)) for each in (begun, params))
@@ -146,8 +155,7 @@ def test_a_student_of_noisy_pictures_finds_its_teachers_embeddings(clean):
     noisy = made.process.marginal(x, level).sample(keys.sample_keys(0, 0, 64))
     wanted = see(clean[0], x)
     np.testing.assert_allclose(see(before, x, level), wanted, atol=1e-5)
-    apart = [objectives.contrastive(see(each, noisy, level), wanted, 100.0)[0].mean() for each in (before, after)]
-    assert apart[1] < 0.7 * apart[0]
+    assert apart(see(after, noisy, level), wanted) < 0.7 * apart(see(before, noisy, level), wanted)
 
 
 def test_the_teacher_and_the_text_stay_as_they_are(clean):
@@ -196,6 +204,8 @@ def test_what_does_not_fit_is_refused(clean):
     for teacher, said in ((noisy, "clean is a run that was trained on clean images"), (model, "contrastive model, got a System")):
         with pytest.raises(ValueError, match=said):
             systems.build("contrastive", clean=teacher)
+    with pytest.raises(UserError, match="unknown way to match 'feature'; did you mean 'features'"):
+        systems.build("contrastive", match="feature")
     with pytest.raises(UserError, match="unknown beta table of a chain 'cosin'"):
         systems.build("contrastive", schedule="cosin")
     with pytest.raises(UserError, match="unknown option of system contrastive 'multiplier'"):
