@@ -56,7 +56,8 @@ def loader(
 
     Raises:
         DataError: a batch size that is not positive or that the processes do not divide, a crop wider than the image, an
-            augmentation of what is no image, a start behind the last batch, `workers` of a script without a main guard.
+            augmentation of what is no image, mirroring where labels or captions say what is left, a start behind the last batch,
+            `workers` of a script without a main guard.
 
     Example:
         >>> from diffux import data
@@ -67,6 +68,8 @@ def loader(
     index, count = _process(process_index, process_count)
     if batch_size < 1 or batch_size % count:
         raise DataError(f"batch_size is for all {count} processes together and a multiple of that; got {batch_size}.")
+    if flip and train and source.sided:
+        raise DataError(f"{source.name} says what is left and right, which flip={flip} would make wrong: leave it out.")
     wanted = Augmentation(source.fields, source.name, flip, crop, dequantize)
     if epochs is not None and epochs < 1:
         raise DataError(f"epochs is a whole number >= 1, or None; got {epochs}.")

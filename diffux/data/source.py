@@ -35,6 +35,7 @@ class Source:
     - judges: the evaluations that suit the data set, by default those of the first field.
     - recipe: numbers with which a classifier of its labels is trained as a judge, see `evaluation.judges.Recipe`.
     - notes: what should be said of it when a run begins: its classes, and what was left out.
+    - sided: whether labels or captions say what is left and right, so that they would be wrong of mirrored images.
 
     Raises:
         IndexError: outside -len <= index < len.
@@ -43,10 +44,10 @@ class Source:
 
     def __init__(self, reader: Reader, *, name: str, split: str, fields: Mapping[str, Field],
                  judges: Sequence[str] | None = None, recipe: Mapping[str, Any] | None = None,
-                 notes: Sequence[str] = ()):  # fmt: skip
+                 notes: Sequence[str] = (), sided: bool = False):  # fmt: skip
         self.reader, self.name, self.split, self.fields = reader, name, split, dict(fields)
         self.judges = tuple(self.first.judges if judges is None else judges)
-        self.recipe, self.notes = recipe, tuple(notes)
+        self.recipe, self.notes, self.sided = recipe, tuple(notes), sided
         self._length = len(reader)
         self._forget()
 
@@ -63,7 +64,7 @@ class Source:
     def over(self, reader: Reader, *, split: str | None = None, fields: Mapping[str, Field] | None = None) -> Source:
         """The same of another reader."""
         return Source(reader, name=self.name, split=split or self.split, fields=self.fields if fields is None else fields,
-                      judges=self.judges, recipe=self.recipe, notes=self.notes)  # fmt: skip
+                      judges=self.judges, recipe=self.recipe, notes=self.notes, sided=self.sided)  # fmt: skip
 
     def _forget(self):
         size = self._length * sum(int(np.prod(field.shape)) * np.dtype(field.dtype).itemsize for field in self.fields.values())

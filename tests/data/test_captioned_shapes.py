@@ -393,6 +393,12 @@ def test_what_is_refused(name, options, message):
     assert "\n" not in str(error.value)
 
 
+def test_pictures_whose_captions_say_left_and_right_are_not_mirrored():
+    with pytest.raises(data.DataError, match="captioned_shapes/32 says what is left and right"):
+        data.loader(_source(), batch_size=4, seed=0, flip=True)
+    data.loader(_source(), batch_size=4, seed=0, flip=True, train=False)
+
+
 def test_what_it_is_is_known_before_it_is_drawn(tmp_path):
     for form in ({}, {"size": 48}, {"channels": 1}, {"size": (16, 16), "channels": 3}):
         assert data.describe(NAME, data_dir=tmp_path, **form) == _source(**form).fields

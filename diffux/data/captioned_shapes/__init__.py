@@ -5,8 +5,7 @@ shape that are only there together (`scenes.NOVEL_KINDS`), or two objects in a r
 (`scenes.NOVEL_RELATIONS`); its label `novelty` says which. `data.held_out="held_out"` makes the held-out loss that of these.
 
 The main object, of which the labels are, is the first of a scene: the one whose relation to another, `other`, is `relation`, which
-is "none" where all objects are of one kind. A caption may say less than the labels and never differs from them, as long as the
-pictures are not mirrored: `data.flip` would make the left right.
+is "none" where all objects are of one kind. A caption may say less than the labels and never differs from them.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def load(rest: str, *, split: str, size=None, channels: int | None = None, examp
     fields, drawn, name = _fields(side, channels), _checked(side, examples, objects, seed), f"captioned_shapes/{side}"
     builder = _records.prepared(functools.partial(_builder, **drawn), cache.data_root(data_dir))
     records = _records.records_of(builder, name, split)
-    return Source(Scenes(records, channels or 3), name=name, split=split, fields=fields)
+    return Source(Scenes(records, channels or 3), name=name, split=split, fields=fields, sided=True)
 
 
 def describe(rest: str, *, split: str, size=None, channels: int | None = None, examples: int = 20_000, objects: int = 3,
