@@ -147,6 +147,7 @@ class Augmented(Part):
 
     def __call__(self, keys, fields, train):
         x, told = fields[self.name], f"{self.name}_level"
+        keys = rng.fold_in(keys, 0)  # 1 and more make the keys of the parts after the first
         if train:
             t = self.most * rng.uniform(rng.fold_in(keys, 0), x.shape[:1], level_dtype(x))
         else:
@@ -189,10 +190,11 @@ class Dropped(Part):
 
         if not self.names:
             return fields | {"null": flags(keys, self.everything)}
-        each = {name: flags(rng.fold_in(keys, i) if i else keys, share)
+        own = rng.fold_in(keys, 0)  # 1 and more make the keys of the parts after the first
+        each = {name: flags(rng.fold_in(own, i) if i else keys, share)
                 for i, (name, share) in enumerate(zip(self.names, self.each, strict=True))}  # fmt: skip
         if self.everything is not None:
-            whole = flags(rng.fold_in(keys, len(self.names)), self.everything)
+            whole = flags(rng.fold_in(own, len(self.names)), self.everything)
             each = {name: flag | whole for name, flag in each.items()}
         return fields | {"null": each}
 

@@ -116,6 +116,16 @@ def test_augmentation_is_noise_of_the_level_that_is_told():
     np.testing.assert_allclose(np.asarray(asked["low"]).std(), PROCESS.schedule(0.25).sigma, rtol=0.05)
 
 
+@pytest.mark.parametrize("first", [augmented("low", PROCESS), dropped(a=0.5, low=0.5)], ids=["augmented", "dropped"])
+def test_what_a_part_draws_has_nothing_to_do_with_what_the_next_draws(first):
+    """A first part's second draw, beside the second part's first one, with a key a sample."""
+    n = 2000
+    keys, fields = sample_keys(0, 0, n), {"low": jnp.zeros((n, 1)), "other": jnp.zeros((n, 1)), "a": jnp.zeros(n)}
+    own, after = given(first)(keys, fields, True), given(first, dropped(0.5))(keys, fields, True)["null"]
+    own = own["null"]["low"] if "null" in own else own["low"][:, 0]
+    assert abs(np.corrcoef(own, after)[0, 1]) < 0.1
+
+
 def test_conditions_of_a_sample_do_not_depend_on_its_batch():
     """With a key a sample, as a request has them."""
     row = ROWS["augmented"]
