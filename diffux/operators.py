@@ -7,12 +7,15 @@ An operator is called on x (B, *d) and gives y (B, *m); `transpose` goes back, w
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
+
+from diffux.naming import pick
 
 
 @runtime_checkable
@@ -168,6 +171,73 @@ def average_pool(side: int) -> AveragePool:
     if side < 1:
         raise ValueError(f"average_pool needs a side of at least 1, got {side}")
     return AveragePool(int(side))
+
+
+@struct.dataclass
+class Resized:
+    """One matrix along the rows of an image, one along its columns."""
+
+    rows: Any
+    columns: Any
+
+    def __call__(self, x):
+        sides = (self.rows.shape[1], self.columns.shape[1])
+        if tuple(x.shape[1:-1]) != sides:
+            raise ValueError(f"this resize is of images of sides {sides}, got {tuple(x.shape[1:-1])}")
+        return self._along(x, self.rows, self.columns)
+
+    def transpose(self, y):
+        return self._along(y, self.rows.T, self.columns.T)
+
+    def _along(self, x, rows, columns):
+        rows, columns = jnp.asarray(rows, x.dtype), jnp.asarray(columns, x.dtype)
+        return jnp.einsum("ij,bjkc,lk->bilc", rows, x, columns, precision=lax.Precision.HIGHEST)
+
+
+def _linear(x):
+    return np.maximum(1 - abs(x), 0)
+
+
+def _cubic(x):
+    x = abs(x)
+    return np.where(x < 1, (1.5 * x - 2.5) * x**2 + 1, np.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0))
+
+
+KERNELS: dict[str, Callable | None] = {"area": None, "linear": _linear, "cubic": _cubic}
+"""What a resized pixel weighs the others by, of their distance; None: by the share of it that they cover."""
+
+
+def _weights(before: int, after: int, kernel: Callable | None, antialias: bool) -> Any:
+    """(after, before) in float64: the weights of a row of pixels in each of a row of another length, which sum to one."""
+    scale = before / after
+    centres = (np.arange(after)[:, None] + 0.5) * scale - 0.5
+    apart = np.arange(before) - centres
+    if kernel is None:
+        weights = np.maximum(np.minimum(apart + 0.5, scale / 2) - np.maximum(apart - 0.5, -scale / 2), 0)
+    else:
+        weights = kernel(apart / (max(scale, 1) if antialias else 1))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def resize(before: Sequence[int], after: Sequence[int], kernel: str = "cubic", antialias: bool = True) -> Resized:
+    """Images of sides `before` (H, W) resized to `after` (h, w): (B, H, W, C) -> (B, h, w, C).
+
+    - kernel: "cubic" (Keys, 1981, with a = -1/2, as in PIL and MATLAB), "linear", or "area", each pixel the mean of what it covers.
+    - antialias: where the image shrinks, widen the kernel by as much, so that every pixel counts; "area" does in any case.
+
+    Pixels are squares, so that the corners stay where they are. At the border the kernel is cut and divided by what is left of it,
+    as in PIL; MATLAB mirrors the image there. No value is rounded or clipped, and cubic ones may lie outside of the image's range.
+    Raises ValueError for sides that are no whole numbers of at least 1, and for another kernel.
+
+    Example:
+        >>> resize((1, 4), (1, 2), "area")(jnp.asarray([1.0, 3.0, 5.0, 5.0]).reshape(1, 1, 4, 1)).ravel().tolist()
+        [2.0, 5.0]
+    """
+    for sides in (before, after):
+        if len(sides) != 2 or any(int(side) != side or side < 1 for side in sides):
+            raise ValueError(f"resize is from sides (H, W) to sides (h, w) of at least 1, got {tuple(before)} and {tuple(after)}")
+    found = pick("kernel of resize", kernel, KERNELS)
+    return Resized(*(_weights(int(a), int(b), found, antialias) for a, b in zip(before, after, strict=True)))
 
 
 @struct.dataclass

@@ -1,8 +1,10 @@
 """Linear operators: adjoints to rounding, orthonormal bases, and the operations against numpy's and scipy's."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import ndimage
 
 from diffux import operators
@@ -17,6 +19,8 @@ OPERATORS = {
     "grey": lambda: operators.grey(),
     "grey_basis": lambda: operators.grey_basis(),
     "average_pool": lambda: operators.average_pool(2),
+    "resize, smaller": lambda: operators.resize((4, 6), (2, 4)),
+    "resize, larger": lambda: operators.resize((4, 6), (7, 9), "linear"),
     "blur": lambda: operators.blur(KERNEL),
     "blur, zero": lambda: operators.blur(KERNEL, "zero"),
     "matrix": lambda: operators.matrix(RNG.standard_normal((5, 72)), (4, 6, 3)),
@@ -65,7 +69,39 @@ def test_the_operations_are_numpys():
         np.testing.assert_allclose(operators.blur(KERNEL, boundary)(x), want, atol=1e-13)
 
 
+@pytest.mark.parametrize("sides", [(5, 4), (3, 9), (20, 31), (10, 12)])
+@pytest.mark.parametrize("kernel", ["linear", "cubic"])
+def test_resized_images_are_pils_and_jaxs(kernel, sides):
+    """Smaller and larger, by whole and by broken ratios."""
+    x = RNG.random((10, 12))
+    got = operators.resize(x.shape, sides, kernel)(jnp.asarray(x)[None, :, :, None])[0, :, :, 0]
+    np.testing.assert_allclose(got, jax.image.resize(jnp.asarray(x), sides, kernel), atol=1e-6)
+    resampling = {"linear": Image.Resampling.BILINEAR, "cubic": Image.Resampling.BICUBIC}[kernel]
+    want = np.asarray(Image.fromarray(x.astype(np.float32)).resize(sides[::-1], resampling))
+    np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@pytest.mark.parametrize("sides", [(5, 4), (3, 9), (20, 31), (10, 12)])
+def test_area_is_the_mean_of_what_a_pixel_covers(sides):
+    """Of an image whose pixels are divided until all sides are whole numbers of them."""
+    x = RNG.random((10, 12))
+    got = operators.resize(x.shape, sides, "area")(jnp.asarray(x)[None, :, :, None])[0, :, :, 0]
+    fine = np.kron(x, np.ones(sides)).reshape(sides[0], 10, sides[1], 12)
+    np.testing.assert_allclose(got, fine.mean((1, 3)), atol=1e-12)
+
+
+def test_resize_without_antialiasing_reads_the_nearest_pixels_alone():
+    x = jnp.asarray(RNG.random((1, 16, 16, 1)))
+    got = operators.resize((16, 16), (4, 4), "linear", antialias=False)(x)
+    np.testing.assert_allclose(got, jax.image.resize(x, (1, 4, 4, 1), "linear", antialias=False), atol=1e-12)
+    assert np.abs(got - operators.resize((16, 16), (4, 4), "linear")(x)).max() > 0.01
+
+
 REFUSED = {
+    "a resize to nothing": (lambda: operators.resize((4, 4), (0, 2)), r"sides \(h, w\) of at least 1, got \(4, 4\) and \(0, 2\)"),
+    "a resize of a line": (lambda: operators.resize((4,), (2, 2)), r"from sides \(H, W\)"),
+    "an unknown kernel": (lambda: operators.resize((4, 4), (2, 2), "bicubic"), "unknown kernel of resize 'bicubic'"),
+    "images of other sides": (lambda: operators.resize((4, 4), (2, 2))(jnp.asarray(X)), r"sides \(4, 4\), got \(4, 6\)"),
     "a mask of numbers": (lambda: operators.mask(np.ones(3)), "boolean array.*float64"),
     "an empty mask": (lambda: operators.mask(np.zeros(3, bool)), "True where entries are known.*with 0"),
     "another shape": (lambda: operators.mask(KNOWN)(jnp.zeros((2, 3))), r"of examples of shape \(4, 6, 3\), got \(3,\)"),
