@@ -28,9 +28,10 @@ def get_config(part: str = "model"):
                                     "weighting": "snr_plus_one", "channels": 16, "multipliers": (1, 2, 4), "blocks": 1,
                                     "attention": (8,), "dropout": 0.0})  # fmt: skip
         config.data.batch_size = 32
-        config.training.steps = 2500
+        config.training.steps = 6000
         config.training.checkpoint_every = 500
         config.optimizer.learning_rate = 3e-3
+        config.ema.decay = 0.999
         config.sample = ConfigDict({"n": 16, "steps": 50})
         return config
     config.system = ConfigDict({"name": "contrastive", "steps": STEPS, "schedule": "cosine", "tokens": 43} | TOWER)
