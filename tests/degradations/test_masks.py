@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from diffux import masks
+from diffux.degradations import masks
 from diffux.keys import sample_keys
 
 KINDS = {"rectangles": masks.rectangles, "free_form": masks.free_form, "uncropped": masks.uncropped}
