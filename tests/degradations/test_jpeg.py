@@ -34,6 +34,7 @@ def through_ours(image, quality, halved):
     return np.asarray(jpeg(jnp.asarray(image)[None] / 255, quality, halved))[0] * 255
 
 
+@pytest.mark.full(but=("1-False-30", "3-True-30", "3-True-95"))
 @pytest.mark.parametrize("quality", [5, 30, 75, 95])
 @pytest.mark.parametrize("channels, halved", [(1, False), (3, False), (3, True)])
 def test_it_is_pillows(channels, halved, quality):

@@ -26,6 +26,7 @@ def test_the_share_that_is_unknown_is_as_asked(name):
     np.testing.assert_allclose(1 - drawn(name, share=(0.3, 0.3)).mean((1, 2, 3)), 0.3, atol=1 / 24 / 32)
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_mask_depends_on_its_key_alone(name):
     found = drawn(name)

@@ -143,6 +143,7 @@ def distance(seen, wanted):
     return jnp.sum((seen - wanted) ** 2, -1).mean()
 
 
+@pytest.mark.full(but=("features-distance",))
 @pytest.mark.parametrize("match, apart", [("features", distance), ("contrastive", cross_entropy)])
 def test_a_student_of_noisy_pictures_finds_its_teachers_embeddings(clean, match, apart):
     """Without a caption in the batch; it begins as the teacher, and is better than it on noised pictures after some steps."""
