@@ -5,8 +5,8 @@
   diffux evaluate --workdir runs/mnist --solver ddim --steps 50
 
 Five to eight minutes on 2 CPU cores with other work (an AMD EPYC); 0.7 million parameters. 256 samples by ancestral sampling in 50
-of the 1000 steps, three seeds of training: 66 to 69 % recognisable, Frechet 5.9 to 6.7 with linear betas; 61 to 66 %, 7.1 to 9.6 with
-cosine ones (500 held-out digits: 91 %, 1.1). experiments/benchmarks/skipped_steps.py measured them.
+of the 1000 steps, three seeds of training: 66 to 69 % recognisable, Frechet 5.9 to 6.7 with linear betas; 61 to 66 %, 7.1 to 9.6
+with cosine ones (500 held-out digits: 91 %, 1.1). experiments/benchmarks/skipped_steps.py measured them.
 """
 
 from ml_collections import ConfigDict
