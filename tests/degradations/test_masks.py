@@ -16,6 +16,7 @@ def drawn(name, n=64, **options):
     return np.asarray(jax.jit(lambda keys: KINDS[name](keys, SIDES, **options))(sample_keys(0, 0, n)))
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("name", ["rectangles", "free_form"])
 def test_the_share_that_is_unknown_is_as_asked(name):
     found = drawn(name, 200)

@@ -297,6 +297,7 @@ def test_a_perturbed_attention_looks_at_itself(network):
     np.testing.assert_allclose(published, of(network, CFG) + 2.0 * (of(network) - looked), rtol=1e-8)
 
 
+@pytest.mark.full
 def test_smoothed_queries(network):
     """Queries blurred over the map: none at std 0, their mean at an infinite one, and in between rows and columns each by a normal
     distribution of the positions that there are."""

@@ -27,6 +27,7 @@ def test_the_settings_are_the_released_ones():
     assert systems.build("adm", network="adm", classes=None, **TINY).network.module.reads == {}
 
 
+@pytest.mark.full
 def test_an_up_sampler_is_given_the_smaller_image():
     """Training makes it by averages; a request brings it; and the samples depend on it."""
     system = systems.build("adm", network="adm", classes=None, enlarges=2, steps=50, **TINY)
@@ -46,6 +47,7 @@ def test_an_up_sampler_is_given_the_smaller_image():
         systems.generate(jax.random.key(2), system, variables, (2, 4, 4, 1), steps=3)
 
 
+@pytest.mark.full
 def test_the_classifier_guides_a_model_of_its_schedule():
     """ADM's half U-Net by name; one of another schedule is refused."""
     frozen = lambda *names, **more: systems.resolved(systems.build(*names, **more), systems.Variables({"network": {}}))  # noqa: E731
