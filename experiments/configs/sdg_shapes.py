@@ -4,8 +4,12 @@ their captions, and the encoder of noisy ones that is distilled from it without 
   diffux train --config sdg_shapes --workdir runs/shapes
   diffux train --config sdg_shapes:clean --workdir runs/clean
   diffux train --config sdg_shapes:noisy --workdir runs/noisy --config.nets.clean=runs/clean --config.training.start=runs/clean
-  diffux sample --workdir runs/shapes --net semantic=runs/noisy --guidance "semantic(text=30)" --given caption="a red circle" \
-    --out circles.png
+  diffux sample --workdir runs/shapes --net semantic=runs/noisy --guidance "semantic(text=100, moves=mean)" \
+    --given caption="a red circle" --out circles.png
+
+52, 3 and 6 minutes on 2 CPU cores with much other work (an AMD EPYC). One seed, 64 samples in 50 steps: the asked colour in 92 %
+and the asked shape in 59 % at weight 100 (22 and 31 % without guidance); guided by the structure, style or content of a reference
+98, 95 and 95 % become more similar to it. experiments/benchmarks/semantic.py measured them.
 """
 
 from ml_collections import ConfigDict
