@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux.schedules.continuous import need
 from diffux.types import Schedule
 
 
@@ -148,8 +149,7 @@ def log_normal(schedule: Schedule, mean: float = -1.2, std: float = 1.2) -> LogN
 
     Raises ValueError where std is not above 0.
     """
-    if not std > 0:
-        raise ValueError(f"log-normal times need std > 0, got {std}")
+    need(lambda: std > 0, f"log-normal times need std > 0, got {std}")
     return LogNormal(schedule, mean, std)
 
 
@@ -166,8 +166,7 @@ class LogitNormal:
 
 def logit_normal(mean: float = 0.0, std: float = 1.0) -> LogitNormal:
     """logit(t) ~ N(mean, std^2) (Esser et al., 2024, sec. 3.1); ValueError where std is not above 0."""
-    if not std > 0:
-        raise ValueError(f"logit-normal times need std > 0, got {std}")
+    need(lambda: std > 0, f"logit-normal times need std > 0, got {std}")
     return LogitNormal(mean, std)
 
 

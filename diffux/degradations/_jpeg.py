@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffux import keys as rng
+from diffux.schedules.continuous import need
 
 _BRIGHTNESS = np.array([
     [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
@@ -27,7 +28,7 @@ def jpeg(images: Any, quality: Any, halved: bool = True) -> Any:
     halved: whether colours are kept at half the sides (4:2:0), as encoders do unless told otherwise. Values are rounded to 8 bits
     where a file has them, so gradients are zero. Most pixels are libjpeg's, whose transforms are of integers, and others near it.
 
-    Raises ValueError for images of another number of channels.
+    Raises ValueError for images of another number of channels, and for a quality outside of its range.
 
     Example:
         >>> x = jnp.broadcast_to(jnp.linspace(0, 1, 16)[:, None, None], (16, 16, 1))[None]
@@ -38,7 +39,9 @@ def jpeg(images: Any, quality: Any, halved: bool = True) -> Any:
     if images.ndim != 4 or images.shape[-1] not in (1, 3):
         raise ValueError(f"jpeg is of images (B, H, W, 1 or 3), got the shape {images.shape}")
     height, width = images.shape[1:3]
-    quality = jnp.broadcast_to(jnp.asarray(quality, jnp.float32), images.shape[:1])
+    quality = jnp.asarray(quality, jnp.float32)
+    need(lambda: jnp.all((quality >= 1) & (quality <= 100)), f"a JPEG's quality is from 1 to 100, got {quality}")
+    quality = jnp.broadcast_to(quality, images.shape[:1])
     scale = jnp.where(quality < 50, jnp.floor(5000 / quality), 200 - 2 * quality)[:, None, None]
     tables = [jnp.clip(jnp.floor((table * scale + 50) / 100), 1, 255) for table in (_BRIGHTNESS, _COLOUR)]
     levels = jnp.round(jnp.clip(images, 0, 1) * 255)
@@ -46,14 +49,12 @@ def jpeg(images: Any, quality: Any, halved: bool = True) -> Any:
         return (_coded(levels[..., 0] - 128, tables[0])[..., None] + 128) / 255
     ycc = jnp.round(levels @ jnp.asarray(_TO_YCC, levels.dtype).T + jnp.array([-128.0, 0, 0], levels.dtype))
     bright = _coded(ycc[..., 0], tables[0])
-    colours = []
-    for channel in (ycc[..., 1], ycc[..., 2]):
-        if not halved:
-            colours.append(_coded(channel, tables[1]))
-            continue
-        colours.append(_doubled(_coded(_halved(channel), tables[1]))[:, :height, :width])
-    back = jnp.stack([bright + 128, *colours], -1) @ jnp.asarray(np.linalg.inv(_TO_YCC), levels.dtype).T
-    return jnp.clip(jnp.round(back), 0, 255) / 255
+
+    def colour(plane):
+        return _doubled(_coded(_halved(plane), tables[1]))[:, :height, :width] if halved else _coded(plane, tables[1])
+
+    back = jnp.stack([bright + 128, colour(ycc[..., 1]), colour(ycc[..., 2])], -1)
+    return jnp.clip(jnp.round(back @ jnp.asarray(np.linalg.inv(_TO_YCC), back.dtype).T), 0, 255) / 255
 
 
 def qualities(keys: Any, low: float = 5.0, high: float = 30.0, decay: float = 10.0) -> Any:
@@ -62,7 +63,7 @@ def qualities(keys: Any, low: float = 5.0, high: float = 30.0, decay: float = 10
     if not (1 <= low < high <= 100 and decay > 0):
         raise ValueError(f"qualities are drawn for 1 <= low < high <= 100 and decay > 0, got {low}, {high} and {decay}")
     u = rng.uniform(keys, keys.shape)
-    return low - decay * jnp.log1p(-u * -jnp.expm1((low - high) / decay))
+    return low - decay * jnp.log1p(u * jnp.expm1((low - high) / decay))
 
 
 def _coded(plane, table):

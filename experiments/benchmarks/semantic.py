@@ -37,6 +37,7 @@ from diffux.guidance import _semantic
 N, STEPS = 64, 50
 TEXT = (30.0, 100.0, 300.0)
 SCALES = {"structure": 0.5, "style": 3.0, "content": 30.0}
+BY_TEXT = "semantic(text={}, moves=mean)"  # strong, so that a moved estimate would leave its range and be clipped
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -53,11 +54,6 @@ def draw(found: dict, words: str | None, given: dict, n: int = N) -> np.ndarray:
     return sampling.samples(found["model"], n, given=given, guidance=words, nets={"semantic": found["noisy"].frozen}, steps=STEPS)
 
 
-def words_of(kind: str, scale: float) -> str:
-    """By captions it is strong and moves the mean of a step, as published: the estimate would leave its range, and be clipped."""
-    return f"semantic({kind}={scale}{', moves=mean' if kind == 'text' else ''})"
-
-
 def references(n: int = N) -> dict[str, np.ndarray]:
     return data.arrays(data.load("captioned_shapes:32", split="test", objects=1), n)
 
@@ -71,7 +67,7 @@ def captions(found: dict) -> dict:
     names = {"colour": (0, tuple(scenes.COLOURS)), "shape": (1, scenes.SHAPES)}
     rows = {}
     for scale in (0.0, *TEXT):
-        images = draw(found, words_of("text", scale), {"caption": tokens})
+        images = draw(found, BY_TEXT.format(scale), {"caption": tokens})
         seen = attributes(images)
         rows[scale] = {name: float(np.mean([known.index(one[at]) == got for one, got in zip(asked, seen[name], strict=True)]))
                        for name, (at, known) in names.items()}  # fmt: skip
@@ -99,7 +95,7 @@ def beside(found: dict) -> dict:
     reference, rows = references()["image"], {}
     plain = similarities(found, draw(found, None, {}), reference)
     for kind, scale in SCALES.items():
-        guided = similarities(found, draw(found, words_of(kind, scale), {"reference": reference}), reference)
+        guided = similarities(found, draw(found, f"semantic({kind}={scale})", {"reference": reference}), reference)
         rows[kind] = {"scale": scale} | {
             name: {"raised": float(np.mean(guided[name] > plain[name])), "guided": float(np.median(guided[name])),
                    "unguided": float(np.median(plain[name]))} for name in plain}  # fmt: skip
@@ -134,9 +130,9 @@ def picture(found: dict, n: int = 8) -> None:
     words = "a red circle", "a green square", "a blue cross", "an orange triangle"
     tokens = found["clean_0"].fields["caption"].encode([words[i % len(words)] for i in range(n)])
     rows = {"references": reference / np.float32(255), "unguided": draw(found, None, {}, n)}
-    for kind, scale in ({"text": TEXT[-1]} | SCALES).items():
-        given = {"caption": tokens} if kind == "text" else {"reference": reference}
-        rows[kind] = draw(found, words_of(kind, scale), given, n)
+    rows["text"] = draw(found, BY_TEXT.format(TEXT[-1]), {"caption": tokens}, n)
+    for kind, scale in SCALES.items():
+        rows[kind] = draw(found, f"semantic({kind}={scale})", {"reference": reference}, n)
     figure, axes = plt.subplots(len(rows), n, figsize=(n * 1.1, len(rows) * 1.2), layout="constrained")
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         for i, (axis, image) in enumerate(zip(line, images, strict=True)):

@@ -78,5 +78,8 @@ def test_qualities_are_drawn_by_their_law():
 def test_what_is_refused():
     with pytest.raises(ValueError, match=r"images \(B, H, W, 1 or 3\), got the shape \(1, 8, 8, 4\)"):
         jpeg(jnp.zeros((1, 8, 8, 4)), 50)
+    for quality in (0, 101, float("nan")):
+        with pytest.raises(ValueError, match="quality is from 1 to 100, got"):
+            jpeg(jnp.zeros((1, 8, 8, 3)), quality)
     with pytest.raises(ValueError, match="got 30, 5 and 10"):
         qualities(sample_keys(0, 0, 1), 30, 5, 10)
