@@ -32,6 +32,9 @@ def test_a_motion_has_its_length_and_its_direction(length):
     np.testing.assert_allclose(along, length / 12**0.5, rtol=0.05)
     assert across < 0.3
     np.testing.assert_allclose(kernels.motion(length, np.pi / 2), kernels.motion(length, 0.0).T, atol=1e-12)
+    for angle in (0.4, np.pi / 4, 2.0):
+        spread = moments(kernels.motion(length, angle))
+        np.testing.assert_allclose(np.hypot(*spread[:2]), ((length**2 + 1) / 12) ** 0.5, rtol=0.05)
     assert moments(kernels.motion(length, np.pi / 4))[2] < -0.8  # to the right and up: rows count downwards
     assert moments(kernels.motion(length, -np.pi / 4))[2] > 0.8
 
