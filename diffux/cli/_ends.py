@@ -12,6 +12,8 @@ from typing import NoReturn
 INTERRUPTED = 130
 PATIENCE = 3.0
 """Seconds that the main thread has to heed Ctrl-C."""
+ASKED = b"\0"
+"""What the pipe of signals holds where the main thread asks; no signal has this number."""
 
 
 class Interrupts:
@@ -22,24 +24,35 @@ class Interrupts:
     """
 
     def __init__(self):
-        self.came = False
+        self._came = False
+        self._told = threading.Event()
         self._heeded = threading.Event()
-        reading, writing = os.pipe()
-        os.set_blocking(writing, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         threading.Thread(target=self._listen, args=(reading,), daemon=True).start()
 
     def _listen(self, reading: int) -> None:
         while number := os.read(reading, 1):
+            if number == ASKED:
+                self._told.set()
+                continue
             signalled = getattr(sys.modules.get("diffux.devices.together"), "signalled", None)  # there once it is imported
             if signalled is not None:
                 signalled(number[0])
             # While a run is trained another handler is in its place, which saves.
             if number[0] == signal.SIGINT and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                self.came = True
+                self._came = True
+                self._told.set()
                 if not self._heeded.wait(PATIENCE):
                     say_interrupted()
                     leave(INTERRUPTED)
+
+    def came(self) -> bool:
+        """Whether Ctrl-C came. A signal is in the pipe before Python raises it, so what is written now is read after it."""
+        os.write(self._writing, ASKED)
+        self._told.wait(PATIENCE)
+        return self._came
 
     def heeded(self) -> None:
         """The main thread is on its way out."""

@@ -87,7 +87,7 @@ def run(main: Callable[[Sequence[str]], int], arguments: Sequence[str], interrup
         _ends.say_interrupted(str(error))
         return _leave(_ends.INTERRUPTED)
     except Exception:
-        if interrupts is not None and interrupts.came:  # what a library made of it
+        if interrupts is not None and interrupts.came():  # what a library made of it
             interrupts.heeded()
             _ends.say_interrupted()
             return _leave(_ends.INTERRUPTED)
