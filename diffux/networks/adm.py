@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from diffux.networks import levels
 from diffux.networks.attention import Attention, attend
+from diffux.networks.beside import beside
 from diffux.networks.embeddings import ConditionEmbedding, embedded
 from diffux.networks.initialize import fan_average, normal
 from diffux.networks.layers import Conv, Dense, GroupNorm, Upsample, average, check_image, repeat
@@ -134,7 +134,7 @@ class ADM(_ADM):
     - `adaptive`: False adds the embedding to a block's activations instead, as `UNet` does.
     - `resample_blocks`: False takes a strided convolution, and doubling with a convolution, for the change of side: the network of
       improved DDPM (Nichol and Dhariwal, 2021, app. A).
-    - `low`: the name of a smaller image in `cond`, (B, h, w, C), which is enlarged (bilinear) and stands beside x: ADM-U.
+    - `beside`: the pictures of `cond` that stand beside x, smaller ones enlarged by the method `enlarge`: ADM-U, of ("low",).
     - all else as in `UNet`.
 
     Initialised as DDPM's networks are, and not by torch's defaults as the authors' are. As in their code the scale that multiplies
@@ -142,9 +142,10 @@ class ADM(_ADM):
 
     Raises:
         ValueError: if x is not (B, H, W, C), or H or W cannot be halved len(multipliers) - 1 times; if heads do not divide the
-            channels; if the smaller image is missing.
+            channels; if a picture beside x is missing or does not fit.
 
     Example:
+        >>> import jax
         >>> from diffux.networks.initialize import initialize
         >>> network = ADM(channels=16, multipliers=(0.5, 1), blocks=1, attention=(4,), head_channels=8, variance=True)
         >>> x, noise = jnp.ones((2, 8, 8, 1)), jnp.array([3.0, 7.0])
@@ -155,12 +156,15 @@ class ADM(_ADM):
 
     out_channels: int | None = None
     variance: bool = False
-    low: str | None = None
+    beside: Sequence[str] = ()
+    enlarge: str = "linear"
+    numbers: Sequence[str] = ()
     augment: int | None = None
 
     @property
     def reads(self) -> dict[str, int | None]:
-        return ConditionEmbedding.entries(self.classes, augment=self.augment) | ({} if self.low is None else {self.low: None})
+        entries = ConditionEmbedding.entries(self.classes, augment=self.augment, numbers=self.numbers)
+        return entries | dict.fromkeys(self.beside)
 
     @property
     def nulls(self) -> tuple[str, ...]:
@@ -171,9 +175,9 @@ class ADM(_ADM):
         self.check(x.shape)
         types, wide = precision(self, x)
         told, _ = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes,
-                           augment=self.augment)  # fmt: skip
+                           augment=self.augment, numbers=self.numbers)  # fmt: skip
         layers, widths = self.layers(told, train, types), self.widths
-        seen = x if self.low is None else jnp.concatenate([x, self.enlarged(x, cond)], -1)
+        seen = beside(x, cond, self.beside, self.enlarge)
 
         h = Conv(widths[0], **types, name="conv_in")(seen.astype(types["dtype"]))
         h, skips = levels.down(h, widths, self.blocks, layers)
@@ -183,14 +187,6 @@ class ADM(_ADM):
         channels = self.out_channels or x.shape[-1]
         out = Conv(channels * (1 + self.variance), kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
         return (out[..., :channels], out[..., channels:]) if self.variance else out
-
-    def enlarged(self, x: Array, cond: Mapping[str, Array] | None) -> Array:
-        """The smaller image at x's size."""
-        low = (cond or {}).get(self.low)
-        if low is None or low.ndim != 4 or low.shape[0] != x.shape[0]:
-            came = "none" if low is None else f"shape {low.shape}"
-            raise ValueError(f'ADM reads a smaller image, cond["{self.low}"] of shape ({x.shape[0]}, h, w, C), got {came}')
-        return jax.image.resize(low, (*x.shape[:3], low.shape[-1]), "bilinear", antialias=False).astype(x.dtype)
 
 
 class AttentionPool(nn.Module):
@@ -221,6 +217,7 @@ class ADMClassifier(_ADM):
     ones, since every position has a weight of its own.
 
     Example:
+        >>> import jax
         >>> from diffux.networks.initialize import initialize
         >>> network = ADMClassifier(classes=10, channels=16, multipliers=(1, 2), blocks=1, attention=(4,), head_channels=8)
         >>> x, noise = jnp.ones((2, 8, 8, 1)), jnp.array([3.0, 7.0])
@@ -256,8 +253,8 @@ adm_64 = functools.partial(ADM, classes=1000, variance=True, dropout=0.1)
 adm_128 = functools.partial(adm_64, channels=256, multipliers=_SIDES[128], blocks=2, heads=4, head_channels=None, dropout=0.0)
 adm_256 = functools.partial(adm_64, channels=256, multipliers=_SIDES[256], blocks=2, dropout=0.0)
 adm_512 = functools.partial(adm_256, multipliers=_SIDES[512])
-adm_u_256 = functools.partial(adm_256, channels=192, heads=4, head_channels=None, low="low")
-adm_u_512 = functools.partial(adm_256, channels=192, attention=(32, 16), low="low")
+adm_u_256 = functools.partial(adm_256, channels=192, heads=4, head_channels=None, beside=("low",))
+adm_u_512 = functools.partial(adm_256, channels=192, attention=(32, 16), beside=("low",))
 adm_classifier_64 = functools.partial(ADMClassifier)
 adm_classifier_128 = functools.partial(ADMClassifier, multipliers=_SIDES[128], blocks=2)
 adm_classifier_256 = functools.partial(adm_classifier_128, multipliers=_SIDES[256])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -98,23 +98,28 @@ class ConditionEmbedding(nn.Module):
     `cond["augment"]` Float[B, augment], if it has `augment`, says what was done to the image (Karras et al., 2022, app. F.2). It is
     no condition to be dropped: no null replaces it, and where it is missing, or zero, it adds nothing.
 
+    The entries that `numbers` names, Float[B] each, are levels t in [0, 1], such as that of the noise in a picture beside x (Ho et
+    al., 2022, "Cascaded diffusion models", sec. 3): each is embedded as the noise's own number 1000 t is. They have no null.
+
     Raises:
-        ValueError: if an entry's shape does not fit.
+        ValueError: if an entry's shape does not fit, and if a number is missing.
     """
 
     features: int
     classes: int | None = None
     text_width: int | None = None
     augment: int | None = None
+    numbers: Sequence[str] = ()
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @staticmethod
-    def entries(classes: int | None = None, text_width: int | None = None, augment: int | None = None) -> dict[str, int | None]:
-        """The `reads` of a network with such an embedding; all but "augment" have a null."""
+    def entries(classes: int | None = None, text_width: int | None = None, augment: int | None = None,
+                numbers: Sequence[str] = ()) -> dict[str, int | None]:  # fmt: skip
+        """The `reads` of a network with such an embedding; all but "augment" and the numbers have a null."""
         label = {} if classes is None else {"label": classes}
         text = {} if text_width is None else {"text": text_width, "text_mask": None}
-        return label | text | ({} if augment is None else {"augment": augment})
+        return label | text | ({} if augment is None else {"augment": augment}) | dict.fromkeys(numbers)
 
     @nn.compact
     def __call__(self, cond: Mapping[str, Array] | None, batch: int) -> Condition:
@@ -133,7 +138,20 @@ class ConditionEmbedding(nn.Module):
             _expect("augment", done, (batch, self.augment))
             done = Dense(self.features, use_bias=False, **types, name="augmentation")(done)
             embedding = done if embedding is None else embedding + done
+        for name in self.numbers:
+            told = self.number(name, cond.get(name), batch)
+            embedding = told if embedding is None else embedding + told
         return Condition(embedding, text, mask)
+
+    def number(self, name: str, value: Array | None, batch: int) -> Array:
+        """(B,) -> (B, features)."""
+        if value is None:
+            raise ValueError(f'cond["{name}"] is missing: a level ({batch},) in [0, 1]')
+        _expect(name, value, (batch,))
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        told = sinusoidal(1000 * value, self.features // 4)
+        told = nn.swish(Dense(self.features, **types, name=f"{name}_0")(told if self.dtype is None else told.astype(self.dtype)))
+        return Dense(self.features, **types, name=f"{name}_1")(told)
 
     def label(self, label: Array | None, null: Array) -> Array:
         """(B,) -> (B, features)."""
@@ -160,14 +178,14 @@ class ConditionEmbedding(nn.Module):
 
 
 def embedded(noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any], *, channels: int, form: str,
-             classes: int | None = None, text_width: int | None = None,
-             augment: int | None = None) -> tuple[Array, Condition]:  # fmt: skip
+             classes: int | None = None, text_width: int | None = None, augment: int | None = None,
+             numbers: Sequence[str] = ()) -> tuple[Array, Condition]:  # fmt: skip
     """(what a U-Net's blocks are told (B, 4 channels), activated; the embedded condition): the noise's number through two dense
     layers, and the condition added (Ho et al., 2020, app. B). The layers belong to the module within whose call this stands."""
     told = sinusoidal(per_sample(noise, x), channels, form).astype(types["dtype"])
     told = nn.swish(Dense(4 * channels, **types, name="noise_0")(told))
     told = Dense(4 * channels, **types, name="noise_1")(told)
-    given = ConditionEmbedding(4 * channels, classes, text_width, augment, **types, name="condition")(cond, x.shape[0])
+    given = ConditionEmbedding(4 * channels, classes, text_width, augment, numbers, **types, name="condition")(cond, x.shape[0])
     return nn.swish(told if given.embedding is None else told + given.embedding), given
 
 

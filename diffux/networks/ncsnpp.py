@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from diffux.networks.attention import Attention
+from diffux.networks.beside import beside
 from diffux.networks.convolution import biased
 from diffux.networks.embeddings import ConditionEmbedding, FourierFeatures, sinusoidal
 from diffux.networks.fir import conv_downsample_2d, downsample_2d, upsample_2d, upsample_conv_2d
@@ -123,13 +124,17 @@ class NCSNpp(Network):
     embedding: str = "sinusoidal"
     fourier_scale: float = 16.0
     augment: int | None = None
+    beside: Sequence[str] = ()
+    enlarge: str = "linear"
+    numbers: Sequence[str] = ()
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
 
     @property
     def reads(self) -> dict[str, int | None]:
-        return ConditionEmbedding.entries(self.classes, augment=self.augment)
+        entries = ConditionEmbedding.entries(self.classes, augment=self.augment, numbers=self.numbers)
+        return entries | dict.fromkeys(self.beside)
 
     @property
     def nulls(self) -> tuple[str, ...]:
@@ -150,9 +155,8 @@ class NCSNpp(Network):
             told = sinusoidal(noise, self.channels)
         told = nn.swish(Dense(4 * self.channels, **types, name="noise_0")(told.astype(types["dtype"])))
         told = Dense(4 * self.channels, **types, name="noise_1")(told)
-        given = ConditionEmbedding(4 * self.channels, self.classes, augment=self.augment, **types, name="condition")(
-            cond, x.shape[0]
-        )
+        condition = ConditionEmbedding(4 * self.channels, self.classes, None, self.augment, self.numbers, **types, name="condition")
+        given = condition(cond, x.shape[0])
         told = nn.swish(told if given.embedding is None else told + given.embedding)
 
         def block(h, channels, name, resample=None):
@@ -181,7 +185,7 @@ class NCSNpp(Network):
             return Conv(colours, kernel_init=zero, **wide, name=f"{name}_conv")(h)
 
         pyramid = x.astype(types["dtype"])
-        h = Conv(self.channels, **types, name="conv_in")(pyramid)
+        h = Conv(self.channels, **types, name="conv_in")(beside(x, cond, self.beside, self.enlarge).astype(types["dtype"]))
         skips = [h]
         levels = list(enumerate(self.channels * multiplier for multiplier in self.multipliers))
         for level, channels in levels:

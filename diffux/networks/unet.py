@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from diffux.networks import levels
 from diffux.networks.attention import Attention
+from diffux.networks.beside import beside
 from diffux.networks.embeddings import ConditionEmbedding, embedded
 from diffux.networks.initialize import fan_average
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
@@ -58,6 +59,8 @@ class UNet(Network):
     - `classes`, `text_width`: the conditions it can be given, as `ConditionEmbedding` says; with a text, every
       attention is followed by one to the text. `augment`: the width of the labels that say what was done to x, 9 for
       `conditions.warped`.
+    - `beside`: the pictures of `cond`, (B, h, w, C'), that stand beside x as channels, smaller ones enlarged by the method
+      `enlarge`, "nearest", "linear" or "cubic". `numbers`: entries (B,) in [0, 1] that it is told, as it is told the noise.
     - `variance`: whether a second output of F's shape stands beside it, of which a reverse variance is made, as
       `processes.interpolated` does (Nichol and Dhariwal, 2021). Both begin at zero.
     - `embedding`: the form of the noise's `sinusoidal` embedding, "ddpm" or "openai".
@@ -70,7 +73,7 @@ class UNet(Network):
 
     Raises:
         ValueError: if x is not (B, H, W, C), or H or W cannot be halved len(multipliers) - 1 times; if a condition's
-            shape does not fit; if heads do not divide the channels.
+            shape does not fit; if a picture beside x is missing or does not fit; if heads do not divide the channels.
 
     Example:
         >>> import jax
@@ -94,13 +97,17 @@ class UNet(Network):
     variance: bool = False
     embedding: str = "ddpm"
     augment: int | None = None
+    beside: Sequence[str] = ()
+    enlarge: str = "linear"
+    numbers: Sequence[str] = ()
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
 
     @property
     def reads(self) -> dict[str, int | None]:
-        return ConditionEmbedding.entries(self.classes, self.text_width, self.augment)
+        entries = ConditionEmbedding.entries(self.classes, self.text_width, self.augment, self.numbers)
+        return entries | dict.fromkeys(self.beside)
 
     @property
     def nulls(self) -> tuple[str, ...]:
@@ -114,7 +121,7 @@ class UNet(Network):
         Block, Attend = lift(ResidualBlock, static_argnums=(3,)), lift(Attention)
 
         told, given = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes,
-                               text_width=self.text_width, augment=self.augment)  # fmt: skip
+                               text_width=self.text_width, augment=self.augment, numbers=self.numbers)  # fmt: skip
 
         def block(h, channels, name):
             return Block(channels, self.dropout, **types, name=f"{name}_block")(h, told, train)
@@ -129,7 +136,7 @@ class UNet(Network):
         double = lambda h, channels, name: Upsample(channels, **types, name=name)(h)  # noqa: E731
         layers = levels.Layers(block, attend, halve, self.attention, double)
         widths = [self.channels * multiplier for multiplier in self.multipliers]
-        h = Conv(self.channels, **types, name="conv_in")(x.astype(types["dtype"]))
+        h = Conv(self.channels, **types, name="conv_in")(beside(x, cond, self.beside, self.enlarge).astype(types["dtype"]))
         h, skips = levels.down(h, widths, self.blocks, layers)
         h = levels.up(levels.middle(h, widths[-1], layers), skips, widths, self.blocks, layers)
 

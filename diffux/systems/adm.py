@@ -28,7 +28,7 @@ def build(steps: int = 1000, betas: Any = "linear", network: str = "adm_256", cl
     Further keywords go to `iddpm` and to the network. As in the authors' code the network is told the index of the step, and the
     bound has 1 / steps of the loss.
     """
-    options |= {} if enlarges is None else {"low": "low"}
+    options |= {} if enlarges is None else {"beside": ("low",)}
     system = iddpm.build(steps, betas, share=1 / steps, told="index", network=network, classes=classes, **options)
     low = () if enlarges is None else (made("low", system.data, average_pool(enlarges)), into("low", pixels()))
     return system.replace(given=system.given.replace(parts=(*system.given.parts, *low)))
