@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 
 from diffux.noise_level import NoiseLevel, clean
+from diffux.schedules import VARIANCE_PRESERVING, family
 from diffux.types import Grid, Schedule
 
 
@@ -162,6 +163,41 @@ def discrete(steps: int = 1000, spacing: str = "linspace") -> Discrete:
 
 
 @struct.dataclass
+class Betas:
+    """The levels of another chain."""
+
+    beta_min: Any
+    beta_max: Any
+
+    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
+        if (kind := family(schedule)) != VARIANCE_PRESERVING:
+            name = type(schedule).__name__
+            raise ValueError(f"a grid of betas needs a variance preserving schedule, got {name}, which is {kind}")
+        log_alpha = 0.5 * jnp.cumsum(jnp.log1p(-jnp.linspace(self.beta_min, self.beta_max, _steps(steps))))[::-1]
+        alpha, sigma = jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
+        t = jnp.clip(schedule.inverse(2 * (log_alpha - jnp.log(sigma))), 0, 1)
+        return NoiseLevel(*(jnp.append(field, end) for field, end in zip((t, alpha, sigma), clean(), strict=True)))
+
+
+def betas(beta_min: float = 1e-4, beta_max: float = 0.09) -> Betas:
+    """The levels of a chain of as many steps as the walk, with betas linear from `beta_min` to `beta_max`, then clean: how models
+    are walked whose network is told alpha^2, whatever chain they were trained on (Saharia et al., 2021, sec. 2.4; Saharia et al.,
+    2022, "Palette", app. B, with these numbers and 1000 steps).
+
+    t is where the model's own schedule has that noise, or 1 where it never has so much. Raises ValueError unless both lie strictly
+    between 0 and 1, and for a schedule that is not variance preserving.
+
+    Example:
+        >>> from diffux import schedules
+        >>> (betas(0.5, 0.75)(schedules.linear(), 2).alpha ** 2).round(3).tolist()
+        [0.125, 0.5, 1.0]
+    """
+    if not (0 < beta_min < 1 and 0 < beta_max < 1):
+        raise ValueError(f"a grid of betas needs both ends strictly between 0 and 1, got {beta_min} and {beta_max}")
+    return Betas(beta_min, beta_max)
+
+
+@struct.dataclass
 class Given:
     """Times as given."""
 
@@ -193,6 +229,17 @@ def check(levels: NoiseLevel, path: str = "falls") -> None:
         hint = "; grids.ascending(levels) turns a sampling grid round" if path == "rises" else ""
         raise ValueError(f"this solver needs levels of {way} noise, got sigma / alpha = {noise[i]:.4g} "
                          f"followed by {noise[i + 1]:.4g} at step {i}{hint}")  # fmt: skip
+
+
+def until(levels: NoiseLevel, last: NoiseLevel) -> NoiseLevel:
+    """The levels (n + 1,) that are noisier than `last`, and `last` itself (): a walk that stops there.
+
+    Raises ValueError where none is.
+    """
+    noisier = np.flatnonzero(np.asarray(levels.log_snr) < float(last.log_snr))
+    if not noisier.size:
+        raise ValueError(f"this walk begins with less noise than where it is to stop, t = {float(last.t):g}")
+    return NoiseLevel(*(jnp.append(field[noisier], end) for field, end in zip(levels, last, strict=True)))
 
 
 def ascending(levels: NoiseLevel) -> NoiseLevel:

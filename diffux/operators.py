@@ -6,6 +6,7 @@ An operator is called on x (B, *d) and gives y (B, *m); `transpose` goes back, w
 
 from __future__ import annotations
 
+import fractions
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -238,6 +239,42 @@ def resize(before: Sequence[int], after: Sequence[int], kernel: str = "cubic", a
             raise ValueError(f"resize is from sides (H, W) to sides (h, w) of at least 1, got {tuple(before)} and {tuple(after)}")
     found = pick("kernel of resize", kernel, KERNELS)
     return Resized(*(_weights(int(a), int(b), found, antialias) for a, b in zip(before, after, strict=True)))
+
+
+@struct.dataclass
+class Rescaled:
+    """`resize` of images of any sides, by one factor."""
+
+    numerator: int = struct.field(pytree_node=False)
+    denominator: int = struct.field(pytree_node=False)
+    kernel: str = struct.field(pytree_node=False)
+
+    def __call__(self, x):
+        return resize(x.shape[1:-1], self._sides(x.shape[1:-1], self.numerator, self.denominator), self.kernel)(x)
+
+    def transpose(self, y):
+        return resize(self._sides(y.shape[1:-1], self.denominator, self.numerator), y.shape[1:-1], self.kernel).transpose(y)
+
+    def _sides(self, sides, times, over):
+        if any(side * times % over for side in sides):
+            raise ValueError(f"sides of {tuple(sides)} times {times} / {over} are no whole numbers: multiples of {over} are")
+        return tuple(side * times // over for side in sides)
+
+
+def rescale(factor: float | str, kernel: str = "cubic") -> Rescaled:
+    """Images resized by a factor, such as 4, 1 / 4 or "3/2": (B, H, W, C) -> (B, f H, f W, C), by the matrices of `resize`.
+
+    Raises ValueError for a factor that is not above 0; called, it does for sides that the factor does not make whole numbers of.
+
+    Example:
+        >>> rescale(1 / 2, "area")(jnp.asarray([1.0, 3.0, 5.0, 5.0]).reshape(1, 2, 2, 1)).ravel().tolist()
+        [3.5]
+    """
+    ratio = fractions.Fraction(factor).limit_denominator(1024)
+    if ratio <= 0:
+        raise ValueError(f"rescale takes a factor above 0, got {factor}")
+    pick("kernel of resize", kernel, KERNELS)
+    return Rescaled(ratio.numerator, ratio.denominator, kernel)
 
 
 @struct.dataclass

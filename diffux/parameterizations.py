@@ -190,6 +190,23 @@ def scaled(factor: float = 999.0) -> Scaled:
     return Scaled(factor)
 
 
+@struct.dataclass
+class Signal:
+    """factor alpha^2, or factor alpha."""
+
+    factor: Any
+    root: bool = struct.field(pytree_node=False)
+
+    def __call__(self, level: NoiseLevel):
+        return self.factor * (level.alpha if self.root else level.alpha**2)
+
+
+def signal(factor: float = 1000.0, root: bool = False) -> Signal:
+    """factor alpha^2, the share of the data's variance that is left, which is SR3's gamma: a network that is told it can be
+    walked along any levels (Saharia et al., 2021, sec. 2.2). `root`: factor alpha, as WaveGrad (Chen et al., 2021)."""
+    return Signal(factor, bool(root))
+
+
 @part
 def log_sigma(level: NoiseLevel):
     """log(sigma / alpha), as the VE models are told (Song et al., 2021, code)."""

@@ -55,6 +55,41 @@ def discrete(steps: int, first: int = 1) -> Discrete:
 
 
 @struct.dataclass
+class InSteps:
+    """A step i uniform on 1 .. T, and alpha^2 uniform between its ends."""
+
+    schedule: Any
+    steps: int = struct.field(pytree_node=False)
+    root: bool = struct.field(pytree_node=False)
+
+    def __call__(self, key, n: int):
+        key_step, key_place = jax.random.split(key)
+        step, place = jax.random.randint(key_step, (n,), 1, self.steps + 1), jax.random.uniform(key_place, (n,))
+        ends = [self.schedule.moments((step - i) / self.steps) for i in (1, 0)]  # less noise, more noise
+        less, more = (variance for _, variance in ends)
+        if self.root:
+            first, last = (jnp.exp(log_alpha) for log_alpha, _ in ends)
+            # 1 - alpha^2 from the upper end, as products, lest the digits of 1 - alpha be lost
+            alpha = first + place * (last - first)
+            variance = less + (first - alpha) * (first + alpha)
+        else:
+            variance = less + place * (more - less)
+        variance = jnp.clip(variance, jnp.finfo(variance.dtype).tiny, more)
+        return jnp.clip(self.schedule.inverse(jnp.log1p(-variance) - jnp.log(variance)), 0.0, 1.0)
+
+
+def in_steps(schedule: Schedule, steps: int, root: bool = False) -> InSteps:
+    """gamma = alpha^2 uniform between gamma_i and gamma_(i-1), for a step i uniform on 1 .. T of a chain, with gamma_0 = 1: the
+    noise levels of SR3, whose network is told gamma itself (Saharia et al., 2021, sec. 2.2; Chen et al., 2021, WaveGrad).
+
+    schedule: a variance preserving one, as `from_betas` of the chain. `root`: sqrt(gamma) is uniform there instead, as in ports of
+    SR3. Raises ValueError for fewer than 1 step.
+    """
+    need(lambda: int(steps) == steps and steps >= 1, f"a chain has a whole number of steps of at least 1, got {steps}")
+    return InSteps(schedule, int(steps), bool(root))
+
+
+@struct.dataclass
 class Uniform:
     """t uniform on [low, high], in one stratum a sample or independently."""
 

@@ -21,6 +21,8 @@ OPERATORS = {
     "average_pool": lambda: operators.average_pool(2),
     "resize, smaller": lambda: operators.resize((4, 6), (2, 4)),
     "resize, larger": lambda: operators.resize((4, 6), (7, 9), "linear"),
+    "rescale, smaller": lambda: operators.rescale(1 / 2),
+    "rescale, larger": lambda: operators.rescale("3/2", "linear"),
     "blur": lambda: operators.blur(KERNEL),
     "blur, zero": lambda: operators.blur(KERNEL, "zero"),
     "matrix": lambda: operators.matrix(RNG.standard_normal((5, 72)), (4, 6, 3)),

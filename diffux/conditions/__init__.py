@@ -2,6 +2,8 @@
 
 from diffux.conditions._given import Given, given, labelled
 from diffux.conditions._warped import warped
-from diffux.conditions.parts import Part, augmented, dropped, encoded, into, made
+from diffux.conditions.parts import Part, applied, augmented, blurred, dropped, encoded, into, made
 
-__all__ = ["Given", "Part", "augmented", "dropped", "encoded", "given", "into", "labelled", "made", "warped"]
+__all__ = [
+    "Given", "Part", "applied", "augmented", "blurred", "dropped", "encoded", "given", "into", "labelled", "made", "warped",
+]  # fmt: skip

@@ -52,6 +52,11 @@ class Given:
         """The fields that a request for samples has: those that no part makes of others."""
         return tuple(dict.fromkeys(self._asks()))
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What a request may say besides, such as how noisy a picture is."""
+        return tuple(name for part in self.parts for name in getattr(part, "takes", ()))
+
     def _asks(self) -> Iterator[str]:
         known: set[str] = set()
         yield from self.names

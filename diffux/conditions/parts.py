@@ -12,7 +12,7 @@ from flax import struct
 
 from diffux import keys as rng
 from diffux.codecs import Codec
-from diffux.noise_level import level_dtype
+from diffux.noise_level import append_axes, level_dtype
 from diffux.processes import Process
 from diffux.types import Net, as_part
 
@@ -30,6 +30,11 @@ class Part(Protocol):
     def makes(self) -> tuple[str, ...]:
         """The entries that become conditions."""
         return (self.name,)
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What a request may say besides, and need not."""
+        return ()
 
     def needs(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The names that must be among `fields` before the part can run."""
@@ -93,6 +98,64 @@ def made(name: str, source: str, operator: Callable) -> Made:
 
 
 @struct.dataclass
+class Applied(Part):
+    """fields[name] = operator(fields[name])."""
+
+    name: str = struct.field(pytree_node=False)
+    operator: Callable
+
+    def __call__(self, keys, fields, train):
+        return fields | {self.name: self.operator(fields[self.name])}
+
+
+def applied(name: str, operator: Callable) -> Applied:
+    """operator(the field `name`) in the place of the field, in training and in sampling: a small picture at the sides of the large
+    one, say, applied("low", operators.rescale(4))."""
+    return Applied(name, as_part(operator))
+
+
+@struct.dataclass
+class Blurred(Part):
+    """fields[name] blurred in training, a share of the samples, by a Gaussian of random width."""
+
+    name: str = struct.field(pytree_node=False)
+    low: Any
+    high: Any
+    share: Any
+    side: int = struct.field(pytree_node=False)
+
+    def __call__(self, keys, fields, train):
+        if not train:
+            return fields
+        x = fields[self.name]
+        stds = self.low + (self.high - self.low) * rng.uniform(rng.fold_in(keys, 0), x.shape[:1])
+        chosen = rng.uniform(rng.fold_in(keys, 1), x.shape[:1]) < self.share
+        at = jnp.arange(self.side) - self.side // 2
+        weights = jnp.exp(-0.5 * (at / stds[:, None]) ** 2)
+        weights = jnp.where(chosen[:, None], weights / weights.sum(1, keepdims=True), at == 0).astype(x.dtype)
+        for axis in (1, 2):
+            margin = [(0, 0)] * x.ndim
+            margin[axis] = (self.side // 2, self.side // 2)
+            wide, length = jnp.pad(x, margin, mode="edge"), x.shape[axis]
+            x = sum(append_axes(weights[:, i], x) * jax.lax.slice_in_dim(wide, i, i + length, axis=axis) for i in range(self.side))
+        return fields | {self.name: x}
+
+
+def blurred(name: str, low: float = 0.4, high: float = 0.6, share: float = 0.5, side: int = 3) -> Blurred:
+    """The field `name`, floats (B, H, W, C), blurred in training and not in sampling: a `share` of the samples, each by a Gaussian
+    kernel of `side` pixels with a standard deviation uniform between `low` and `high` pixels (Ho et al., 2022, "Cascaded diffusion
+    models", sec. 3.1). The picture's border is continued by its last pixels.
+
+    Raises ValueError unless 0 < low <= high and 0 <= share <= 1, and for a side that is not odd.
+    """
+    if not (0 < low <= high and 0 <= share <= 1):
+        raise ValueError(f"blurred needs 0 < low <= high pixels and a share from 0 to 1, got {low}, {high} and {share}")
+    if side < 1 or side % 2 == 0:
+        raise ValueError(f"a kernel's side is an odd number of pixels, got {side}")
+    return Blurred(name, low, high, share, int(side))
+
+
+@struct.dataclass
 class Into(Part):
     """fields[name] = codec.encode(fields[name])."""
 
@@ -145,8 +208,19 @@ class Augmented(Part):
     def makes(self):
         return (self.name, f"{self.name}_level")
 
+    @property
+    def takes(self):
+        return (f"{self.name}_level", f"{self.name}_noised")
+
     def __call__(self, keys, fields, train):
-        x, told = fields[self.name], f"{self.name}_level"
+        told, noised = self.takes
+        x = fields[self.name]
+        if noised in fields:
+            if fields[noised].shape != x.shape or told not in fields:
+                raise ValueError(f"{noised} has the shape of {self.name} where its noise is added, {x.shape}, and goes with "
+                                 f"{told}, got the shape {fields[noised].shape} with {', '.join(sorted(fields))}")  # fmt: skip
+            level = jnp.broadcast_to(jnp.asarray(fields[told], level_dtype(x)), x.shape[:1])
+            return fields | {self.name: fields[noised].astype(x.dtype), told: level}
         keys = rng.fold_in(keys, 0)  # 1 and more make the keys of the parts after the first
         if train:
             t = self.most * rng.uniform(rng.fold_in(keys, 0), x.shape[:1], level_dtype(x))
@@ -160,7 +234,8 @@ def augmented(name: str, process: Process, most: float = 1.0, level: float = 0.0
     """The field `name` with noise of a random level t in [0, `most`] in training, and of t = `level` in sampling unless
     "`name`_level" is given, which is also what the network is told (Ho et al., 2022, "Cascaded diffusion models", sec. 3).
 
-    After `into`, so that the noise meets data of the range that the process is for.
+    After `into`, so that the noise meets data of the range that the process is for. Where "`name`_noised" is given it is taken as
+    it is, as x_t of "`name`_level": a walk that stopped there has left that noise (truncated augmentation, sec. 3.2).
     """
     return Augmented(name, process, most, level)
 

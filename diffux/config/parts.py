@@ -124,7 +124,7 @@ def grid(spec: Any, system: Any) -> Any:
 
 def known_grids() -> dict[str, Callable]:
     """The functions that make a grid."""
-    return {name: value for name, value in public(grids).items() if name not in ("check", "ascending")}
+    return {name: value for name, value in public(grids).items() if name not in ("check", "ascending", "until")}
 
 
 def transforms(asked: Any, system: Any, nets: Mapping[str, Any] = {}) -> tuple[Any, ...] | None:

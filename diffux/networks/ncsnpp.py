@@ -236,5 +236,13 @@ class NCSNpp(Network):
 ddpmpp = NCSNpp
 """DDPM++: the defaults."""
 
+_sr3 = functools.partial(NCSNpp, blocks=3, attention=(16,), dropout=0.0, beside=("low",), enlarge="cubic")
+sr3_16_128 = functools.partial(_sr3, channels=128, multipliers=(1, 2, 4, 8, 8), dropout=0.2)
+sr3_64_256 = functools.partial(_sr3, channels=128, multipliers=(1, 2, 4, 4, 8, 8))
+sr3_64_512 = functools.partial(_sr3, channels=64, multipliers=(1, 2, 4, 8, 8, 16, 16))
+sr3_256_1024 = functools.partial(_sr3, channels=16, multipliers=(1, 2, 4, 8, 16, 32, 32, 32), blocks=2)
+"""SR3's networks, DDPM++ with the enlarged image beside x (Saharia et al., 2021, app. A). The paper has 550, 625, 625 and 150 M
+parameters and does not say at which side attention stands; with one level of it these have 552, 609, 602 and 148 M."""
+
 ncsnpp = functools.partial(NCSNpp, fir=True, pyramid_in="residual", embedding="fourier")
 """NCSN++ of CIFAR-10; for 256 pixels and more `ncsnpp(pyramid_in="skip", pyramid_out="skip", ...)`."""

@@ -62,10 +62,15 @@ class Run:
                     asked[name] = self.fields.get(name) or other
         return asked
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What a request may say besides, such as "low_level", how noisy a picture is."""
+        return getattr(getattr(self.system, "given", None), "takes", ())
+
     def share(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What is for this model of fields that are given to several."""
-        asked = self.asks
-        return {name: value for name, value in given.items() if name in asked or name.removesuffix("_level") in asked}
+        known = (*self.asks, *self.takes)
+        return {name: value for name, value in given.items() if name in known}
 
     @property
     def frozen(self) -> Any:
@@ -78,7 +83,7 @@ class Run:
         return self.walk.get("steps") or self.system.steps
 
     def generate(self, keys: Any, given: Mapping[str, Any] = {}, *, save: int | None = None,
-                 progress: Callable[[int, int], None] | None = None) -> Sampled:  # fmt: skip
+                 progress: Callable[[int, int], None] | None = None, until: float | None = None) -> Sampled:  # fmt: skip
         """A sample for each of `keys` (B,), of fields (B, ...) that are `given`; see `systems.generate`.
 
         Raises UserError for a run that is not sampled, and for fields that are missing or that nothing reads.
@@ -87,4 +92,4 @@ class Run:
             raise UserError(f"this run is a {type(self.system).__name__} ({self.plan.name}), which is not sampled")
         with explained():
             shape = (len(keys), *self.shape)
-            return generate(keys, self.system, self.variables, shape, given, save=save, progress=progress, **self.walk)
+            return generate(keys, self.system, self.variables, shape, given, save=save, progress=progress, until=until, **self.walk)

@@ -121,7 +121,7 @@ def request(models: Models, n: int, given: Mapping[str, Any] = {}, *, task: str 
     for name, value in given.items():
         if name in wanted:
             out[name] = _in_turn(_values(name, value, wanted[name][0]), n)
-        elif name.removesuffix("_level") in wanted and name.endswith("_level"):
+        elif any(name in model.takes for model in named(models).values()):
             out[name] = _in_turn(_numbers(name, value), n)
         else:
             raise UserError(f"{name} was given, and nothing reads it: {_asked(wanted)}")

@@ -13,6 +13,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Key
 
+from diffux import grids
 from diffux import keys as rng
 from diffux.codecs import Codec, pixels
 from diffux.conditions import Given
@@ -102,15 +103,18 @@ class System:
                 raise ValueError(f"the worse model reads {name} of size {size}, and the model {known.get(name, 'none')}")
         return Model(self.network, self.parameterization)
 
-    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
+    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None, until=None) -> Sampled:
         """As `systems.generate`, of a system whose nets have weights."""
         shape = shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
         cond = self.conditions(rng.fold_in(keys, 2), given, shape.shape[0])
         levels = self.grid(self.process.schedule, self.steps if steps is None else steps)
+        levels = levels if until is None else grids.until(levels, self.process.schedule(until))
         latent = jax.eval_shape(_encode, self.codec, jax.random.key(0), shape, cond)
         x = _prior(self.process, rng.fold_in(keys, 0), latent.shape)
         model = Model(self.network, self.parameterization, self.guidance)
         x, trajectory, state = sample(rng.fold_in(keys, 1), model, self.solver, levels, x, cond, save, progress)
+        if until is not None:
+            return Sampled(x, trajectory, state)
         trajectory = None if trajectory is None else _decode_all(self.codec, trajectory, cond)
         return Sampled(_decode(self.codec, x, cond), trajectory, state)
 
@@ -122,7 +126,7 @@ class System:
         """
         given = {name: value if isinstance(value, Mapping) else jnp.asarray(value) for name, value in given.items()}
         known, network = _known(self.network, self.objective, self.codec, *self.guidance), reads(self.network)
-        others = [name for name in given if name not in (*self.given.asks, "null") and not name.endswith("_level")]
+        others = [name for name in given if name not in (*self.given.asks, *self.given.takes, "null")]
         unread = [name for name in others if name not in known and network is not None]
         if unread:
             raise ValueError(f"{unread[0]} was given, and nothing in this model reads it: {_what(self.given.asks)}")
@@ -265,6 +269,7 @@ def generate(
     guidance: tuple[Transform, ...] | None = None,
     save: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    until: float | None = None,
 ) -> Sampled:
     """Samples of the data's `shape` (B, *d), floats in the codec's data range ([0, 1] for pixels), with EMA weights if any.
 
@@ -274,6 +279,7 @@ def generate(
     - save: keeps that many evenly spaced states as `.trajectory` (save, B, *d), decoded as well.
     - progress: `progress(done, steps)` is called between equal pieces of the walk.
     - guidance: replaces the system's transforms.
+    - until: stops at the level t = `until` of the schedule, and returns x_t in the space of the diffusion, not decoded.
 
     A second call with the same shapes and other numbers (seed, guidance scale, eta, labels) does not compile again.
     Raises ValueError for fields that are missing or that nothing reads, for steps below 1, and for levels that do not decrease.
@@ -287,7 +293,8 @@ def generate(
     changes = {name: part for name, part in changes.items() if part is not None}
     system = resolved(system.replace(**changes) if changes else system, variables)
     system.check()
-    return system.generate(keys, shape, given, steps=steps, save=save, progress=progress)
+    stop = {} if until is None else {"until": until}
+    return system.generate(keys, shape, given, steps=steps, save=save, progress=progress, **stop)
 
 
 # --- conditions --------------------------------------------------------------------------------------------------------

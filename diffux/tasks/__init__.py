@@ -1,7 +1,8 @@
 """Tasks: programs above `generate`, one file each with a function `run(keys, models, given, **options) -> {field: array}`.
 
-`models` are trained runs by the names that the file lists as MODELS; `given` are fields (B, ...), `keys` one key a sample (B,). The
-first entry of what comes back is the outcome. `progress(done, steps)`, where it is not None, is called now and then.
+`models` are trained runs by the names that the file lists as MODELS, and where it says FURTHER others after them; `given` are
+fields (B, ...), `keys` one key a sample (B,). The first entry of what comes back is the outcome. `progress(done, steps)`, where it
+is not None, is called now and then.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def task(spec: str, models: Mapping[str, Run]) -> Callable[..., dict[str, Any]]:
     unknown = [option for option in options if option not in known]
     if arguments or unknown:
         raise UserError(f"the task {name} takes {', '.join(f'{option}=...' for option in known) or 'no options'}, got {spec}")
-    if set(models) != set(found.MODELS):
+    further = getattr(found, "FURTHER", False) and set(models) >= set(found.MODELS)
+    if set(models) != set(found.MODELS) and not further:
         wanted = " ".join(f"--model {model}=RUN" for model in found.MODELS)
         raise UserError(f"the task {name} is of {wanted}, got {', '.join(models) or 'none'}")
+    models = {model: models[model] for model in (*found.MODELS, *(one for one in models if one not in found.MODELS))}
     if hasattr(found, "check"):
         found.check(models, **options)
 

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
+from scipy import ndimage
 
 from diffux import codecs, schedules, systems
-from diffux.conditions import augmented, dropped, encoded, given, into, made
+from diffux.conditions import applied, augmented, blurred, dropped, encoded, given, into, made
 from diffux.keys import sample_keys
-from diffux.operators import average_pool
+from diffux.operators import average_pool, rescale
 from diffux.processes import Gaussian
 from diffux.systems.trainable import Variables
 from diffux.types import Learned, Net
@@ -180,3 +182,45 @@ def test_an_encoder_that_is_learned_is_trained_with_the_system():
     assert set(params) == {"network", "encoder"}
     grads = jax.jit(jax.grad(lambda p: systems.loss(KEY, system, Variables(p), BATCH, ())[0]))(params)
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(grads["encoder"]))
+
+
+def test_a_blur_is_of_a_share_of_the_samples_and_of_training():
+    """As scipy's, of a random width each; the widths and which ones are as often as was asked."""
+    n, low, high = 1500, 0.4, 0.6
+    x = np.zeros((n, 5, 7, 2), np.float32)
+    x[:, 2, 3], x[:, 0, 0] = 1, 5
+    row = given("low", blurred("low", low, high, share=0.3, side=3))
+    found = np.asarray(row(KEY, {"low": x}, True)["low"], np.float64)
+    soft = found[:, 2, 3, 0] < 1
+    np.testing.assert_allclose(soft.mean(), 0.3, atol=0.06)
+    np.testing.assert_array_equal(found[~soft], x[~soft])
+    beside = found[soft, 2, 4, 0] / found[soft, 2, 3, 0]  # exp(-1 / (2 std^2))
+    std = np.sqrt(-0.5 / np.log(beside))
+    assert scipy.stats.kstest(std, scipy.stats.uniform(low, high - low).cdf).pvalue > 0.01
+    for i in np.flatnonzero(soft)[:3]:
+        line = np.exp(-0.5 * (np.array([-1, 0, 1]) / np.sqrt(-0.5 / np.log(found[i, 2, 4, 0] / found[i, 2, 3, 0]))) ** 2)
+        wanted = ndimage.correlate(x[i, ..., 1].astype(float), np.outer(line, line) / line.sum() ** 2, mode="nearest")
+        np.testing.assert_allclose(found[i, ..., 1], wanted, atol=1e-5)
+    np.testing.assert_array_equal(row(KEY, {"low": x}, False)["low"], x)
+    for refused in (lambda: blurred("low", 0.5, 0.4), lambda: blurred("low", share=1.5), lambda: blurred("low", side=4)):
+        with pytest.raises(ValueError, match=r"blurred needs|odd number"):
+            refused()
+
+
+def test_an_operator_is_applied_in_training_and_in_sampling():
+    row = given("low", applied("low", rescale(2, "area")))
+    low = np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1)
+    for train in (True, False):
+        np.testing.assert_array_equal(row(KEY, {"low": low}, train)["low"], low.repeat(2, 1).repeat(2, 2))
+
+
+def test_noise_that_is_there_already_is_not_added_again():
+    low, noised = np.zeros((N, 2, 2, 1), np.float32), np.ones((N, 2, 2, 1), np.float32)
+    row = given("low", augmented("low", PROCESS, level=0.3))
+    assert row.takes == ("low_level", "low_noised")
+    found = row(KEY, {"low": low, "low_noised": noised, "low_level": np.full(N, 0.2)}, False)
+    np.testing.assert_array_equal(found["low"], noised)
+    np.testing.assert_allclose(found["low_level"], 0.2)
+    for wrong in ({"low_noised": noised}, {"low_noised": noised[:, :1], "low_level": np.full(N, 0.2)}):
+        with pytest.raises(ValueError, match=r"low_noised has the shape of low where its noise is added, .* goes with"):
+            row(KEY, {"low": low, **wrong}, False)

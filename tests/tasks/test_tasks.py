@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from diffux import keys as rng
-from diffux import tasks
-from diffux.conditions import given
+from diffux import schedules, tasks
+from diffux.conditions import augmented, given
 from diffux.errors import UserError
+from diffux.processes import Gaussian
 from diffux.sampling.draw import draw
 from tests import drawn
 
@@ -183,4 +184,7 @@ def test_models_ask_together_and_each_gets_its_share(runs):
     other = dataclasses.replace(runs["small"], system=runs["small"].system.replace(given=given("label", "size")))
     asked = tasks.asks({"base": runs["answer"], "up": other})
     assert set(asked) == {"label", "size"} and asked["size"] == (None, other)
-    assert runs["answer"].share({"label": 1, "size": 2, "label_level": 3, "size_level": 4}) == {"label": 1, "label_level": 3}
+    assert runs["answer"].share({"label": 1, "size": 2, "label_level": 3, "size_level": 4}) == {"label": 1}
+    row = given("label", "size", augmented("size", Gaussian(schedules.linear())))
+    noisy = dataclasses.replace(runs["small"], system=runs["small"].system.replace(given=row))
+    assert noisy.share({"size": 2, "label_level": 3, "size_level": 4}) == {"size": 2, "size_level": 4}
