@@ -169,10 +169,13 @@ class Betas:
     beta_min: Any
     beta_max: Any
 
-    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
+    def fits(self, system) -> None:
+        schedule = system.process.schedule
         if (kind := family(schedule)) != VARIANCE_PRESERVING:
             name = type(schedule).__name__
             raise ValueError(f"a grid of betas needs a variance preserving schedule, got {name}, which is {kind}")
+
+    def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
         log_alpha = 0.5 * jnp.cumsum(jnp.log1p(-jnp.linspace(self.beta_min, self.beta_max, _steps(steps))))[::-1]
         alpha, sigma = jnp.exp(log_alpha), jnp.sqrt(-jnp.expm1(2 * log_alpha))
         t = jnp.clip(schedule.inverse(2 * (log_alpha - jnp.log(sigma))), 0, 1)
@@ -185,7 +188,7 @@ def betas(beta_min: float = 1e-4, beta_max: float = 0.09) -> Betas:
     2022, "Palette", app. B, with these numbers and 1000 steps).
 
     t is where the model's own schedule has that noise, or 1 where it never has so much. Raises ValueError unless both lie strictly
-    between 0 and 1, and for a schedule that is not variance preserving.
+    between 0 and 1; a model whose schedule is not variance preserving refuses it.
 
     Example:
         >>> from diffux import schedules

@@ -69,7 +69,7 @@ class System:
     def check(self):
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.process)):
             return
-        parts = (self.network.module, self.parameterization, self.objective, self.solver, self.codec, *self.guidance)
+        parts = (self.network.module, self.parameterization, self.objective, self.solver, self.grid, self.codec, *self.guidance)
         with jax.ensure_compile_time_eval():  # a schedule without numbers of its own is no tracer, and is traced all the same
             for part in parts:
                 fits(part, self)

@@ -8,6 +8,7 @@ from sklearn.datasets import load_digits
 
 from diffux import data
 from diffux.data.augment import dequantize
+from diffux.data.patches import FORMS
 from diffux.data.patches import patches_dataset_builder as patches
 from diffux.fields import Image, Label
 
@@ -54,6 +55,17 @@ def test_patches_counts(name, size):
         assert source.fields["label"] == Label(10, tuple(patches.PHOTOGRAPHS)) and source.fields["label"].dtype == "int32"
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["patches/16_photographs", "patches/32_photographs"])
+def test_whole_photographs_are_held_out(name):
+    train, test = (_arrays(name, split) for split in ("train", "test"))
+    whole = [list(patches.PHOTOGRAPHS).index(photograph) for photograph in patches.WHOLE]
+    counts, held_out = (np.bincount(one["label"], minlength=10) for one in (train, test))
+    assert held_out[whole].tolist() == [500, 500] and held_out.sum() == 1000
+    assert counts[whole].tolist() == [0, 0] and set(np.delete(counts, whole)) == {1250}
+    assert test["image"][..., 0].reshape(len(test["image"]), -1).astype(float).std(1).mean() > 5
+
+
 @pytest.mark.parametrize("size", [16, 32])
 @pytest.mark.parametrize("name", patches.PHOTOGRAPHS)
 def test_held_out_pixels_are_in_no_train_patch(name, size):
@@ -61,7 +73,7 @@ def test_held_out_pixels_are_in_no_train_patch(name, size):
     covered = {}
     for split in ("train", "test"):
         mask = covered[split] = np.zeros(image.shape[:2], bool)
-        for y, x in patches.corners(image, size, split):
+        for y, x in patches.chosen(patches.corners(image, size, split), patches.COUNTS[split]):
             mask[y : y + size, x : x + size] = True
         assert mask.mean() > (0.05 if split == "test" else 0.35)
     assert not np.any(covered["train"] & covered["test"])
@@ -73,7 +85,8 @@ def test_stored_patches_are_cut_where_the_builder_says():
         arrays = _arrays("patches", split)
         for label in (0, 9):
             image = patches.photograph(list(patches.PHOTOGRAPHS)[label])
-            cut = {image[y : y + 16, x : x + 16].tobytes() for y, x in patches.corners(image, 16, split)}
+            places = patches.chosen(patches.corners(image, 16, split), patches.COUNTS[split])
+            cut = {image[y : y + 16, x : x + 16].tobytes() for y, x in places}
             assert {patch.tobytes() for patch in arrays["image"][arrays["label"] == label]} == cut
 
 
@@ -83,7 +96,7 @@ def test_no_patch_is_flat():
 
 
 def test_names_and_splits():
-    assert data.names() == ["captioned_shapes", "digits", "heartbeats", "mnist_5k", "patches/16", "patches/32", "swiss_roll"]
+    assert data.names() == ["captioned_shapes", "digits", "heartbeats", "mnist_5k", *FORMS, "swiss_roll"]
     assert data.splits("digits") == {"train": 1437, "test": 360}
     assert data.splits("patches") == {"train": 10000, "test": 2000}
 

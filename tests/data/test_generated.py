@@ -170,7 +170,8 @@ def test_worker_processes_give_the_same_batches():
         (lambda: data.load("swiss_roll/3"), "swiss_roll has no configs, ask for 'swiss_roll'"),
         (lambda: data.load("swissroll"), "did you mean swiss_roll"),
         (lambda: data.load("heartbeat"), "did you mean heartbeats"),
-        (lambda: data.load("qqqqq"), "captioned_shapes, digits, heartbeats, mnist_5k, patches/16, patches/32, swiss_roll"),
+        (lambda: data.load("qqqqq"), "captioned_shapes, digits, heartbeats, mnist_5k, patches/16, patches/32, "
+         "patches/16_photographs, patches/32_photographs, swiss_roll"),
         (lambda: data.loader(data.load("swiss_roll"), batch_size=4, seed=0, flip=True), "flip=True is for images"),
         (lambda: data.loader(data.load("heartbeats"), batch_size=4, seed=0, crop=1), "crop=1 is for images"),
         (lambda: data.loader(data.load("heartbeats"), batch_size=4, seed=0, dequantize=True), "heartbeats holds sequences"),

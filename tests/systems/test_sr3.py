@@ -87,8 +87,9 @@ def test_the_grid_is_that_of_the_table(x64):
     inside = np.asarray(levels.alpha) > trained(1.0).alpha  # and t is where the model's own schedule has this noise
     np.testing.assert_allclose(trained(levels.t).alpha[inside], levels.alpha[inside], rtol=1e-9)
     assert set(np.asarray(levels.t)[~inside]) == {1.0} and levels.t[-1] == 0
+    exploding = systems.build("score_sde", sde="ve", channels=8, multipliers=(1,), attention=()).replace(grid=grids.betas())
     with pytest.raises(ValueError, match="needs a variance preserving schedule, got Geometric, which is variance exploding"):
-        grids.betas()(schedules.geometric(), 10)
+        exploding.check()
     with pytest.raises(ValueError, match=r"strictly between 0 and 1, got 0.0 and 0.5"):
         grids.betas(0.0, 0.5)
 

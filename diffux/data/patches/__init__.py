@@ -1,4 +1,7 @@
-"""Colour patches of ten photographs inside scikit-learn and scikit-image, 16x16 or 32x32 pixels, the photograph as the class."""
+"""Colour patches of ten photographs inside scikit-learn and scikit-image, 16x16 or 32x32 pixels, the photograph as the class.
+
+In "patches/16_photographs" and "patches/32_photographs" two photographs are held out whole, for models of restoration.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from diffux.data.source import Source
 from diffux.errors import DataError
 from diffux.fields import Field
 
-FORMS = ("patches/16", "patches/32")
+FORMS = ("patches/16", "patches/32", "patches/16_photographs", "patches/32_photographs")
 RECIPES = {
     "16": {"widths": (16, 32, 48), "shift": 2, "noise": 0.1, "flip": True, "smoothing": 0.05},
     "32": {"widths": (8, 16, 32, 48), "batch": 32, "shift": 4, "noise": 0.1, "flip": True, "smoothing": 0.05},
 }
+RECIPES |= {f"{size}_photographs": recipe for size, recipe in RECIPES.items()}
 
 
 def _builder(directory, config):

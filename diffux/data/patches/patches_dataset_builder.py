@@ -27,6 +27,8 @@ PHOTOGRAPHS = {
     "rocket": ("skimage", "data/rocket.jpg", 2),
 }
 COUNTS = {"train": 1000, "test": 200}  # patches of each photograph
+WHOLE = ("chelsea", "coffee")  # photographs that are held out whole, in the forms for it
+WHOLE_COUNTS = {"train": 1250, "test": 500}
 TILE = 48  # side of the squares that are held out
 STRIDE = 2  # distance of neighbouring candidate patches
 FLAT = 3.0  # a patch whose standard deviation is lower shows nothing
@@ -34,22 +36,26 @@ FLAT = 3.0  # a patch whose standard deviation is lower shows nothing
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
-    """`size` is the side of the patches in pixels."""
+    """`size` is the side of the patches in pixels; `whole` are photographs of which all is held out, and no part of others."""
 
     size: int = 16
+    whole: tuple[str, ...] = ()
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """10,000 train and 2,000 test patches of 16x16x3 or 32x32x3; the label is the photograph, in the order above.
 
     Every fifth square of 48x48 pixels of a photograph is held out: test patches lie inside those, train patches
-    touch none. Patches of one split overlap one another.
+    touch none. Patches of one split overlap one another. In the forms "16_photographs" and "32_photographs" two photographs are
+    held out whole: 10,000 train patches of the other eight, and 1,000 test patches of these.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [  # noqa: RUF012 (TFDS reads a class attribute)
         Config(name="16", size=16, description="patches of 16x16 pixels"),
         Config(name="32", size=32, description="patches of 32x32 pixels"),
+        Config(name="16_photographs", size=16, whole=WHOLE, description="patches of 16x16 pixels, two photographs held out whole"),
+        Config(name="32_photographs", size=32, whole=WHOLE, description="patches of 32x32 pixels, two photographs held out whole"),
     ]
 
     def _info(self):
@@ -71,10 +77,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in COUNTS}
 
     def _generate_examples(self, split):
-        size = self.builder_config.size
+        size, whole = self.builder_config.size, self.builder_config.whole
         for label, name in enumerate(PHOTOGRAPHS):
+            if whole and (name in whole) != (split == "test"):
+                continue
             image = photograph(name)
-            for y, x in corners(image, size, split):
+            found = corners(image, size) if whole else corners(image, size, split)
+            for y, x in chosen(found, (WHOLE_COUNTS if whole else COUNTS)[split]):
                 patch = np.ascontiguousarray(image[y : y + size, x : x + size])
                 yield f"{name}-{y}-{x}", {"image": encode(patch), "label": label}
 
@@ -98,8 +107,13 @@ def held_out(height: int, width: int) -> np.ndarray:
     return (2 * row + column) % 5 == 0
 
 
-def corners(image: np.ndarray, size: int, split: str) -> np.ndarray:
-    """(n, 2) upper left corners of the patches of a split, evenly taken from all that are allowed and not flat."""
+def chosen(found: np.ndarray, count: int) -> np.ndarray:
+    """`count` of the corners (n, 2), evenly taken."""
+    return found[np.linspace(0, len(found) - 1, count).astype(int)]
+
+
+def corners(image: np.ndarray, size: int, split: str | None = None) -> np.ndarray:
+    """(n, 2) upper left corners of the patches that are not flat, and allowed in a split, where it is of parts of a photograph."""
     y = np.arange(0, image.shape[0] - size + 1, STRIDE)
     x = np.arange(0, image.shape[1] - size + 1, STRIDE)
 
@@ -111,7 +125,6 @@ def corners(image: np.ndarray, size: int, split: str) -> np.ndarray:
     grey = image.astype(np.float64).mean(-1)
     structured = window_mean(grey**2) - window_mean(grey) ** 2 >= FLAT**2
     share = window_mean(held_out(*grey.shape))
-    inside = share > 1 - 1e-9 if split == "test" else share < 1e-9
+    inside = {"test": share > 1 - 1e-9, "train": share < 1e-9, None: True}[split]
     rows, columns = np.nonzero(inside & structured)
-    chosen = np.linspace(0, len(rows) - 1, COUNTS[split]).astype(int)
-    return np.stack([y[rows[chosen]], x[columns[chosen]]], axis=1)
+    return np.stack([y[rows], x[columns]], axis=1)
