@@ -11,7 +11,6 @@ neighbourhoods in its features (Kynkaanniemi et al., 2019).
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 
 import harness
@@ -87,10 +86,7 @@ def picture(results: dict) -> None:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=pathlib.Path, required=True, help="where the runs are, or will be")
-    parser.add_argument("--out", type=pathlib.Path, help="the JSON file, by default in results/")
-    options = parser.parse_args(arguments)
+    options = harness.parser(__doc__).parse_args(arguments)
     results = harness.record("guidance_curve", {"curve": lambda: measure(options.runs)}, options.out)
     if options.out is None:
         picture(results["curve"])

@@ -5,6 +5,7 @@ Not a script: see training.py and sampling.py.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import importlib.metadata
@@ -26,8 +27,11 @@ EXPERIMENTS = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(EXPERIMENTS))
 import door  # noqa: E402, F401 - finds the library of a clone that is not installed
 
-from diffux import training  # noqa: E402
+from diffux import data, training  # noqa: E402
 from diffux.cli import _config  # noqa: E402
+from diffux.evaluation import judges  # noqa: E402
+from diffux.evaluation.frechet import feature_distance, moments  # noqa: E402
+from diffux.evaluation.images import CONFIDENT, eight_bit  # noqa: E402
 from diffux.files import aside  # noqa: E402
 from diffux.runs.run import Run  # noqa: E402
 
@@ -82,6 +86,30 @@ def peers():
         CONSOLE.print(f"{error.name} is not installed, so the comparison with diffusers is left out.")
         return None
     return torch, diffusers, "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """The flags of a script that trains what it measures."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--runs", type=pathlib.Path, required=True, help="where the runs are, or will be")
+    made.add_argument("--out", type=pathlib.Path, help="the JSON file, by default in results/")
+    return made
+
+
+def judged(dataset: str) -> tuple[Callable[[np.ndarray], dict], dict, str]:
+    """(images in [0, 1] -> their figures, those of the held-out images, the judge's name) by the classifier of a data set: the
+    Frechet distance of its features to the training split's, and the share that it recognises."""
+    source = data.load(dataset, split="train")
+    judge = judges.judge(source, print)
+    real = [data.arrays(one, len(one))["image"] / np.float32(255) for one in (source, data.load(dataset, split="test"))]
+    against = moments(judge(eight_bit(real[0]))[1])
+
+    def figures(images):
+        probabilities, features = judge(eight_bit(images))
+        return {"frechet": float(feature_distance(moments(features), against)),
+                "recognisable": float(np.mean(probabilities.max(1) >= CONFIDENT))}  # fmt: skip
+
+    return figures, figures(real[1]), judge.name
 
 
 def config_of(name: str, *overrides: str) -> dict:

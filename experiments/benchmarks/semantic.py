@@ -17,7 +17,6 @@ docs/semantic.png.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import pathlib
 
@@ -146,10 +145,8 @@ def picture(found: dict, n: int = 8) -> None:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=pathlib.Path, required=True, help="where the runs are, or will be")
+    parser = harness.parser(__doc__)
     parser.add_argument("--only", nargs="*", default=["retrieval", "captions", "references", "picture"], help="parts to run")
-    parser.add_argument("--out", type=pathlib.Path, help="the JSON file, by default in results/")
     options = parser.parse_args(arguments)
     found = runs(options.runs)
     known = {"retrieval": retrieval, "captions": captions, "references": beside}

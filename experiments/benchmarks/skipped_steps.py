@@ -10,17 +10,13 @@ data set's own classifier, of the same count for all.
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 
 import harness
 import matplotlib.pyplot as plt
 import numpy as np
 
-from diffux import data, grids, sampling
-from diffux.evaluation.frechet import feature_distance, moments
-from diffux.evaluation.images import CONFIDENT, eight_bit
-from diffux.evaluation.judges import judge
+from diffux import grids, sampling
 from diffux.files import aside
 
 SEEDS, N, STEPS = (0, 1, 2), 256, 50
@@ -38,17 +34,7 @@ def samples(run, skipped: float, seed: int) -> np.ndarray:
 
 
 def measure(folder: pathlib.Path) -> dict:
-    source = data.load("mnist_5k", split="train")
-    judged = judge(source, print)
-    real = {split: data.load("mnist_5k", split=split) for split in ("train", "test")}
-    real = {split: eight_bit(data.arrays(one, len(one))["image"] / np.float32(255)) for split, one in real.items()}
-    against = moments(judged(real["train"])[1])
-
-    def figures(images):
-        probabilities, features = judged(eight_bit(images))
-        return {"frechet": float(feature_distance(moments(features), against)),
-                "recognisable": float(np.mean(probabilities.max(1) >= CONFIDENT))}  # fmt: skip
-
+    figures, held_out, judge = harness.judged("mnist_5k")
     rows: dict = {betas: {skipped: [] for skipped in SKIPPED} for betas in ("linear", "cosine")}
     for seed in SEEDS:
         for betas, row in rows.items():
@@ -56,7 +42,7 @@ def measure(folder: pathlib.Path) -> dict:
             for skipped in SKIPPED:
                 row[skipped].append(figures(samples(run, skipped, seed)))
                 print(seed, betas, skipped, row[skipped][-1], flush=True)
-    return {"rows": rows, "held out": figures(real["test"]), "n": N, "steps": STEPS, "judge": judged.name}
+    return {"rows": rows, "held out": held_out, "n": N, "steps": STEPS, "judge": judge}
 
 
 def picture(results: dict) -> None:
@@ -76,10 +62,7 @@ def picture(results: dict) -> None:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=pathlib.Path, required=True, help="where the runs are, or will be")
-    parser.add_argument("--out", type=pathlib.Path, help="the JSON file, by default in results/")
-    options = parser.parse_args(arguments)
+    options = harness.parser(__doc__).parse_args(arguments)
     results = harness.record("skipped_steps", {"skipped": lambda: measure(options.runs)}, options.out)
     if options.out is None:
         picture(results["skipped"])

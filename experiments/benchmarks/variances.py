@@ -9,7 +9,6 @@ results/variances_cpu.json. The fixed variances are those between which the lear
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import pathlib
 
@@ -36,10 +35,7 @@ def measure(folder: pathlib.Path) -> dict:
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=pathlib.Path, required=True, help="where the runs are, or will be")
-    parser.add_argument("--out", type=pathlib.Path, help="the JSON file, by default in results/")
-    options = parser.parse_args(arguments)
+    options = harness.parser(__doc__).parse_args(arguments)
     results = harness.record("variances", {"bounds": lambda: measure(options.runs)}, options.out)
     rows = harness.table("Bits a dimension by the bound", *(f"seed {seed}" for seed in SEEDS))
     for name, found in results["bounds"]["rows"].items():
