@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from diffux import systems
 from diffux.conditions import Given, given
 from diffux.config.plan import plan
 from diffux.runs.run import Run
@@ -63,3 +64,9 @@ def run(system: Any, train: Any, test: Any = None, name: str = "known") -> Run:
     """A run of a system on arrays or a source."""
     made = plan(CONFIG, source=(train, test))
     return Run(dataclasses.replace(made, name=name), system, Variables({}), made.data.fields(), 1)
+
+
+def untrained(system: Any, examples: dict[str, Any], name: str = "untrained") -> Run:
+    """A run of a system with the weights that it would begin with, on as few examples as there are."""
+    made = run(system, examples, name=name)
+    return dataclasses.replace(made, variables=systems.init(jax.random.key(0), system, examples))

@@ -166,7 +166,7 @@ def begin(flags: argparse.Namespace) -> None:
 
 def add_samples(parser: Parser) -> None:
     """The flags that say what is drawn, of which models, and by which walk; `models` and `asked` read them."""
-    parser.add_argument("--task", default="once", metavar="NAME", help="once, cascade, vote(draws=9), best_of, ...")
+    parser.add_argument("--task", default="once", metavar="NAME", help="once, cascade, vote(draws=9), best_of, restore, ...")
     parser.add_argument("--model", action="append", metavar="NAME=RUN", help="of a task that has several; several times")
     parser.add_argument("--given", action="append", metavar="NAME=WORD", help="what is asked: label=cat,dog or low=photo.png")
     parser.add_argument("--label", metavar="L[,L...]", help="short for --given label=L; every class in turn by default")

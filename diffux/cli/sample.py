@@ -8,6 +8,7 @@
   diffux sample --workdir runs/plain --guidance "classifier(3)" --net classifier=runs/classifier --label 3 --out threes.png
   diffux sample --workdir runs/cfg --guidance "classifier_free([0,1,2,4])" --n 8 --out sweep.png
   diffux sample --task cascade --model base=runs/small --model up=runs/up --out large.png
+  diffux sample --task restore --model model=runs/sr --given low=photo.png --out restored.png
 
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
 Whatever the model is given is asked by --given NAME=WORD; of what is not asked every class is drawn in turn, or held-out examples
@@ -15,6 +16,7 @@ are shown to it. A .png is one picture of all samples: a grid of images, a scatt
 `images` (float32 in [0, 1], shape (n, H, W, C)), or `samples` of other data, what was asked, and how they were drawn. A name with
 a slash at its end, or of a folder, is for single files, 000012_cat.png; the same command continues a folder that was left half way.
 A list in the guidance draws the same samples at each of its numbers, as one labelled picture.
+The task `restore` takes a picture, or each of a folder, at its own size, and writes what comes of it beside the source as well.
 """
 
 from __future__ import annotations
@@ -45,8 +47,8 @@ def main(arguments) -> int:
         _flags.refuse(flags, ["frames"], "belongs to --trajectory")
     runs, walk = _flags.directories(flags, flags.workdir or flags.weights), _flags.walk(flags)
 
-    from diffux import listing
-    from diffux.sampling import files, sweep
+    from diffux import listing, tasks
+    from diffux.sampling import files, one_by_one, sweep
 
     listing.use(flags.use)
     guided = sweep.variants(walk["guidance"])
@@ -57,10 +59,12 @@ def main(arguments) -> int:
                     batch=flags.batch, about=walk)  # fmt: skip
         return 0
     files.check(flags.n, flags.batch, flags.frames, flags.seed)
-    files.sample(
-        files.models(runs, **walk, **_flags.weights(flags)),
-        flags.out,
-        n=flags.n, task=flags.task, given=_flags.asked(flags), seed=flags.seed, batch=flags.batch,
-        trajectory=pathlib.Path(flags.trajectory) if flags.trajectory else None, frames=flags.frames, about=walk,
-    )  # fmt: skip
+    found = files.models(runs, **walk, **_flags.weights(flags))
+    common = {"task": flags.task, "given": _flags.asked(flags), "seed": flags.seed, "about": walk}
+    if tasks.task(flags.task, found).pictures:
+        _flags.refuse(flags, ["n", "batch", "trajectory"], f"is of samples, and the task {flags.task} makes one of each picture")
+        one_by_one.sample(found, flags.out, **common)
+        return 0
+    trajectory = pathlib.Path(flags.trajectory) if flags.trajectory else None
+    files.sample(found, flags.out, n=flags.n, batch=flags.batch, trajectory=trajectory, frames=flags.frames, **common)
     return 0

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from PIL import ImageOps
 
-from diffux.data.images import decode, is_grey, sides, upright_size
+from diffux.data.images import decode, is_grey, sides
 from diffux.data.source import Source
 from diffux.errors import DataError, NoSplit
 from diffux.fields import Field, Label
 from diffux.fields import Image as Image_
-from diffux.fields.image import SUFFIXES, opened
+from diffux.fields.image import SUFFIXES, opened, upright_size
 from diffux.files import path_of
 
 FORMS = ()  # a folder of one's own comes as folder:/path

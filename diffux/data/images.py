@@ -32,12 +32,6 @@ def is_grey(image: Image.Image) -> bool:
     return image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;")
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """(height, width) of a PIL image after the rotation its EXIF header asks for, without decoding it."""
-    width, height = image.size
-    return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
-
-
 def sides(size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) of a size, which may be the side of a square.
 

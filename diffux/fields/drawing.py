@@ -57,6 +57,24 @@ def tile(images, columns: int | None = None, gap: int = 1, captions: Sequence[st
     return sheet
 
 
+def resized(image: Any, sides: Sequence[int]) -> np.ndarray:
+    """An image (H, W, C) brought to other sides by bicubic interpolation, as `to_bytes` shows it."""
+    from PIL import Image
+
+    (shown,), (height, width) = to_bytes(np.asarray(image)[None]), sides
+    out = np.asarray(_image(shown).resize((width, height), Image.Resampling.BICUBIC))
+    return out.reshape(height, width, shown.shape[-1])
+
+
+def alike(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images of several sides as ones of the largest, grey at their right and below: (n, H, W, C)."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    out = np.full((len(images), height, width, max(image.shape[-1] for image in images)), _GREY, np.uint8)
+    for whole, image in zip(out, images, strict=True):
+        whole[: image.shape[0], : image.shape[1]] = image
+    return out
+
+
 def _wrapped(caption: str, width: int) -> list[str]:
     """A caption as the lines below an image of so many pixels; words that are wider are cut where they must."""
     letters = max(width // 5, 4)  # small ones are narrower than most

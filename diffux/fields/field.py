@@ -21,7 +21,8 @@ class Field(Protocol):
     A kind is a frozen dataclass in a file of its own, which inherits what follows; as JSON it is its fields and its `kind`, the
     name of the file. `things` is what several are called, `array` their name in a .npz file, `suffixes` the files that can hold
     them, `judges` the evaluations that suit the kind, `shown` how many a picture shows, `dequantizes` whether noise between its
-    levels makes sense, and `height` the axis of the shape that runs from top to bottom, before that from left to right, if any.
+    levels makes sense, `height` the axis of the shape that runs from top to bottom, before that from left to right, if any, and
+    `resizes` whether files may hold values of other sides.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +33,7 @@ class Field(Protocol):
     shown: ClassVar[int] = 64
     dequantizes: ClassVar[bool] = False
     height: ClassVar[int | None] = None
+    resizes: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = (".png", ".npz")
 
     def check(self, values: Any) -> np.ndarray:
@@ -124,6 +126,18 @@ class Field(Protocol):
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path} cannot be read as a .npy file") from error
         return self.shaped(value, path)
+
+    def files(self, word: Any) -> list[pathlib.Path]:
+        """The files that a word names, a file or all those of a folder; DataError where there are none of this kind."""
+        raise DataError(f"{self.things} are not read from files of any sides, got {word}")
+
+    def load_any(self, path: pathlib.Path) -> np.ndarray:
+        """The value in a file, of whatever sides. Raises DataError for what cannot be read."""
+        raise DataError(f"{self.things} are not read from files of any sides, got {path}")
+
+    def sides_in(self, path: pathlib.Path) -> tuple[int, int]:
+        """(height, width) of what `load_any` gives, without reading it all."""
+        raise DataError(f"{self.things} are not read from files of any sides, got {path}")
 
     def shaped(self, value: np.ndarray, path: pathlib.Path) -> np.ndarray:
         """The value; DataError unless it has the shape of the field."""

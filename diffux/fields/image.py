@@ -34,6 +34,7 @@ class Image(Field):
     array: ClassVar[str] = "images"
     judges: ClassVar[tuple[str, ...]] = ("images",)
     height: ClassVar[int | None] = 0
+    resizes: ClassVar[bool] = True
 
     def check(self, values):
         values = super().check(values)
@@ -48,18 +49,28 @@ class Image(Field):
 
     def read(self, word):
         """The picture in a file, or all those of a folder, scaled to this field's sides."""
+        return np.stack([self._opened(file, self.shape[:2]) for file in self.files(word)])
+
+    def files(self, word):
+        path, seen = path_of(word), lambda file: file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+        files = sorted(filter(seen, path.iterdir())) if path.is_dir() else [path]
+        if self.shape[-1] not in MODES or not files:
+            raise DataError(f"{word} holds no images of {self.shape[-1]} channels")
+        return files
+
+    def load_any(self, path):
+        """A picture of whatever format; grey and colour as `pixels` makes them."""
+        return self._opened(path)
+
+    def sides_in(self, path):
+        with opened(path, "an image") as picture:
+            return upright_size(picture)
+
+    def _opened(self, path, sides=None):
         from PIL import ImageOps
 
-        path, (*sides, channels) = path_of(word), self.shape
-        seen = lambda file: file.suffix.lower() in SUFFIXES and not file.name.startswith(".")  # noqa: E731
-        files = sorted(filter(seen, path.iterdir())) if path.is_dir() else [path]
-        if channels not in MODES or not files:
-            raise DataError(f"{word} holds no images of {channels} channels")
-        values = []
-        for file in files:
-            with opened(file, "an image") as picture:
-                values.append(pixels(ImageOps.exif_transpose(picture), channels, sides))
-        return np.stack(values)
+        with opened(path, "an image") as picture:
+            return pixels(ImageOps.exif_transpose(picture), self.shape[-1], sides)
 
     @property
     def single(self):
@@ -76,13 +87,8 @@ class Image(Field):
         drawing.save(path, drawing.eight_bit(value), about)
 
     def load_one(self, path):
-        """A picture of these sides, of whatever format; grey and colour as `pixels` makes them."""
-        from PIL import ImageOps
-
-        if self.shape[-1] not in MODES:
-            return super().load_one(path)
-        with opened(path, "an image") as picture:
-            return self.shaped(pixels(ImageOps.exif_transpose(picture), self.shape[-1]), path)
+        """A picture of these sides, as `load_any` reads it."""
+        return self.shaped(self.load_any(path), path) if self.shape[-1] in MODES else super().load_one(path)
 
     def sheet(self, values, captions: Sequence[str] | None = None, real: Any = None):
         return drawing.tile(values, captions=captions)
@@ -166,6 +172,12 @@ def cut(picture: Any, sides: Sequence[int], resampling: Any) -> Any:
     high, wide = max(round(height * scale), 1), max(round(width * scale), 1)
     left, top = (picture.width - wide) // 2, (picture.height - high) // 2
     return picture.crop((left, top, left + wide, top + high)).resize((width, height), resampling)
+
+
+def upright_size(picture: Any) -> tuple[int, int]:
+    """(height, width) of a picture of PIL after the rotation its EXIF header asks for, without decoding it."""
+    width, height = picture.size
+    return (width, height) if picture.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
 
 
 def has_alpha(picture: Any) -> bool:

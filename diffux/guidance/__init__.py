@@ -12,6 +12,7 @@ from diffux.guidance._posterior_sampling import dps, isotropic, posterior_sampli
 from diffux.guidance._rescaled import rescaled
 from diffux.guidance._semantic import Encoder, semantic, similarity
 from diffux.guidance._temperature import temperature
+from diffux.guidance._tiled import Tiled, tiled
 from diffux.guidance.threshold import dynamic_threshold, static_threshold
 
 TRANSFORMS = (
@@ -19,10 +20,11 @@ TRANSFORMS = (
     "dps", "dynamic_threshold", "perturbed_attention", "posterior_sampling", "rescaled", "semantic", "smoothed_attention",
     "static_threshold", "temperature",
 )  # fmt: skip
-"""What can be named as guidance; the others are parts of these."""
+"""What can be named as guidance; the others are parts of these, or of a task."""
 
 __all__ = [
-    "TRANSFORMS", "Encoder", "adaptive_projected", "added", "attending", "attention_maps", "autoguidance", "between", "classifier",
-    "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold", "isotropic", "noisy_classifier", "perturbed_attention",
-    "posterior_sampling", "rescaled", "semantic", "similarity", "smoothed_attention", "static_threshold", "temperature", "tweedie",
+    "TRANSFORMS", "Encoder", "Tiled", "adaptive_projected", "added", "attending", "attention_maps", "autoguidance", "between",
+    "classifier", "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold", "isotropic", "noisy_classifier",
+    "perturbed_attention", "posterior_sampling", "rescaled", "semantic", "similarity", "smoothed_attention", "static_threshold",
+    "temperature", "tiled", "tweedie",
 ]  # fmt: skip

@@ -108,17 +108,21 @@ def _host(values: Any) -> np.ndarray:
     return values.astype(np.float32) if np.issubdtype(values.dtype, np.floating) or values.dtype.kind == "V" else values
 
 
-def request(models: Models, n: int, given: Mapping[str, Any] = {}, *, task: str = "once",
-            rows: data.Source | None = None) -> dict[str, np.ndarray]:  # fmt: skip
+def request(models: Models, n: int, given: Mapping[str, Any] = {}, *, task: str = "once", rows: data.Source | None = None,
+            but: str | None = None) -> dict[str, np.ndarray]:  # fmt: skip
     """The fields (n, ...) of n samples: what is asked for in turn, and of what is not asked for every class, or held-out rows.
 
     given: words that the fields read, such as "cat,dog" or photo.png, or values (k, ...). rows: the held-out examples, by default
-    those of the run's data set.
+    those of the run's data set. but: a field that is asked for and comes from elsewhere.
     Raises UserError for a field that nothing reads, for what a field cannot read, and for one that is missing and of which there
     are no held-out rows.
     """
-    wanted, out = tasks.task(task, named(models)).asks, {}
+    run = tasks.task(task, named(models))
+    wanted, out = run.asks, {}
     for name, value in given.items():
+        if run.pictures and name == run.pictures.name and isinstance(value, str):
+            raise UserError(f"the task {task} takes files of {name} one by one, each at its own size, and this is a request for "
+                            "samples: `diffux sample` with one scale of guidance fits")  # fmt: skip
         if name in wanted:
             out[name] = _in_turn(_values(name, value, wanted[name][0]), n)
         elif any(name in model.takes for model in named(models).values()):
@@ -126,7 +130,7 @@ def request(models: Models, n: int, given: Mapping[str, Any] = {}, *, task: str 
         else:
             raise UserError(f"{name} was given, and nothing reads it: {_asked(wanted)}")
     for name, (field, run) in wanted.items():
-        if name not in out:
+        if name not in out and name != but:
             classes = None if field is None else field.turn(n)
             shown = _held_out(name, run, n, rows) if classes is None else classes
             out |= {} if shown is None else {name: shown}

@@ -103,7 +103,7 @@ def sample(
     if trajectory is not None and frames > first.steps:
         raise UserError(f"a walk of {first.steps} steps has no {frames} frames")
     how = how_drawn(runs, {"seed": seed, "task": None if task == "once" else task, **about})
-    opened = [singles.Singles(word, field, how | _known(runs, given)) for word in folders]
+    opened = [singles.Singles(word, field, how | identity(runs, given)) for word in folders]
     start = 0 if out or trajectory is not None else min([n, *(folder.first for folder in opened)]) if opened else 0
     names, drawn, walks, lost, number = tags(runs, asked, task), [], [], 0, start
     with Progress("sampling", 100) as progress:
@@ -142,7 +142,7 @@ def _save_walk(path: pathlib.Path, field: Field, states: np.ndarray, how: Mappin
         drawing.animate(path, field.film(states), about=how)
 
 
-def _known(runs: Mapping[str, Run], given: Mapping[str, Any]) -> dict[str, Any]:
+def identity(runs: Mapping[str, Run], given: Mapping[str, Any]) -> dict[str, Any]:
     """What tells samples from others that were drawn in the same way: the weights themselves, and what was asked."""
     hashes = {name: tensors.digest(jax.device_get(run.variables.params))[:16] for name, run in runs.items()}
     asked = {name: value if isinstance(value, str) else tensors.digest({"": np.asarray(value)})[:16]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,11 @@ def is_folder(word: Any) -> bool:
     return str(word).endswith(("/", os.sep)) or path_of(word).is_dir()
 
 
-class Singles:
-    """A folder with a file a sample, 000012_cat.png: its number, what was asked for it, and the ending that suits the field.
+class Folder:
+    """A folder of files that were drawn in one way, which `samples.json` says.
 
-    A folder that is new or empty is begun; one whose samples were drawn in the same way is continued, from the first that is
-    missing; nothing in any other is touched. `about`: what says how they are drawn, as JSON.
+    One that is new or empty is begun; one whose files were drawn in the same way is continued; nothing in any other is touched.
+    `about`: what says how they are drawn, as JSON. `names` are the files that are there.
 
     Raises UserError for a folder that holds anything else, and where it cannot be written; StorageFailed where it no longer can.
     """
@@ -38,10 +37,56 @@ class Singles:
         self.path, self._field, self._about = path_of(word), field, json.loads(json.dumps(dict(about)))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            names = [name for name in os.listdir(self.path) if not name.startswith(".")]
+            self.names = {name for name in os.listdir(self.path) if not name.startswith(".")}
         except OSError as error:
             raise UserError(f"{self.path} cannot be a folder of samples: {error.strerror or one_sentence(error)}") from error
-        self._there = self._continued(names) if names else self._begun()
+        if self.names:
+            self._check()
+        else:
+            self._begin()
+
+    def save(self, name: str, value: np.ndarray) -> None:
+        """Write one value, of which a picture keeps what says how it was drawn."""
+        try:
+            self._field.save_one(self.path / name, value, **self._about)
+        except OSError as error:
+            reason, count = error.strerror or one_sentence(error), len(self.names - {ABOUT})
+            raise StorageFailed(f"{self.path} cannot be written any more ({reason}); {count:,} samples are in it, and "
+                                "the same command continues when it can") from error  # fmt: skip
+        self.names.add(name)
+
+    def _begin(self) -> None:
+        try:
+            with aside(self.path / ABOUT) as part:
+                part.write_text(json.dumps(self._about, indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror or one_sentence(error)}") from error
+
+    def _check(self) -> None:
+        said = about(self.path)
+        if said is None:
+            other = min(self.names)
+            raise UserError(f"{self.path} holds other files, such as {other}: samples are written into a new or empty folder")
+        different = [key for key in {**said, **self._about} if said.get(key) != self._about.get(key)]
+        if different:
+            shown = ", ".join(f"{key} ({said.get(key)!r}, now {self._about.get(key)!r})" for key in different[:4])
+            raise UserError(f"{self.path} holds samples that were drawn in another way: {shown}; name another folder")
+
+
+class Singles:
+    """A `Folder` with a file a sample, 000012_cat.png: its number, what was asked for it, and the ending that suits the field.
+
+    One that was left half way is continued from the first sample that is missing.
+    """
+
+    def __init__(self, word: Any, field: Field, about: Mapping[str, Any]):
+        self._folder, self._ending = Folder(word, field, about), field.single
+        found = (re.match(r"(\d{6,})(_.*)?\.\w+$", name) for name in self._folder.names)
+        self._there = {int(match[1]) for match in found if match}
+
+    @property
+    def path(self) -> pathlib.Path:
+        return self._folder.path
 
     @property
     def first(self) -> int:
@@ -53,37 +98,8 @@ class Singles:
         for number, value in enumerate(values, first):
             if number not in self._there:
                 asked = f"_{tags[number]}" if tags and tags[number] else ""
-                with self._writing():
-                    self._field.save_one(self.path / f"{number:06d}{asked}{self._field.single}", value, **self._about)
+                self._folder.save(f"{number:06d}{asked}{self._ending}", value)
                 self._there.add(number)
-
-    def _begun(self) -> set[int]:
-        try:
-            with aside(self.path / ABOUT) as part:
-                part.write_text(json.dumps(self._about, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"{self.path} cannot be written: {error.strerror or one_sentence(error)}") from error
-        return set()
-
-    def _continued(self, names: Sequence[str]) -> set[int]:
-        said = about(self.path)
-        if said is None:
-            raise UserError(f"{self.path} holds other files, such as {min(names)}: samples are written into a new or empty folder")
-        different = [key for key in {**said, **self._about} if said.get(key) != self._about.get(key)]
-        if different:
-            shown = ", ".join(f"{key} ({said.get(key)!r}, now {self._about.get(key)!r})" for key in different[:4])
-            raise UserError(f"{self.path} holds samples that were drawn in another way: {shown}; name another folder")
-        found = (re.match(r"(\d{6,})(_.*)?\.\w+$", name) for name in names)
-        return {int(match[1]) for match in found if match}
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or one_sentence(error)
-            raise StorageFailed(f"{self.path} cannot be written any more ({reason}); {len(self._there):,} samples are in it, and "
-                                "the same command continues when it can") from error  # fmt: skip
 
 
 def about(path: pathlib.Path) -> dict[str, Any] | None:

@@ -3,6 +3,10 @@
 `models` are trained runs by the names that the file lists as MODELS, and where it says FURTHER others after them; `given` are
 fields (B, ...), `keys` one key a sample (B,). The first entry of what comes back is the outcome. `progress(done, steps)`, where it
 is not None, is called now and then.
+
+A task that takes pictures of any size says so by `pictures(models, **options)`: `name` is the field that they are, `sides((h, w))`
+those of what is drawn for one, `factor` how many times longer they are, and `count((h, w))` how often a step evaluates the network.
+Files of such pictures are taken one by one, each at its own size (`sampling.one_by_one`).
 """
 
 from __future__ import annotations
@@ -57,6 +61,7 @@ def task(spec: str, models: Mapping[str, Run]) -> Callable[..., dict[str, Any]]:
         return found.run(keys, models, given, **options, **more)
 
     run.asks = found.asks(models, **options) if hasattr(found, "asks") else asks(models)
+    run.pictures = found.pictures(models, **options) if hasattr(found, "pictures") else None
     return run
 
 

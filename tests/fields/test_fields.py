@@ -169,6 +169,25 @@ def test_files_are_read_as_values(tmp_path):
     assert FIELDS["text"].words(FIELDS["text"].read(str(tmp_path / "lines.txt"))) == ["a dog", "a red cat"]
 
 
+def test_files_of_pictures_are_read_at_their_own_sides(tmp_path):
+    """In the order of their names, upright, in the channels of the field; other kinds are not read so."""
+    wide, lying = RNG.integers(0, 256, (7, 9, 3), dtype=np.uint8), Pictures.Exif()
+    lying[0x0112] = 8  # lies on its right side
+    Pictures.fromarray(wide).save(tmp_path / "b.png", exif=lying)
+    Pictures.fromarray(wide[..., 0]).save(tmp_path / "a.tif")
+    (tmp_path / "c.txt").write_text("c")
+    field = FIELDS["image"]
+    files = field.files(tmp_path)
+    assert [file.name for file in files] == ["a.tif", "b.png"] and field.files(str(files[0])) == files[:1]
+    for file, want in zip(files, (wide[..., :1].repeat(3, 2), np.rot90(wide)), strict=True):
+        np.testing.assert_array_equal(field.load_any(file), want)
+        assert field.sides_in(file) == want.shape[:2]
+    for ask in ("files", "load_any", "sides_in"):
+        refused(lambda ask=ask: getattr(FIELDS["mask"], ask)(files[0]), "masks are not read from files of any sides, got .*a.tif")
+    refused(lambda: Image((4, 6, 5)).files(tmp_path), "holds no images of 5 channels")
+    refused(lambda: field.sides_in(tmp_path / "c.txt"), "c.txt cannot be read as an image")
+
+
 def test_a_file_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "empty.txt").write_text("\n")
     np.save(tmp_path / "other.npy", np.zeros(4))

@@ -145,6 +145,11 @@ def test_super_resolution_learns_from_pairs_and_leaves_out_what_is_masked(tmp_pa
         == 0
     )
     np.testing.assert_array_equal(np.load(out)["given_low"][0], held_out["low"][3])
+    Image.fromarray(np.block([[held_out["low"][i + j, ..., 0] for i in range(5)] for j in range(0, 15, 5)])).save(small)
+    large, words = tmp_path / "restored.png", ["--task", "restore(overlap=2)", "--model", f"model={run}", "--steps", "20"]
+    assert main(["sample", *words, "--given", f"low={small}", "--out", str(large), *parts]) == 0
+    found = np.asarray(Image.open(large)) / 255  # 24x40, of 12x20
+    assert np.abs(found.reshape(12, 2, 20, 2).mean((1, 3)) - np.asarray(Image.open(small)) / 255).mean() < 1.5 * apart
 
 
 @pytest.mark.full
