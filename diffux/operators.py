@@ -277,6 +277,18 @@ def rescale(factor: float | str, kernel: str = "cubic") -> Rescaled:
     return Rescaled(ratio.numerator, ratio.denominator, kernel)
 
 
+def shrink(by: int, kernel: str = "cubic") -> Rescaled:
+    """Images made smaller by a whole number: rescale(1 / by). Raises ValueError for one that is not at least 1.
+
+    Example:
+        >>> shrink(2, "area")(jnp.asarray([1.0, 3.0, 5.0, 5.0]).reshape(1, 2, 2, 1)).ravel().tolist()
+        [3.5]
+    """
+    if isinstance(by, bool) or int(by) != by or by < 1:
+        raise ValueError(f"shrink divides the sides by a whole number of at least 1, got {by}")
+    return rescale(f"1/{int(by)}", kernel)
+
+
 @struct.dataclass
 class Blur:
     """Convolution of every channel with one kernel."""

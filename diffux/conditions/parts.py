@@ -237,6 +237,9 @@ def augmented(name: str, process: Process, most: float = 1.0, level: float = 0.0
     After `into`, so that the noise meets data of the range that the process is for. Where "`name`_noised" is given it is taken as
     it is, as x_t of "`name`_level": a walk that stopped there has left that noise (truncated augmentation, sec. 3.2).
     """
+    for what, t in (("most", most), ("level", level)):
+        if isinstance(t, int | float) and not 0 <= t <= 1:
+            raise ValueError(f"augmented takes times from 0 to 1, got {what} = {t}")
     return Augmented(name, process, most, level)
 
 

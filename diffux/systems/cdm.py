@@ -9,7 +9,7 @@ from __future__ import annotations
 from diffux.codecs import pixels
 from diffux.conditions import applied, augmented, blurred, into, made
 from diffux.naming import pick
-from diffux.operators import rescale
+from diffux.operators import rescale, shrink
 from diffux.processes import Gaussian
 from diffux.systems import iddpm
 from diffux.systems.system import System
@@ -20,7 +20,7 @@ def build(enlarges: int = 2, most: float | None = 1.0, level: float = 0.0, blur:
           **options) -> System:  # fmt: skip
     """A stage that enlarges images in [0, 1], given the field "low"; the first stage is `iddpm` (Ho et al., 2022).
 
-    - enlarges: the factor between the sides. Training makes "low" of the image, by `operators.rescale` with `kernel`.
+    - enlarges: the factor between the sides. Training makes "low" of the image, by `operators.shrink` with `kernel`.
     - most: noise of a level t uniform on [0, `most`] of the stage's own schedule is added to "low" in training; None adds none.
     - level: the noise that samples are given, unless a request or the cascade says another "low_level".
     - blur: the share of the small images that training blurs; samples are given none.
@@ -34,5 +34,5 @@ def build(enlarges: int = 2, most: float | None = 1.0, level: float = 0.0, blur:
     enlarged = pick("place of the noise", noised, {"small": (), "large": (applied("low", rescale(enlarges, "linear")),)})
     noise = () if most is None else (augmented("low", Gaussian(system.process.schedule), most, level),)
     soft = (blurred("low", share=blur),) if blur else ()
-    low = (made("low", system.data, rescale(1 / enlarges, kernel)), into("low", pixels()), *soft, *enlarged, *noise)
+    low = (made("low", system.data, shrink(enlarges, kernel)), into("low", pixels()), *soft, *enlarged, *noise)
     return system.replace(given=system.given.replace(parts=(*system.given.parts, *low)))

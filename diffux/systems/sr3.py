@@ -13,7 +13,7 @@ from diffux.codecs import pixels
 from diffux.conditions import blurred, given, into, made
 from diffux.guidance import static_threshold
 from diffux.naming import make, pick, public
-from diffux.operators import rescale
+from diffux.operators import shrink
 from diffux.parameterizations import conditioned, epsilon
 from diffux.processes import Gaussian
 from diffux.solvers import ancestral
@@ -26,7 +26,7 @@ def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)
     """SR3 for images in [0, 1], given the field "low"; the defaults are the model of faces, 16 to 128 pixels (Saharia et al., 2021,
     sec. 2 to 4).
 
-    - enlarges: the factor between the sides. Training makes "low" of the image, by `operators.rescale` with `kernel`.
+    - enlarges: the factor between the sides. Training makes "low" of the image, by `operators.shrink` with `kernel`.
     - steps, betas: the chain of training, within whose steps alpha^2 is uniform (`times.in_steps`). The default table is stretched
       to the steps, and runs from 1e-6 to 0.01 at 2000.
     - norm: of the error of the noise, "absolute" (the paper's choice) or "squared".
@@ -37,7 +37,7 @@ def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)
     - network: one with pictures beside x, "sr3_16_128" or "unet", "adm" or "ncsnpp" of your own size, whose fields further keywords
       are.
 
-    Raises ValueError for another norm, and for a blur that is no share.
+    Raises ValueError for another norm, for a factor that is no whole number, and for a blur that is no share.
     """
     clock, chain = clocks.chain(steps), schedules.from_betas(make("beta table", betas, schedules.BETAS, True, steps=steps))
     process = Gaussian(chain, make("variance", variance, processes.VARIANCES, schedule=chain, steps=steps))
@@ -50,6 +50,6 @@ def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)
         objective=objectives.denoising(process, weightings.snr, times.in_steps(chain, steps, root),
                                        pick("norm", norm, {"absolute": objectives.absolute, "squared": objectives.squared})),
         solver=ancestral(process), grid=make("grid", grid, known_grids), steps=draws,
-        given=given(made("low", "image", rescale(1 / enlarges, kernel)), into("low", pixels()), *soft),
+        given=given(made("low", "image", shrink(enlarges, kernel)), into("low", pixels()), *soft),
         guidance=(static_threshold(),) if clip else (),
     )  # fmt: skip

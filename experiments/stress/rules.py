@@ -74,13 +74,13 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(either(whole(1), several(whole(1), 2, 2))), "data.size"),
     (optional(either(whole(1, 1), whole(3, 3))), "data.channels"),
     (boolean, "data.flip data.dequantize ema.warmup system.clip system.learned system.denoise system.likelihood_weighting "
-              "system.importance system.normalize"),
+              "system.importance system.normalize system.root"),
     (optional(whole(0)), "data.crop"),
     (whole(0, 1024), "data.workers"),
     (whole(1), "data.batch_size optimizer.accumulate training.steps training.log_every training.eval_examples training.keep "
                "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner system.depth "
-               "system.width system.heads system.base system.units system.basis system.scales system.dense_out --n --batch "
-               "--frames --probes --draws --processes"),
+               "system.width system.heads system.base system.units system.basis system.scales system.dense_out system.draws "
+               "--n --batch --frames --probes --draws --processes"),
     (whole(0), "optimizer.warmup ema.snapshot_every training.sample_every training.eval_every training.keep_best "
                "training.keep_every sharding.smallest faults.most_skips --dequantizer-steps --process"),
     (number(0, 1e6), "optimizer.learning_rate"),
@@ -100,7 +100,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (either(whole(1), whole(-1, -1)), "sharding.data sharding.fsdp sharding.tensor"),
     (words("with_parameters", "sharded"), "sharding.optimizer"),
     (words("stop", "skip"), "faults.action"),
-    (_PART, "system.betas system.parameterization system.weighting system.codec"),
+    (_PART, "system.betas system.parameterization system.weighting system.codec system.grid"),
     (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
     (_SHARE, "system.dropout system.label_dropout"),
@@ -114,6 +114,11 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (words("linear", "cosine", "geometric"), "system.schedule"),
     (words("hybrid", "bound"), "system.loss"),
     (words("features", "contrastive"), "system.match"),
+    (words("absolute", "squared"), "system.norm"),
+    (words("small", "large"), "system.noised"),
+    (words("cubic", "linear", "area"), "system.kernel"),
+    (optional(number(0, 1)), "system.most"),
+    (number(0, 1), "system.level system.blur"),
     (words("scaled", "index"), "system.told"),
     (number(0), "system.share system.offset"),
     (number(0, 1), "system.towards_upper system.augment system.mirrored"),
