@@ -2,6 +2,7 @@
 
 from diffux.codecs._bits import binarized, bits
 from diffux.codecs._pixels import Codec, pixels
+from diffux.codecs._residual import residual
 from diffux.codecs._standardized import standardized
 
-__all__ = ["Codec", "binarized", "bits", "pixels", "standardized"]
+__all__ = ["Codec", "binarized", "bits", "pixels", "residual", "standardized"]

@@ -15,6 +15,7 @@ import optax
 
 from diffux.config.schema import KEYS, check_value
 from diffux.errors import UserError, unknown
+from diffux.naming import make
 
 # lbfgs needs to evaluate the loss again inside its update, and the others take no schedule of the learning rate.
 _UNFIT = frozenset({"lbfgs", "optimistic_adam", "rprop", "sm3"})
@@ -34,12 +35,23 @@ def names() -> tuple[str, ...]:
     return tuple(name for name in public if name not in _UNFIT and takes_learning_rate(getattr(optax, name)))
 
 
-SCHEDULES: dict[str, Callable[[Any], Any]] = {
-    "constant": lambda done: jnp.ones_like(done),
-    "cosine": lambda done: 0.5 * (1 + jnp.cos(jnp.pi * done)),
-    "linear": lambda done: 1 - done,
+def halved(parts: int = 2) -> Callable[[Any], Any]:
+    """The peak rate in the first of `parts` equal parts of the run, and in each other half as much as in the one before.
+
+    Raises ValueError for fewer than one part.
+    """
+    if parts < 1:
+        raise ValueError(f"a rate is halved in 1 part of a run or more, got {parts}")
+    return lambda done: 0.5 ** jnp.minimum(jnp.floor(parts * done + 1e-6), parts - 1)
+
+
+SCHEDULES: dict[str, Callable[..., Callable[[Any], Any]]] = {
+    "constant": lambda: jnp.ones_like,
+    "cosine": lambda: lambda done: 0.5 * (1 + jnp.cos(jnp.pi * done)),
+    "linear": lambda: lambda done: 1 - done,
+    "halved": halved,
 }
-"""Learning-rate shapes: the share of the run that is done, in [0, 1] -> the share of the peak rate."""
+"""What makes learning-rate shapes: the share of the run that is done, in [0, 1] -> the share of the peak rate."""
 
 
 def learning_rate_of(peak: float, shape: str, warmup: int, steps: int) -> Callable[[Any], Any]:
@@ -50,9 +62,7 @@ def learning_rate_of(peak: float, shape: str, warmup: int, steps: int) -> Callab
         >>> [round(float(rate(step)), 3) for step in (0, 9, 60, 110)]
         [0.1, 1.0, 0.5, 0.0]
     """
-    if shape not in SCHEDULES:
-        raise unknown("learning-rate schedule", shape, SCHEDULES)
-    curve = SCHEDULES[shape]
+    curve = make("learning-rate schedule", shape, SCHEDULES)
 
     def rate(step):
         step = jnp.asarray(step, jnp.float32)

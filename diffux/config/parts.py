@@ -193,11 +193,17 @@ def walk(system: Any, *, solver: Any = None, steps: int | None = None, eta: floa
          nets: Mapping[str, Any] = {}) -> dict[str, Any]:  # fmt: skip
     """The arguments of `generate` for a walk by names; the system's own parts where nothing is said.
 
-    Raises UserError for a system that is not sampled, for a solver or grid that does not exist or cannot take so many steps, and
-    for guidance that does not fit the model or can change nothing.
+    Raises UserError for a system that is not sampled, for a solver or grid that does not exist or cannot take so many steps, for
+    guidance that does not fit the model or can change nothing, and for any of them of a system that answers without a walk.
     """
     if not hasattr(system, "generate"):
         raise UserError(f"a {type(system).__name__} is trained and not sampled: there is nothing to draw")
+    if not hasattr(system, "process"):
+        asked = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options}
+        for name, value in asked.items():
+            if value and value != getattr(system, name, None):
+                raise UserError(f"a {type(system).__name__} answers without a walk, and has no {name} to choose, got {value!r}")
+        return {}
     chosen = {"solver": _solver(solver, system, eta, options), "steps": steps, "grid": _grid(grid, system),
               "guidance": transforms(guidance, system, nets)}  # fmt: skip
     with explained():

@@ -65,7 +65,7 @@ KEYS: dict[str, Key] = {
     "data.workers": Key(0, "processes that read the data; 0 reads in threads", least=0, most=1024, free=True),
     "optimizer.name": Key("adam", "any optimizer of optax"),
     "optimizer.learning_rate": Key(1e-3, "the peak of the learning rate", least=0, most=1e6),
-    "optimizer.schedule": Key("constant", "its shape after the warm-up: constant, cosine or linear"),
+    "optimizer.schedule": Key("constant", "its shape after the warm-up: constant, cosine, linear, or halved(3) in three parts"),
     "optimizer.warmup": Key(0, "steps over which it rises", least=0),
     "optimizer.clip": Key(1.0, "the largest norm of a gradient; None for any", kind=float, above=0),
     "optimizer.accumulate": Key(1, "parts of a batch whose gradients are averaged, to save memory", least=1),

@@ -56,6 +56,11 @@ class HeldOut:
         return -(-self.count // self.batch)
 
 
+def is_model(run: Run) -> bool:
+    """Whether a run is a model of data, of which there is a law: one that is drawn, and by a process."""
+    return hasattr(run.system, "generate") and hasattr(run.system, "process")
+
+
 def held_out(run: Run, n: int | None, batch: int) -> HeldOut:
     """The first `n` (at most 512) of the run's held-out examples. Raises EvaluationError without any."""
     with explained():

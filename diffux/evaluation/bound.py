@@ -43,7 +43,7 @@ def held_out(
 
     Raises EvaluationError for a system without a chain of steps, and for data that are neither levels nor of a bound of their own.
     """
-    if not hasattr(run.system, "generate"):
+    if not _held_out.is_model(run):
         raise EvaluationError(f"a {type(run.system).__name__} is no model of data, and has no likelihood")
     system, shown = run.frozen, _held_out.held_out(run, n, batch)
     bound, bins = _bound(run, shown.source.fields[system.data])

@@ -78,7 +78,7 @@ def held_out(
     Raises EvaluationError for data that are no pixels, a process that is not Gaussian, a network that knows a list of
     levels and nothing between, and a run without a held-out split.
     """
-    if not hasattr(run.system, "generate"):
+    if not _held_out.is_model(run):
         raise EvaluationError(f"a {type(run.system).__name__} is no model of data, and has no likelihood")
     system, name, shown = run.frozen, run.system.data, _held_out.held_out(run, n, batch)
     source, images = shown.source, shown.examples[run.system.data]

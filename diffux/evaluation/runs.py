@@ -27,7 +27,7 @@ from diffux.runs import restore
 from diffux.runs.run import Run
 from diffux.sampling import draw as sampling
 from diffux.sampling import files, singles
-from diffux.types import nets
+from diffux.types import nets, reads
 
 
 def sources(plan: Plan) -> tuple[data.Source, data.Source]:
@@ -106,9 +106,9 @@ def read(path: Any, field: Field) -> tuple[np.ndarray, dict[str, Any]]:
 
 def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Real data (N, *d) -> what remains of them when a system has encoded and decoded them: black and white digits where it is
-    trained on such. Where networks do that, their errors are to count, and the data stay as they are."""
+    trained on such. Where networks do that, whose errors are to count, or conditions are read, the data stay as they are."""
     codec = system.codec
-    if nets(codec):
+    if nets(codec) or reads(codec):
         return in_floats
     return lambda values: np.asarray(codec.decode(codec.encode(jax.random.key(0), values, {}), {}), np.float32)
 

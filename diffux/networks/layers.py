@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from diffux.networks.convolution import Padding, biased, convolution, product
-from diffux.networks.initialize import constant, fan_average
+from diffux.networks.initialize import constant, fan_average, uniform
 
 Array = Any
 
@@ -162,6 +162,37 @@ class Upsample(nn.Module):
         bias = self.param("bias", constant(0.0), (self.features,), self.param_dtype)
         dtype = self.dtype or jnp.result_type(x, kernel)
         return biased(folded_upsample(x.astype(dtype), kernel), bias)
+
+
+class TransposedConv(nn.Module):
+    """(B, *d, I) -> (B, *s d, features): the transpose of a convolution with a kernel of side 2 s that steps by s = `strides`.
+
+    Every position gives a patch of 2 s, and neighbouring patches overlap by half: PyTorch's ConvTranspose of kernel 2 s, stride s
+    and padding s / 2, initialised as there. Parameters `kernel` (2s, .., I, features), as of the convolution of x with s - 1 zeros
+    between its positions, which is PyTorch's mirrored in every axis, and `bias` (features,).
+
+    Example:
+        >>> import jax
+        >>> layer = TransposedConv(4, strides=2)
+        >>> layer.apply(layer.init(jax.random.key(0), jnp.zeros((1, 3, 5, 2))), jnp.zeros((1, 3, 5, 2))).shape
+        (1, 6, 10, 4)
+    """
+
+    features: int
+    strides: int = 2
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        rank, side = x.ndim - 2, 2 * self.strides
+        init = uniform((self.features * side**rank) ** -0.5)
+        kernel = self.param("kernel", init, (*(side,) * rank, x.shape[-1], self.features), self.param_dtype)
+        bias = self.param("bias", init, (self.features,), self.param_dtype)
+        cut = self.strides // 2  # at the lower end; s - s // 2 at the upper one, which leaves s times the side
+        padding = [(side - 1 - cut, side - 1 - (self.strides - cut))] * rank
+        x = x.astype(self.dtype or jnp.result_type(x, kernel))
+        return biased(convolution(x, kernel, 1, padding, lhs_dilation=(self.strides,) * rank), bias)
 
 
 def repeat(x: Array) -> Array:

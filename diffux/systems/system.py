@@ -119,23 +119,8 @@ class System:
         return Sampled(_decode(self.codec, x, cond), trajectory, state)
 
     def conditions(self, keys, given: Mapping[str, Any], batch: int) -> dict[str, Any]:
-        """The conditions of `batch` samples from the fields that are given, each (batch, ...).
-
-        Raises ValueError for a field that is missing or that nothing reads, for another number of rows, and for integers that are
-        no classes.
-        """
-        given = {name: value if isinstance(value, Mapping) else jnp.asarray(value) for name, value in given.items()}
-        known, network = _known(self.network, self.objective, self.codec, *self.guidance), reads(self.network)
-        others = [name for name in given if name not in (*self.given.asks, *self.given.takes, "null")]
-        unread = [name for name in others if name not in known and network is not None]
-        if unread:
-            raise ValueError(f"{unread[0]} was given, and nothing in this model reads it: {_what(self.given.asks)}")
-        for name, value in given.items():
-            _check_rows(name, value, batch, known.get(name))
-        cond = _conditions(self.given, keys, given, optional=self.optional) if self.given.gives else {}
-        cond = cond | {name: given[name] for name in given if name in (*others, "null")}
-        check_cond(cond, self.network, self.objective, self.codec, *self.guidance)
-        return cond
+        """As the function `conditions`, of this system."""
+        return conditions(self, keys, given, batch, self.network, self.objective, self.codec, *self.guidance)
 
 
 def need_alike(system, other, what: str) -> None:
@@ -298,6 +283,26 @@ def generate(
 
 
 # --- conditions --------------------------------------------------------------------------------------------------------
+
+
+def conditions(system, keys, given: Mapping[str, Any], batch: int, network, *parts) -> dict[str, Any]:
+    """The conditions of `batch` samples from the fields that are given, each (batch, ...), for a network and other parts that read.
+
+    Raises ValueError for a field that is missing or that nothing reads, for another number of rows, and for integers that are
+    no classes.
+    """
+    given = {name: value if isinstance(value, Mapping) else jnp.asarray(value) for name, value in given.items()}
+    known, row = _known(network, *parts), system.given
+    others = [name for name in given if name not in (*row.asks, *row.takes, "null")]
+    unread = [name for name in others if name not in known and reads(network) is not None]
+    if unread:
+        raise ValueError(f"{unread[0]} was given, and nothing in this model reads it: {_what(row.asks)}")
+    for name, value in given.items():
+        _check_rows(name, value, batch, known.get(name))
+    cond = _conditions(row, keys, given, optional=system.optional) if row.gives else {}
+    cond = cond | {name: given[name] for name in given if name in (*others, "null")}
+    check_cond(cond, network, *parts)
+    return cond
 
 
 def _known(network, *parts) -> dict[str, int | None]:

@@ -21,7 +21,7 @@ from diffux.config.schema import KEYS, Key
 from stress.harness import EXPERIMENTS, POINTS
 
 # The sets of the configs that have to be downloaded.
-ABSENT = ("cifar10", "mnist", "celeb_a", "imagenet_resized/64x64", "folder:/path/to/ffhq")
+ABSENT = ("cifar10", "mnist", "celeb_a", "imagenet_resized/64x64", "folder:/path/to/ffhq", "folder:/path/to/patches")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -80,11 +80,11 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (whole(1), "data.batch_size optimizer.accumulate training.steps training.log_every training.eval_examples training.keep "
                "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner system.depth "
                "system.width system.heads system.base system.units system.basis system.scales system.dense_out system.draws "
-               "--n --batch --frames --probes --draws --processes"),
+               "system.encoder_channels system.encoder_blocks --n --batch --frames --probes --draws --processes"),
     (whole(0), "optimizer.warmup ema.snapshot_every training.sample_every training.eval_every training.keep_best "
                "training.keep_every sharding.smallest faults.most_skips --dequantizer-steps --process"),
     (number(0, 1e6), "optimizer.learning_rate"),
-    (words("constant", "cosine", "linear"), "optimizer.schedule"),
+    (words("constant", "cosine", "linear", "halved"), "optimizer.schedule"),
     (optional(_ABOVE_0), "optimizer.clip faults.largest_loss faults.largest_gradient system.snr"),
     (parted, "optimizer.groups sharding.rules"),
     (either(_SHARE, several(_SHARE)), "ema.decay"),
@@ -108,7 +108,8 @@ _BY_RULE: list[tuple[Rule, str]] = [
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
     (_ABOVE_0, "system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
-               "system.step system.beta_min system.beta_max"),
+               "system.step system.beta_min system.beta_max system.scale"),
+    (optional(words()), "system.encoder"),  # a run, which no value of a config is
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),
     (words("linear", "cosine", "geometric"), "system.schedule"),

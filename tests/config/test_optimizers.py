@@ -40,6 +40,17 @@ def test_rates_rise_to_the_peak_and_fall_to_nothing():
         assert values[110] == pytest.approx(2.0 if shape == "constant" else 0.0, abs=1e-6)
 
 
+def test_rates_are_halved_in_equal_parts():
+    """As after every 100,000 of 300,000 steps."""
+    rate = optimizers.learning_rate_of(2e-4, "halved(3)", 0, 300_000)
+    for step, wanted in ((0, 2e-4), (99_999, 2e-4), (100_000, 1e-4), (199_999, 1e-4), (200_000, 5e-5), (300_000, 5e-5)):
+        assert rate(step) == pytest.approx(wanted, rel=1e-6)
+    with pytest.raises(UserError, match="halved in 1 part of a run or more, got 0"):
+        optimizers.learning_rate_of(1.0, "halved(0)", 0, 10)
+    with pytest.raises(UserError, match=r"halved must be a whole number, got 2\.5"):
+        optimizers.learning_rate_of(1.0, "halved(2.5)", 0, 10)
+
+
 # -------------------------------------------------------------------------------------------------------------- groups
 
 PARAMS = {

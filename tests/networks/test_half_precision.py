@@ -17,13 +17,14 @@ from diffux.networks.classifier import Classifier
 from diffux.networks.convolution import plain_convolution, weight_gradients
 from diffux.networks.dequantizer import Dequantizer
 from diffux.networks.instance_norm import InstanceNormPlus
-from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample
+from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, TransposedConv, Upsample
 from diffux.networks.mlp import MLP
 from diffux.networks.multiscale import MultiScale
 from diffux.networks.ncsnpp import FIRConv, ncsnpp
 from diffux.networks.noisy_classifier import NoisyClassifier
 from diffux.networks.platform import compiling_for
 from diffux.networks.refinenet import MeanPoolConv, RefineNet
+from diffux.networks.rrdb import RRDB
 from diffux.networks.unet import UNet
 
 RNG = np.random.default_rng(0)
@@ -36,6 +37,7 @@ NETWORKS = {  # with its arguments, and the scope of the layer that makes its ou
     "ncsnpp": (ncsnpp(8, (1, 1), 1, (4,), classes=3, **HALF), (X, NOISE, LABEL), "out_conv"),
     "ncsnpp, skips": (ncsnpp(8, (1,), 1, (), pyramid_in="skip", pyramid_out="skip", **HALF), (X, NOISE), "_out_conv"),
     "refinenet": (RefineNet(4, (1, 2, 2), (2,), levels=10, classes=3, **HALF), (X, NOISE, LABEL), "conv_out"),
+    "rrdb": (RRDB(4, 2, 2, **HALF), (X,), "conv_out"),
     "mlp": (MLP(10, (16,), **HALF), (X, NOISE), "readout"),
     "mlp, shared": (MLP(10, (16,), readout="shared", **HALF), (X, NOISE), "readout"),
     "multiscale": (MultiScale(10, convolutions=(4,), dense=(8,), upper=(4,), **HALF), (X, NOISE), "readout"),
@@ -46,6 +48,7 @@ NETWORKS = {  # with its arguments, and the scope of the layer that makes its ou
 LAYERS = {
     "conv": Conv(6), "strided": Downsample(6), "1x1": Conv(6, 1), "dense": Dense(6), "upsampling": Upsample(6),
     "fir, up": FIRConv(6, up=True), "fir, down": FIRConv(6, up=False), "mean pool": MeanPoolConv(6),
+    "transposed": TransposedConv(6),
 }  # fmt: skip
 
 

@@ -1,0 +1,147 @@
+"""Regression: an image as a network's one answer to a picture of it that was made small, grey or worse.
+
+It is what diffusion models of the same task are compared with: least squares gives the mean of all images that fit the picture, and
+with it the best PSNR and no detail. On the network "rrdb" it is also how SRDiff's encoder is trained (Li et al., 2021, sec. 3.3).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from diffux import keys as rng
+from diffux import networks, objectives, operators
+from diffux.codecs import Codec, pixels
+from diffux.conditions import Given, applied, given, into, made
+from diffux.denoisers import chain
+from diffux.naming import accepts, make, pick, public
+from diffux.noise_level import NoiseLevel
+from diffux.operators import rescale, shrink
+from diffux.solvers import Sampled
+from diffux.systems.system import conditions, inputs
+from diffux.types import Learned, Net, Prediction, Transform, reads
+
+NORMS = {"absolute": objectives.absolute, "squared": objectives.squared}
+"""Of the error in [-1, 1], whose mean is the loss."""
+NOTHING = NoiseLevel(1.0, 0.0, 1.0)
+"""The level at which an x shows nothing of the image."""
+
+
+@struct.dataclass
+class Estimate:
+    """The network as a denoiser of an x that shows nothing: it sees the picture cond[`source`] in its place."""
+
+    network: Net
+    source: str = struct.field(pytree_node=False)
+
+    def __call__(self, x, level, cond, **options):
+        picture = cond[self.source]
+        found = self.network(picture, jnp.zeros(picture.shape[:1]), cond, **options)
+        if found.shape != x.shape:
+            raise ValueError(f"the network makes {found.shape} of {self.source}, {picture.shape}, and the images are {x.shape}")
+        return Prediction(found)
+
+
+@struct.dataclass
+class Regression:
+    """A network that is given a picture and says the image, by the mean of a norm of its error.
+
+    - network: (picture, noise = 0, cond, train) -> the image in the space of `codec`; cond[`source`] is the picture.
+    - guidance: transforms of the estimate, `tiled` for pictures that are larger than memory allows.
+    """
+
+    network: Net
+    norm: Any
+    source: str = struct.field(pytree_node=False, default="low")
+    codec: Codec = pixels()
+    data: str = struct.field(pytree_node=False, default="image")
+    given: Given = Given()
+    guidance: tuple[Transform, ...] = ()
+    steps: int = struct.field(pytree_node=False, default=1)
+
+    def state(self):
+        return ()
+
+    def check(self):
+        if self.source not in self.given.gives:
+            raise ValueError(f"a regression is on the picture {self.source}, and this one is given "
+                             f"{', '.join(self.given.gives) or 'nothing'}")  # fmt: skip
+
+    @property
+    def reads(self) -> dict[str, int | None] | None:
+        """The picture, and what the network looks at besides."""
+        own = reads(self.network)
+        return None if own is None else {self.source: None, **own}
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        return tuple(getattr(self.network.module, "nulls", reads(self.network) or ()))
+
+    def loss(self, key, batch, state, train):
+        key_given, key_codec, key_dropout = jax.random.split(key, 3)
+        x, cond = inputs(key_given, key_codec, self, batch, train)
+        options = {"train": train, "rngs": {"dropout": key_dropout} if train else None}
+        error = Estimate(self.network, self.source)(x, NOTHING, cond, **options).x0 - x
+        rms = jnp.sqrt(jnp.mean(error**2)) / 2  # of pixels in [0, 1]
+        return jnp.mean(objectives.mean_over_dims(self.norm(error))), ({"rms": rms}, state)
+
+    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
+        """The image of each picture, the same one for every key: one evaluation, and no walk."""
+        if not (steps in (None, 1) and save in (None, 1)):
+            raise ValueError(f"a regression answers in 1 step, which is all there is to keep, got steps {steps} and save {save}")
+        shape = tuple(getattr(shape, "shape", shape))
+        cond = self.conditions(rng.fold_in(keys, 2), given, shape[0])
+        x = _answer(Estimate(self.network, self.source), self.guidance, self.codec, cond, shape)
+        if progress is not None:
+            progress(1, 1)
+        return Sampled(x, None if save is None else x[None], ())
+
+    def conditions(self, keys, given, batch: int) -> dict[str, Any]:
+        """As `systems.system.conditions`, of this one."""
+        return conditions(self, keys, given, batch, self.network, self, *self.guidance)
+
+    def encoder(self) -> Net:
+        """The network as one that gives features of the picture, for models that read them, such as `srdiff`.
+
+        Raises ValueError for a network without a field `features`.
+        """
+        module = self.network.module
+        if not hasattr(module, "features"):
+            raise ValueError(f"an encoder has features, and this regression is on a {type(module).__name__}, which has none: one "
+                             "on the network 'rrdb' would do")  # fmt: skip
+        return self.network.replace(module=module.clone(features=True))
+
+
+@functools.partial(jax.jit, static_argnames=("shape",))
+def _answer(estimate, guidance, codec, cond, shape):
+    return codec.decode(chain(estimate, *guidance)(jnp.zeros(shape), NOTHING, cond).x0, cond)
+
+
+def build(enlarges: int = 8, operator: Any = None, norm: str = "absolute", source: str = "low", network: str = "rrdb",
+          **options) -> Regression:  # fmt: skip
+    """A regression of images in [0, 1] on the field `source`; the defaults are how SRDiff's encoder of faces is trained.
+
+    - enlarges: the factor between the sides of the image and of the picture, 1 where they are the same.
+    - operator: what makes the picture of the image in training, of `diffux.operators` by name; by default the antialiased cubic
+      shrink(8), where `enlarges` is 8.
+    - norm: of the error, "absolute" or "squared".
+    - network: "rrdb", which is given the picture as it is, and so is any with a field `enlarges`; "unet" or another of
+      `networks.names()` is given it enlarged to the image's sides, in the place of x and with noise 0. Further keywords are its
+      fields.
+
+    For pictures that are made in another way, such as with masks, `replace` the row `given`; the network may read more of them.
+    Raises ValueError for another norm.
+    """
+    found = networks.named(network)
+    itself = "enlarges" in accepts(found)[0]
+    enlarged = () if itself or enlarges == 1 else (applied(source, rescale(enlarges)),)
+    worse = make("operator", shrink(enlarges) if operator is None else operator, public(operators))
+    return Regression(
+        network=Net(found(**({"enlarges": enlarges} if itself else {}), **options), Learned("network")),
+        norm=pick("norm", norm, NORMS), source=source,
+        given=given(made(source, "image", worse), into(source, pixels()), *enlarged),
+    )  # fmt: skip
