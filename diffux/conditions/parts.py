@@ -79,7 +79,9 @@ class Made(Part):
     def _apply(self, x):
         # a mean of 8-bit values is one of numbers, which wrap around in their own type; the result is 8 bits again
         out = self.operator(x.astype(jnp.float32) if x.dtype == jnp.uint8 else x)
-        return jnp.round(out).astype(jnp.uint8) if x.dtype == jnp.uint8 and out.dtype != bool else out
+        if x.dtype != jnp.uint8 or out.dtype == bool:
+            return out
+        return jnp.clip(jnp.round(out), 0, 255).astype(jnp.uint8)  # a cubic kernel overshoots
 
 
 def made(name: str, source: str, operator: Callable) -> Made:

@@ -5,7 +5,7 @@
   diffux sample --workdir runs/srdiff --n 16 --out large.png
 
 `srdiff_patches:joint` trains the features with the model. The residual of the held-out patches has 0.13 of the images'
-standard deviation, and 0.15 % of its values are cut off.
+standard deviation, and 0.1 % of its values are cut off.
 """
 
 from ml_collections import ConfigDict

@@ -13,7 +13,7 @@ from scipy import ndimage
 from diffux import codecs, schedules, systems
 from diffux.conditions import applied, augmented, blurred, dropped, encoded, given, into, made
 from diffux.keys import sample_keys
-from diffux.operators import average_pool, rescale
+from diffux.operators import average_pool, rescale, shrink
 from diffux.processes import Gaussian
 from diffux.systems.trainable import Variables
 from diffux.types import Learned, Net
@@ -75,6 +75,14 @@ def test_the_row_is_made_in_the_written_order():
     np.testing.assert_array_equal(ROWS["made"](KEY, BATCH | {"low": own}, True)["low"], own)
     bright = {"image": np.full((1, 2, 2, 1), 200, np.uint8)}  # 200 + 200 is no 8-bit number, their mean is one
     np.testing.assert_array_equal(given(made("mean", "image", lambda x: (x + x) / 2))(KEY, bright, True)["mean"], bright["image"])
+
+
+def test_what_leaves_the_range_of_8_bits_is_cut_off():
+    """A cubic kernel overshoots at edges; an 8-bit image does not wrap around there."""
+    edge = np.zeros((1, 8, 8, 1), np.uint8)
+    edge[:, :, 4:] = 255
+    low = np.asarray(given(made("low", "image", shrink(2)))(KEY, {"image": edge}, True)["low"])[0, 2, :, 0]
+    assert low[0] == 0 and low[1] < 20 and low[2] > 235 and low[3] == 255
 
 
 def test_what_a_part_has_made_is_not_asked_for():
