@@ -261,6 +261,22 @@ class Recentred:
         fits(self.parameterization, system)
 
 
+@struct.dataclass
+class Jointly:
+    """A parameterization of entries that are at two levels."""
+
+    parameterization: Parameterization
+    process: Any
+
+    def __call__(self, level: NoiseLevel) -> Coefficients:
+        own, other = self.parameterization(level), self.parameterization(self.process.beside(level))
+        both = (None if a is None else self.process.each(a, b) for a, b in zip(own, other, strict=True))
+        return Coefficients(*both)._replace(noise=own.noise)
+
+    def fits(self, system) -> None:
+        fits(self.parameterization, system)
+
+
 def conditioned(parameterization: Parameterization, label) -> Conditioned:
     """`parameterization`, with the network told `label(level)`: integer(T), scaled(999), log_sigma, log_snr."""
     return Conditioned(as_part(parameterization), as_part(label))
@@ -279,3 +295,13 @@ def recentred(parameterization: Parameterization) -> Recentred:
     """`parameterization`, with the network shown 2 x - 1 where it was shown x: for data kept in [0, 1] (Song and Ermon, 2019,
     and the VE models of Song et al., 2021, code), whose networks expect their pixels around zero."""
     return Recentred(as_part(parameterization))
+
+
+def jointly(parameterization: Parameterization, process) -> Jointly:
+    """`parameterization` of every entry of x at its own level, that of `process` or of the other in it: for `processes.joint`.
+
+    The network is told what it is of the first. Raises ValueError for a process of one level.
+    """
+    if not hasattr(process, "beside"):
+        raise ValueError(f"jointly needs a process of two levels, got {type(process).__name__}; one that fits: processes.joint")
+    return Jointly(as_part(parameterization), process)

@@ -119,3 +119,36 @@ def importance(weighting: Callable, times: Any) -> Importance:
     if not hasattr(times, "density"):
         raise ValueError(f"importance needs times with a density, got {type(times).__name__}; ones that fit: uniform, log_snr")
     return Importance(as_part(weighting), times)
+
+
+@struct.dataclass
+class Jointly:
+    """One weighting of the entries of a process, one of those of the other, where these are noised."""
+
+    process: Any
+    own: Callable
+    other: Callable
+
+    def __call__(self, level: NoiseLevel):
+        beside = self.process.beside(level)
+        noised = beside.sigma > 0
+        other = self.other(beside._replace(sigma=jnp.where(noised, beside.sigma, 1)))
+        return self.process.each(self.own(level), jnp.where(noised, other, 0))
+
+
+def jointly(process: Any, own: Callable, other: Callable) -> Jointly:
+    """w(level) for each entry of a `processes.joint`: `own` at its levels, and `other` at those of the entries under its mask,
+    which count nothing where they have no noise.
+
+    Raises ValueError for a process of one level.
+
+    Example:
+        >>> from diffux import processes, schedules
+        >>> fast, slow = (processes.Gaussian(schedules.geometric(0.01, most)) for most in (100.0, 1.0))
+        >>> process = processes.joint(fast, slow, jnp.asarray([False, True]))
+        >>> (1e4 * jointly(process, snr, snr)(process.schedule(jnp.ones(1)))).round().tolist()
+        [[1.0, 10000.0]]
+    """
+    if not hasattr(process, "beside"):
+        raise ValueError(f"jointly needs a process of two levels, got {type(process).__name__}; one that fits: processes.joint")
+    return Jointly(process, as_part(own), as_part(other))

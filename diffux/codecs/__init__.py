@@ -1,8 +1,9 @@
 """Codecs: the space in which a diffusion lives, and the way there and back."""
 
 from diffux.codecs._bits import binarized, bits
+from diffux.codecs._joined import joined
 from diffux.codecs._pixels import Codec, pixels
 from diffux.codecs._residual import residual
 from diffux.codecs._standardized import standardized
 
-__all__ = ["Codec", "binarized", "bits", "pixels", "residual", "standardized"]
+__all__ = ["Codec", "binarized", "bits", "joined", "pixels", "residual", "standardized"]

@@ -10,7 +10,10 @@ from flax import struct
 
 @runtime_checkable
 class Codec(Protocol):
-    """The way from data to the diffusion's space and back."""
+    """The way from data to the diffusion's space and back.
+
+    One whose space has more than the data in it says of what is known before them: `known(cond, shape of z)`, the last channels.
+    """
 
     def encode(self, key, x, cond) -> Any:
         """z (B, *d') of x (B, *d), whatever type the data has."""

@@ -105,7 +105,8 @@ def solver(spec: Any, system: Any, eta: float | None = None, options: Mapping[st
         return spec
     name, arguments, stated = parse("solver", spec)
     make_one, own = pick("solver", name, known), not (options or arguments or stated)
-    context = {"process": system.process, "schedule": getattr(system.process, "schedule", None)}
+    process = getattr(system, "walked", system.process)
+    context = {"process": process, "schedule": getattr(process, "schedule", None)}
     if "eta" in accepts(make_one)[0] and eta is not None:
         context["eta"] = eta
     elif eta:

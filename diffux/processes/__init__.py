@@ -1,5 +1,6 @@
 """Processes: how data is forgotten, as five kernels that return distributions."""
 
+from diffux.processes._joint import Joint, joint, still
 from diffux.processes._multiplied import bitwise, known, multiplied, near, smooth
 from diffux.processes._offset import offset
 from diffux.processes.binomial import Binomial
@@ -17,6 +18,6 @@ from diffux.processes.gaussian import (
 from diffux.processes.process import Process, is_gaussian
 
 __all__ = [
-    "VARIANCES", "Binomial", "Gaussian", "Process", "analytic", "bitwise", "geometric_mean", "interpolated", "is_gaussian",
-    "known", "multiplied", "near", "noise_norms", "offset", "perturbed", "posterior", "smooth", "upper",
+    "VARIANCES", "Binomial", "Gaussian", "Joint", "Process", "analytic", "bitwise", "geometric_mean", "interpolated", "is_gaussian",
+    "joint", "known", "multiplied", "near", "noise_norms", "offset", "perturbed", "posterior", "smooth", "still", "upper",
 ]  # fmt: skip

@@ -122,7 +122,8 @@ class _Loaded:
                 name = "/".join(str(key.key) for key in path)
                 said = f"the weights ({weights}) of step {step} are not finite, the first of them {name}"
                 raise UserError(f"{said}: take another step")
-        return Run(variables=Variables(params, None if weights == "raw" else params), step=step, weights=weights, **self._rest)
+        variables = Variables(params, None if weights == "raw" else params, np.int32(step))
+        return Run(variables=variables, step=step, weights=weights, **self._rest)
 
     def placed(self, arrays: Mapping[str, Any], source: str, leave: frozenset[str] = frozenset()) -> Any:
         """Arrays from a file on the device and in the dtypes that they should have; UserError where they are not of that form.

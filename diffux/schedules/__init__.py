@@ -1,6 +1,6 @@
 """Schedules: t in [0, 1] -> noise level, continuous ones, tables of discrete chains, and transforms of either."""
 
-from diffux.schedules.continuous import cosine, edm, geometric, linear, rectified, sigmoid, sub_vp
+from diffux.schedules.continuous import cosine, edm, falling, geometric, linear, rectified, sigmoid, sub_vp
 from diffux.schedules.tables import (
     BETAS,
     cosine_betas,
@@ -23,7 +23,7 @@ from diffux.schedules.transforms import (
 )
 
 __all__ = [
-    "BETAS", "OTHER", "RECTIFIED", "VARIANCE_EXPLODING", "VARIANCE_PRESERVING", "cosine", "cosine_betas", "edm", "family",
-    "from_betas", "geometric", "learned_betas", "linear", "linear_betas", "quadratic_betas", "rectified", "scaled_linear_betas",
-    "shifted", "sigmoid", "sub_vp", "transformed", "warmup_betas", "zero_terminal",
+    "BETAS", "OTHER", "RECTIFIED", "VARIANCE_EXPLODING", "VARIANCE_PRESERVING", "cosine", "cosine_betas", "edm", "falling",
+    "family", "from_betas", "geometric", "learned_betas", "linear", "linear_betas", "quadratic_betas", "rectified",
+    "scaled_linear_betas", "shifted", "sigmoid", "sub_vp", "transformed", "warmup_betas", "zero_terminal",
 ]  # fmt: skip

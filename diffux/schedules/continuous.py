@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from diffux.types import Schedule
+from diffux.types import Schedule, Step
 
 
 def variance_preserving(log_alpha):
@@ -187,6 +187,45 @@ def geometric(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Geometric:
     """
     need(lambda: 0 < sigma_min < sigma_max, f"geometric needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
     return Geometric(sigma_min, sigma_max)
+
+
+@struct.dataclass
+class Falling(Schedule):
+    """Geometric, with a sigma_max that falls in the course of training."""
+
+    sigma_min: Any
+    sigma_max: Any
+    target: Any
+    steps: Any
+    step: Any
+
+    @property
+    def now(self) -> Geometric:
+        done = jnp.minimum(self.step / self.steps, 1)
+        return Geometric(self.sigma_min, 1 / ((1 - done) / self.sigma_max + done / self.target))
+
+    def moments(self, t):
+        return self.now.moments(t)
+
+    def inverse(self, log_snr):
+        return self.now.inverse(log_snr)
+
+
+def falling(sigma_min: float, sigma_max: float, target: float, steps: float, step: Any = Step()) -> Falling:  # noqa: B008
+    """`geometric` with a sigma_max that falls to `target` in the first `steps` of training, and stays there: 1 / sigma_max rises
+    linearly (Batzolis et al., 2021, code, where it falls on; their "decreasing variance").
+
+    `step` is the number of the training step, which a system fills in. Raises ValueError unless 0 < sigma_min < target <= sigma_max
+    and steps are above 0.
+
+    Example:
+        >>> [round(float(falling(0.01, 50.0, 1.0, 100, step)(1.0).sigma), 2) for step in (0, 50, 100, 200)]
+        [50.0, 1.96, 1.0, 1.0]
+    """
+    need(lambda: 0 < sigma_min < target <= sigma_max and steps > 0,
+         f"falling needs 0 < sigma_min < target <= sigma_max and steps above 0, got {sigma_min}, {target}, {sigma_max} and "
+         f"{steps}")  # fmt: skip
+    return Falling(sigma_min, sigma_max, target, steps, step)
 
 
 @struct.dataclass

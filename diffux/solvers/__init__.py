@@ -1,5 +1,6 @@
 """Solvers: how to walk back, one step from a level t to a cleaner level s at a time."""
 
+from diffux.solvers._alongside import alongside
 from diffux.solvers._ancestral import ancestral
 from diffux.solvers._churn import churn, dpm2_ancestral, edm_heun, renoise
 from diffux.solvers._compose import compose, predictor_corrector
@@ -27,8 +28,8 @@ from diffux.solvers.reverse_sde import euler_maruyama, reverse_diffusion
 from diffux.solvers.solver import Sampled, Solver
 
 __all__ = [
-    "Sampled", "Solver", "ancestral", "annealed_langevin", "churn", "colorize", "compose", "ddim", "ddim_inversion", "deis", "dpm2",
-    "dpm2_ancestral", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s", "dpm_solver_pp_3m", "edm_heun", "euler",
+    "Sampled", "Solver", "alongside", "ancestral", "annealed_langevin", "churn", "colorize", "compose", "ddim", "ddim_inversion",
+    "deis", "dpm2", "dpm2_ancestral", "dpm_solver", "dpm_solver_pp_2m", "dpm_solver_pp_2s", "dpm_solver_pp_3m", "edm_heun", "euler",
     "euler_ancestral", "euler_maruyama", "heun", "inpaint", "ipndm", "langevin", "lms", "plms", "pndm", "predictor_corrector",
     "probability_flow", "renoise", "repaint", "replace", "reverse_diffusion", "sa_solver", "sample", "sde_dpm_solver_pp_2m",
     "sde_dpm_solver_pp_3m", "snr_langevin", "start", "unipc",

@@ -20,7 +20,7 @@ from diffux.conditions import Given
 from diffux.denoisers import as_denoiser, chain, memory, tells_step
 from diffux.objectives import Objective
 from diffux.processes import Process
-from diffux.solvers import Sampled, Solver, sample
+from diffux.solvers import Sampled, Solver, alongside, sample
 from diffux.systems.trainable import Trainable, Variables, resolved
 from diffux.types import (
     Cond,
@@ -42,6 +42,8 @@ class System:
     - network: (x, noise, cond, train) -> an array of x's shape; a module becomes a `Net` that is trained as "network".
     - data: the field of a batch that is diffused, in the space of `codec`; `given` makes the conditions of the other fields.
     - solver, grid, steps, guidance: how samples are drawn, unless something else is asked for.
+
+    Where the codec joins a condition to the data, the network and the process are of both and the solver is of the data.
     """
 
     network: Net | nn.Module
@@ -69,10 +71,11 @@ class System:
     def check(self):
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.process)):
             return
-        parts = (self.network.module, self.parameterization, self.objective, self.solver, self.grid, self.codec, *self.guidance)
+        parts = (self.network.module, self.parameterization, self.objective, self.grid, self.codec, *self.guidance)
         with jax.ensure_compile_time_eval():  # a schedule without numbers of its own is no tracer, and is traced all the same
             for part in parts:
                 fits(part, self)
+            fits(self.solver, self.replace(process=self.walked))
 
     @property
     def reads(self) -> dict[str, int | None] | None:
@@ -89,6 +92,11 @@ class System:
         """The conditions that the objective reads and nothing that draws samples does, such as a mask of the loss."""
         drawing = _known(self.network, self.codec, *self.guidance)
         return tuple(name for name in reads(self.objective) or () if name not in drawing)
+
+    @property
+    def walked(self) -> Process:
+        """The process that `solver` walks: that of the data alone, where x is more than the data."""
+        return self.process.process if hasattr(self.codec, "known") else self.process
 
     def loss(self, key, batch, state, train):
         return objective_loss(key, self, batch, state, train)
@@ -112,7 +120,10 @@ class System:
         latent = jax.eval_shape(_encode, self.codec, jax.random.key(0), shape, cond)
         x = _prior(self.process, rng.fold_in(keys, 0), latent.shape)
         model = Model(self.network, self.parameterization, self.guidance)
-        x, trajectory, state = sample(rng.fold_in(keys, 1), model, self.solver, levels, x, cond, save, progress)
+        solver = self.solver
+        if hasattr(self.codec, "known"):
+            solver = alongside(solver, self.process, _known_of(self.codec, cond, latent.shape))
+        x, trajectory, state = sample(rng.fold_in(keys, 1), model, solver, levels, x, cond, save, progress)
         if until is not None:
             return Sampled(x, trajectory, state)
         trajectory = None if trajectory is None else _decode_all(self.codec, trajectory, cond)
@@ -186,6 +197,11 @@ def _decode(codec, z, cond):
 @jax.jit
 def _decode_all(codec, frames, cond):
     return jax.vmap(lambda z: codec.decode(z, cond))(frames)
+
+
+@functools.partial(jax.jit, static_argnames=("shape",))
+def _known_of(codec, cond, shape):
+    return codec.known(cond, shape)
 
 
 @functools.partial(jax.jit, static_argnames=("shape",))

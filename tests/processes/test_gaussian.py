@@ -1,4 +1,4 @@
-"""The laws that tie a Gaussian process's five kernels together, over every schedule, and DDPM's golden numbers."""
+"""The laws that tie a process's five kernels together, over every schedule and pair of them, and DDPM's golden numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -6,41 +6,53 @@ import numpy as np
 import pytest
 
 from diffux import NoiseLevel, Prediction, grids, objectives, processes, schedules
-from diffux.processes import Gaussian
-from tests.schedules.test_schedules import SCHEDULES, every_schedule
+from diffux.processes import Gaussian, joint
+from tests.schedules.test_schedules import SCHEDULES
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 TRIPLE = (0.2, 0.5, 0.8)  # r < s < t
+
+# samples have two entries, the second of which follows another schedule in a joint process
+JOINT = {"joint_ve": ("geometric", "falling"), "joint_vp_ve": ("linear", "geometric"), "joint_ve_flow": ("geometric", "rectified")}
+PROCESSES = {name: lambda name=name: Gaussian(SCHEDULES[name]()) for name in SCHEDULES} | {
+    name: lambda pair=pair: joint(*(Gaussian(SCHEDULES[each]()) for each in pair), [False, True]) for name, pair in JOINT.items()
+}
+every_process = pytest.mark.parametrize("name", PROCESSES)
+
+
+def std(law):
+    """One for each entry."""
+    return np.broadcast_to(law.std, law.mean.shape)
 
 
 def levels(process, *times):
     return [process.schedule(jnp.asarray(t)) for t in times]
 
 
-@pytest.mark.full(but=("zero_terminal", "shifted_vp"))
-@every_schedule
+@pytest.mark.full(but=("zero_terminal", "shifted_vp", "joint_ve"))
+@every_process
 def test_chapman_kolmogorov(name):
     """Noising 0 -> s -> t is noising 0 -> t, and r -> s -> t is r -> t."""
-    process = Gaussian(SCHEDULES[name]())
+    process = PROCESSES[name]()
     r, s, t = levels(process, *TRIPLE)
     x0 = jnp.asarray([[0.7, -1.2]])
     at_s, step = process.marginal(x0, s), process.transition(jnp.ones((1, 2)), s=s, t=t)
-    ratio = step.mean[0, 0]
+    ratio = step.mean
     direct = process.marginal(x0, t)
     np.testing.assert_allclose(ratio * at_s.mean, direct.mean, rtol=1e-12)
-    np.testing.assert_allclose(ratio**2 * at_s.std**2 + step.std**2, direct.std**2, rtol=1e-10)
+    np.testing.assert_allclose(ratio**2 * std(at_s)**2 + std(step)**2, std(direct)**2, rtol=1e-10)
     first = process.transition(jnp.ones((1, 2)), s=r, t=s)
     both = process.transition(jnp.ones((1, 2)), s=r, t=t)
-    np.testing.assert_allclose(ratio**2 * first.std**2 + step.std**2, both.std**2, rtol=1e-10)
+    np.testing.assert_allclose(ratio**2 * std(first)**2 + std(step)**2, std(both)**2, rtol=1e-10)
 
 
-@every_schedule
+@every_process
 def test_bayes(name):
     """q(x_s | x_t, x_0) q(x_t | x_0) = q(x_t | x_s) q(x_s | x_0) at any points."""
-    process = Gaussian(SCHEDULES[name]())
+    process = PROCESSES[name]()
     s, t = levels(process, 0.4, 0.6)
-    x0 = jnp.asarray([[0.3]])
+    x0 = jnp.asarray([[0.3, -1.1]])
     xs = process.marginal(x0, s).sample(jax.random.key(1))
     xt = process.transition(xs, s=s, t=t).sample(jax.random.key(2))
     left = process.posterior(x0, xt, s=s, t=t).log_prob(xs) + process.marginal(x0, t).log_prob(xt)
@@ -48,39 +60,39 @@ def test_bayes(name):
     np.testing.assert_allclose(left, right, rtol=1e-8)
 
 
-@every_schedule
+@every_process
 def test_posterior_averages_to_the_marginal(name):
     """E over x_t of q(x_s | x_t, x_0) is q(x_s | x_0): mean and variance by the laws of total expectation and variance."""
-    process = Gaussian(SCHEDULES[name]())
+    process = PROCESSES[name]()
     s, t = levels(process, 0.3, 0.7)
-    x0 = jnp.asarray([[1.3]])
+    x0 = jnp.asarray([[1.3, -0.4]])
     at_t, at_s = process.marginal(x0, t), process.marginal(x0, s)
     posterior = process.posterior(x0, at_t.mean, s=s, t=t)
     slope = process.posterior(x0, at_t.mean + 1, s=s, t=t).mean - posterior.mean
     np.testing.assert_allclose(posterior.mean, at_s.mean, rtol=1e-10)
-    np.testing.assert_allclose(posterior.std**2 + slope**2 * at_t.std**2, at_s.std**2, rtol=1e-9)
+    np.testing.assert_allclose(std(posterior)**2 + slope**2 * std(at_t)**2, std(at_s)**2, rtol=1e-9)
 
 
-@every_schedule
+@every_process
 def test_reverse_of_the_truth_is_the_posterior(name):
-    process = Gaussian(SCHEDULES[name]())
+    process = PROCESSES[name]()
     s, t = levels(process, 0.3, 0.7)
     x0, xt = jnp.asarray([[1.3, 0.1]]), jnp.asarray([[0.2, -0.4]])
     got, want = process.reverse(Prediction(x0), xt, s=s, t=t), process.posterior(x0, xt, s=s, t=t)
     np.testing.assert_allclose(got.mean, want.mean)
-    np.testing.assert_allclose(got.std, want.std)
+    np.testing.assert_allclose(std(got), std(want))
 
 
-@every_schedule
+@every_process
 def test_everything_ends_clean(name):
     """From any level to the clean one, the posterior is the point x_0."""
     from diffux.noise_level import clean
 
-    process = Gaussian(SCHEDULES[name]())
+    process = PROCESSES[name]()
     (t,) = levels(process, 0.7)
-    posterior = process.posterior(jnp.asarray([[1.3]]), jnp.asarray([[9.0]]), s=clean(), t=t)
-    np.testing.assert_allclose(posterior.mean, 1.3, rtol=1e-12)
-    np.testing.assert_array_equal(posterior.std, 0)
+    posterior = process.posterior(jnp.asarray([[1.3, 0.2]]), jnp.asarray([[9.0, -9.0]]), s=clean(), t=t)
+    np.testing.assert_allclose(posterior.mean, [[1.3, 0.2]], rtol=1e-12)
+    np.testing.assert_array_equal(std(posterior), 0)
 
 
 def test_ddpm_posterior_golden():

@@ -116,6 +116,12 @@ def test_frozen_weights_are_in_no_checkpoint_and_do_not_change(teacher, pupil):
     assert set(training.load(pupil).variables.params) == {"network"}
 
 
+def test_parts_that_follow_the_training_step_find_that_of_the_weights(teacher):
+    for chosen in ({}, {"raw": True}, {"step": 3}):
+        run = training.load(teacher, **chosen)
+        assert run.variables.step == run.step == chosen.get("step", 6)
+
+
 def test_a_net_that_moved_is_found_beside_the_run_or_by_its_new_path(teacher, pupil, tmp_path):
     apart, beside = tmp_path / "here" / "pupil", tmp_path / "there" / "pupil"
     elsewhere = config(nets={"teacher": str(tmp_path / "runs" / "teacher")}, training={"steps": 4})

@@ -14,6 +14,7 @@ SCHEDULES = {
     "cosine": lambda: schedules.cosine(),
     "sigmoid": lambda: schedules.sigmoid(),
     "geometric": lambda: schedules.geometric(),
+    "falling": lambda: schedules.falling(0.01, 50.0, 1.0, steps=100, step=60),
     "sub_vp": lambda: schedules.sub_vp(),
     "rectified": lambda: schedules.rectified(),
     "edm": lambda: schedules.edm(),
