@@ -78,7 +78,8 @@ def made(value: Any, what: str = "a part") -> Any:
         Traceback (most recent call last):
         ValueError: the solver is the function ddim, which makes one: call it, as ddim() with what it takes
     """
-    if isinstance(value, types.FunctionType) and value.__module__.split(".")[0] == __package__ and "<" not in value.__qualname__:
+    module = getattr(value, "__module__", None) or ""  # what `exec` defines has none
+    if isinstance(value, types.FunctionType) and module.split(".")[0] == __package__ and "<" not in value.__qualname__:
         name = value.__name__
         raise ValueError(f"{what} is the function {name}, which makes one: call it, as {name}() with what it takes")
     return value

@@ -67,6 +67,24 @@ def test_the_readmes_lines_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.full
+def test_the_examples_of_inverse_problems_run(tmp_path, monkeypatch):
+    """By a network that knows nothing: what is measured of the samples is what was asked."""
+    from diffux import training
+    from tests.small import SMALL, Tiny
+
+    monkeypatch.setattr("diffux.systems.ddpm.UNet", Tiny)
+    training.train(SMALL, tmp_path / "runs" / "digits")
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks((ROOT / "docs" / "inverse_problems.md").read_text(), "python")
+    names: dict = {}
+    exec(re.sub(r"steps=\d+", "steps=3", block), names)
+    want, drawn = (names["real"] + 1) / 2, {name: names[name] for name in ("filled", "repainted", "projected")}
+    for name, x in drawn.items():
+        np.testing.assert_allclose(x[:, :4], want[:, :4], atol=1e-5, err_msg=name)
+    assert all(np.isfinite(names[name]).all() for name in ("diffpir", "pigdm", "exact", "dps", "bright"))
+
+
+@pytest.mark.full
 def test_the_example_of_fine_tuning_runs(tmp_path, monkeypatch, capsys):
     """Two steps of Adam move no weight by more than twice the learning rate, so that those that were taken are near."""
     import jax

@@ -9,6 +9,7 @@ from diffux.guidance._classifier import classifier, noisy_classifier
 from diffux.guidance._classifier_free import classifier_free, classifier_free_pp
 from diffux.guidance._perturbed import perturbed_attention, smoothed_attention
 from diffux.guidance._posterior_sampling import dps, isotropic, posterior_sampling, tweedie
+from diffux.guidance._proximal import proximal
 from diffux.guidance._rescaled import rescaled
 from diffux.guidance._semantic import Encoder, semantic, similarity
 from diffux.guidance._temperature import temperature
@@ -17,7 +18,7 @@ from diffux.guidance.threshold import dynamic_threshold, static_threshold
 
 TRANSFORMS = (
     "adaptive_projected", "added", "attending", "autoguidance", "between", "classifier", "classifier_free", "classifier_free_pp",
-    "dps", "dynamic_threshold", "perturbed_attention", "posterior_sampling", "rescaled", "semantic", "smoothed_attention",
+    "dynamic_threshold", "perturbed_attention", "posterior_sampling", "proximal", "rescaled", "semantic", "smoothed_attention",
     "static_threshold", "temperature",
 )  # fmt: skip
 """What can be named as guidance; the others are parts of these, or of a task."""
@@ -25,6 +26,6 @@ TRANSFORMS = (
 __all__ = [
     "TRANSFORMS", "Encoder", "Tiled", "adaptive_projected", "added", "attending", "attention_maps", "autoguidance", "between",
     "classifier", "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold", "isotropic", "noisy_classifier",
-    "perturbed_attention", "posterior_sampling", "rescaled", "semantic", "similarity", "smoothed_attention", "static_threshold",
-    "temperature", "tiled", "tweedie",
+    "perturbed_attention", "posterior_sampling", "proximal", "rescaled", "semantic", "similarity", "smoothed_attention",
+    "static_threshold", "temperature", "tiled", "tweedie",
 ]  # fmt: skip

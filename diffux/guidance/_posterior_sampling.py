@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from diffux.guidance._classifier import covariance_factor
+from diffux.guidance.linear import conjugate_gradients, need_iterations, need_std, residual, solve, transposed
 from diffux.noise_level import NoiseLevel, append_axes
 from diffux.types import Denoiser, as_part, checked
 
@@ -39,19 +39,17 @@ class PosteriorSampling:
             # reverse mode alone: the networks' convolution refuses forward mode on CPU
             x0, pull, prediction = jax.vjp(lambda x: _estimate(checked(denoise(x, level, cond), x)), x, has_aux=True)
             measured, back = jax.vjp(self.measure, x0)
-            y = jnp.broadcast_to(jnp.asarray(self.y, measured.dtype), measured.shape)
-            batch, factor = x.shape[0], covariance_factor(level, x)
+            left, factor = residual(self.y, measured), covariance_factor(level, x)
             backward = lambda w: back(w.reshape(measured.shape))[0]  # noqa: E731
-            forward = _transposed(backward, jnp.zeros((batch, y.size // batch), y.dtype))
+            forward = transposed(backward, jnp.zeros_like(left))
             # Cov[x_0 | x_t] = sigma^2 / alpha d x0_hat / d x (Tweedie's second moment), symmetric for an exact score
             covariance = lambda v: (factor * pull(v)[0]).astype(x.dtype)  # noqa: E731
             products = Products(forward, backward, covariance, level)
-            residual = (y - measured).reshape(batch, -1)
-            weight = self.covariance(residual, self.std, products)
+            weight = self.covariance(left, self.std, products)
             inside = level.like(x)
             shift = jnp.where((inside.alpha > 0) & (inside.sigma > 0), covariance(backward(weight)), 0)
             if self.bounded:
-                shift = append_axes(_until_nearest(forward(shift), residual), shift) * shift
+                shift = append_axes(_until_nearest(forward(shift), left), shift) * shift
             return prediction._replace(x0=x0 + shift)
 
         return guided
@@ -65,11 +63,6 @@ def _until_nearest(moved, residual):
     """The share (B,) of a move, at most all of it, after which what is measured is nearest to y."""
     along, size = jnp.sum(moved * residual, axis=1), jnp.sum(moved**2, axis=1)
     return jnp.where(size > 0, jnp.clip(along / jnp.where(size > 0, size, 1), 0, 1), 1)
-
-
-def _transposed(function: Callable, at):
-    """The transpose of a linear function, by reverse mode."""
-    return lambda v: jax.vjp(function, at)[1](v)[0]
 
 
 def posterior_sampling(measure: Callable, y: Any, std: float, covariance: Any = None, bounded: bool = True) -> PosteriorSampling:
@@ -100,8 +93,7 @@ def posterior_sampling(measure: Callable, y: Any, std: float, covariance: Any = 
         >>> round(float(guided(jnp.zeros((1, 1)), level, {}).x0[0, 0]), 3)      # 0.64 / (0.64 + 0.36)
         0.64
     """
-    if isinstance(std, int | float) and std < 0:
-        raise ValueError(f"posterior_sampling needs a standard deviation >= 0 of the measurement's noise, got {std}")
+    need_std("posterior_sampling", std)
     covariance = tweedie() if covariance is None else covariance
     if isinstance(covariance, DPS) and covariance.step is None and isinstance(std, int | float) and std == 0:
         raise ValueError("dps() divides by std^2, and std is 0; what fits: dps(step), isotropic(), tweedie()")
@@ -126,7 +118,8 @@ def dps(step: float | None = None) -> DPS:
 
     With `step`, the weight 1 / (2 std^2) of the squared residual |r|^2 is step / |r|, the paper's choice in practice
     (alg. 1; its zeta, which is added to x_s, is step times beta of the chain's step). The likelihood leaves out how
-    uncertain x0_hat is, and so is far too sure at high noise: the samples' law is not the posterior's (docs/control.md).
+    uncertain x0_hat is, and so is far too sure at high noise: the samples' law is not the posterior's
+    (docs/inverse_problems.md).
     """
     return DPS(step)
 
@@ -152,7 +145,7 @@ def isotropic(variance: float = 1.0, iterations: int | None = None) -> Isotropic
     Exact for data N(m, v I). `iterations` as in `tweedie`. The gradient is that of the equation; the paper's sampler
     weighs it further.
     """
-    _check(iterations)
+    need_iterations(iterations)
     return Isotropic(variance, iterations)
 
 
@@ -174,51 +167,12 @@ def tweedie(iterations: int | None = None) -> Tweedie:
     iterations: None builds the M x M matrix by M products (few measurements) and solves it; a number takes as many
     conjugate gradient steps, a product each, sample by sample.
     """
-    _check(iterations)
+    need_iterations(iterations)
     return Tweedie(iterations)
-
-
-def _check(iterations) -> None:
-    if iterations is not None and iterations < 1:
-        raise ValueError(f"conjugate gradients need at least 1 iteration, got {iterations}; None solves the dense system")
 
 
 def _solve(product: Callable, right, std, iterations: int | None):
     """w (B, M) of (K + std^2 I) w = right, for the symmetric K that `product` multiplies by."""
-    if iterations is not None:
-        return _conjugate_gradients(lambda w: product(w) + std**2 * w, right, iterations)
-    count = right.shape[1]
-    units = jnp.broadcast_to(jnp.eye(count, dtype=right.dtype)[:, None], (count, *right.shape))
-    columns = jnp.moveaxis(jax.vmap(product)(units), 0, 2)
-    # a covariance is symmetric and has no negative values; a learned Jacobian only nearly
-    values, vectors = jnp.linalg.eigh((columns + jnp.swapaxes(columns, 1, 2)) / 2)
-    rounding = count * jnp.finfo(right.dtype).eps * values[:, -1:]
-    # without noise, what is measured twice or not at all is solved in the sense of least squares
-    kept = (values > rounding) | (jnp.asarray(std) > 0)
-    along = jnp.einsum("bmk,bm->bk", vectors, right)
-    shares = jnp.where(kept, along / jnp.where(kept, jnp.maximum(values, 0) + std**2, 1), 0)
-    return jnp.einsum("bmk,bk->bm", vectors, shares)
-
-
-def _conjugate_gradients(product: Callable, right, iterations: int):
-    """Hestenes and Stiefel's method for each row of (B, M), which rests where its residual has reached rounding, and where a
-    direction is of a null space to rounding."""
-    dot = functools.partial(jnp.sum, axis=1, keepdims=True)
-    eps = jnp.finfo(right.dtype).eps
-    enough = (10 * eps) ** 2 * dot(right**2)
-
-    def body(_, carry):
-        w, residual, direction, size, steepest = carry
-        along = product(direction)
-        curvature, length = dot(direction * along), dot(direction**2)
-        moving = (size > enough) & (curvature > 10 * eps * steepest * length)
-        step = jnp.where(moving, size / jnp.where(moving, curvature, 1), 0)
-        steepest = jnp.where(moving, jnp.maximum(steepest, curvature / jnp.where(moving, length, 1)), steepest)
-        w, residual = w + step * direction, residual - step * along
-        next_size = dot(residual**2)
-        ratio = jnp.where(moving, next_size / jnp.where(size > 0, size, 1), 0)
-        direction, size = jnp.where(moving, residual + ratio * direction, direction), jnp.where(moving, next_size, size)
-        return w, residual, direction, size, steepest
-
-    start = (jnp.zeros_like(right), right, right, dot(right**2), jnp.zeros_like(right[:, :1]))
-    return jax.lax.fori_loop(0, iterations, body, start)[0]
+    if iterations is None:
+        return solve(product, right, jnp.asarray(std) ** 2)
+    return conjugate_gradients(lambda w: product(w) + std**2 * w, right, iterations)

@@ -1,7 +1,7 @@
 """DDIM: the exponential integrator of the probability flow, with an optional share of noise (Song et al., 2020).
 
 At eta = 0 it is Euler's method in the variables (x / alpha, sigma / alpha), and so exact for point data; with noise it
-is the "ancestral" Euler step in them. The inversion walks the same way up.
+is the "ancestral" Euler step in them, or DiffPIR's, which draws a share of all noise anew. The inversion walks the same way up.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class DDIM(Solver):
 
     eta: Any
     stochastic: bool = struct.field(pytree_node=False)
+    zeta: Any = 0.0
     takes = ("noise",)
 
     @property
@@ -40,19 +41,29 @@ class DDIM(Solver):
         ratio = t.alpha / s.alpha
         bridge = jnp.maximum((t.sigma - ratio * s.sigma) * (t.sigma + ratio * s.sigma), 0)
         std = jnp.minimum(self.eta * jnp.sqrt(bridge) * s.sigma / t.sigma, s.sigma)
-        kept = jnp.sqrt((s.sigma - std) * (s.sigma + std))
-        return s.alpha * x0 + kept * noise + std * rng.noise(keys, x.shape, x.dtype), state
+        kept = (1 - self.zeta) * (s.sigma - std) * (s.sigma + std)
+        # sigma_s (sqrt(1 - zeta) eps + sqrt(zeta) z), where eta = 0 (Zhu et al., 2023, alg. 1)
+        std = jnp.sqrt((1 - self.zeta) * std**2 + self.zeta * s.sigma**2)
+        return s.alpha * x0 + jnp.sqrt(kept) * noise + std * rng.noise(keys, x.shape, x.dtype), state
 
 
-def ddim(eta: float = 0.0) -> DDIM:
+def ddim(eta: float = 0.0, zeta: float = 0.0) -> DDIM:
     """DDIM with noise share eta: 0 is deterministic, of order 1; 1 is ancestral sampling with the posterior variance.
 
     One evaluation a step; any Gaussian process; the last step, to sigma = 0, is x0_hat (Song et al., 2020, eq. 12 and
-    16). `eta = 0` is structure: it draws no noise at all. Raises ValueError for an eta outside [0, 1].
+    16). `eta = zeta = 0` is structure: it draws no noise at all. Raises ValueError for an eta or a zeta outside [0, 1].
+
+    zeta is DiffPIR's share, x_s = alpha_s x0 + sigma_s (sqrt(1 - zeta) eps + sqrt(zeta) z) at eta = 0, with eps of the x0 that
+    guidance has changed (Zhu et al., 2023, alg. 1; released settings: 0.1 for deblurring and super-resolution, 1 for inpainting).
+    It draws as much in a short step as in a long one, so that more steps do not lead to the data's law: the variance of Gaussian
+    data tends to (1 + sqrt(1 - zeta)) / 2 of itself.
     """
-    if isinstance(eta, int | float) and not 0 <= eta <= 1:
-        raise ValueError(f"ddim needs 0 <= eta <= 1, got {eta}")
-    return DDIM(eta, stochastic=not (isinstance(eta, int | float) and eta == 0))
+    shares = {"eta": eta, "zeta": zeta}
+    for name, share in shares.items():
+        if isinstance(share, int | float) and not 0 <= share <= 1:
+            raise ValueError(f"ddim needs 0 <= {name} <= 1, got {share}")
+    drawn = not all(isinstance(share, int | float) and share == 0 for share in shares.values())
+    return DDIM(eta, drawn, zeta)
 
 
 def euler() -> DDIM:

@@ -44,15 +44,15 @@ class RePaint(Solver):
         return x, (levels, own)
 
 
-def repaint(solver: Solver, process: Process, known: Any, mask: Any) -> RePaint:
+def repaint(solver: Solver, process: Process, known: Any, mask: Any, basis: Any = None) -> RePaint:
     """Inpainting that harmonises: `replace(solver, process, known, mask)` on a grid that jumps back up, `grids.resampled`.
 
-    `known` and `mask` as in `replace`. The law tends to the conditional one as steps, and then resamples, grow; without jumps it is
-    `replace`. A multistep solver begins its history anew after each jump. Raises ValueError as `replace` does.
+    `known`, `mask` and `basis` as in `replace`. The law tends to the conditional one as steps, and then resamples, grow; without
+    jumps it is `replace`. A multistep solver begins its history anew after each jump. Raises ValueError as `replace` does.
 
     Example:
         >>> from diffux import Gaussian, schedules, solvers
         >>> repaint(solvers.ddim(), Gaussian(schedules.linear()), 0.0, True).path
         'any'
     """
-    return RePaint(replace(solver, process, known, mask), process)
+    return RePaint(replace(solver, process, known, mask, basis), process)

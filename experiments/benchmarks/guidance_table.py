@@ -40,9 +40,9 @@ BED, SCHEDULE = beds.MIXTURE, schedules.linear()
 DIMENSIONS, WALKS = BED.null[1].shape[1], 4096
 NAMES = [name for name in beds.GUIDES if name != "none"]
 SHARES = {"ddim(0.5)": 0.5, "sde_dpm_solver_pp_2m-heun": 0.5}  # of noise; 1 for the others
-OWN = ("edm_heun", "annealed_langevin", "ddim + langevin", "predictor_corrector")
+OWN = ("ddim(zeta=0.3)", "edm_heun", "annealed_langevin", "ddim + langevin", "predictor_corrector")
 """Stochastic solvers whose walk tends to no reverse SDE: correctors draw from the guided score at each level, which no density need
-have, and churn goes up by an amount of its own."""
+have, churn goes up by an amount of its own, and zeta draws the same share anew in a step of any length."""
 
 
 def ratios():
@@ -159,8 +159,8 @@ ABOUT = f"""
 levels even in log-SNR. A deterministic solver has the largest distance of 32 walks of {STEPS[0]} / {STEPS[1]} steps from the end of the
 guided flow, which scipy integrates; a stochastic one the largest difference of means and standard deviations of {WALKS:,} walks of
 {MANY} steps from an independent integration of the guided reverse SDE, of which 0.03 is chance. Those marked * tend to no reverse SDE
-(a corrector draws from the guided score of each level, which no density need have; churn goes up by an amount of its own): their
-figure is the difference from their own walk of {2 * MANY} steps.
+(a corrector draws from the guided score of each level, which no density need have; churn goes up by an amount of its own; zeta
+draws the same share anew in a step of any length): their figure is the difference from their own walk of {2 * MANY} steps.
 
 What guides by more than an estimate has no limit for many steps, and a solver takes it or not: "yes" is a walk of 20 steps that is
 finite; tests/guidance/test_projected.py compares such walks with the papers' loops.

@@ -94,7 +94,7 @@ def test_its_estimate_is_the_conditional_mean_at_every_level():
 
 
 def test_the_biased_rules_and_the_control_fail_the_same_check():
-    """The numbers of docs/control.md, and how the bias of DPS falls: it takes x0_hat for x_0, and so vanishes as the
+    """The numbers of docs/inverse_problems.md, and how the bias of DPS falls: it takes x0_hat for x_0, and so vanishes as the
     measurement's noise covers what is not known of x_0."""
     want = posterior(MEAN, COVARIANCE)
     wrong = {name: error(law([guidance.posterior_sampling(linear, Y, STD, rule, bounded=False)]), want)
@@ -110,7 +110,7 @@ def test_the_biased_rules_and_the_control_fail_the_same_check():
 
 @pytest.mark.full
 def test_the_bound_leaves_little_of_the_bias_of_dps():
-    """The numbers of docs/control.md: no affine walk, so the law is that of 20,000 samples, whose first two moments are exact."""
+    """The numbers of docs/inverse_problems.md: no affine walk, so the law is that of 20,000 samples, of exact first two moments."""
     levels, first = grids.log_snr(end=1e-4)(SCHEDULE, 400), SCHEDULE(jnp.asarray(1.0))
     mean, covariance = posterior(MEAN, COVARIANCE)
     z = np.random.default_rng(0).standard_normal((20_000, 4))

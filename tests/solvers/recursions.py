@@ -23,13 +23,16 @@ def noise_of_x(variance):
     return np.diag([variance, 0.0, 0.0, 0.0, 0.0])
 
 
-def ddim(eta):
+def ddim(eta, zeta=0.0):
+    """DDIM's step with a share zeta of its noise, and of its estimate's, drawn anew as in DiffPIR's alg. 1."""
+
     def step(t, s, c, i):
         (a, sig), (b, r) = t[:2], s[:2]
         bridge = sig**2 - (a / b) ** 2 * r**2
         std = eta * np.sqrt(bridge) * r / sig
         k = gain(a, sig, c)
-        return only_x(b * k + np.sqrt(r**2 - std**2) * (1 - a * k) / sig, std**2)
+        kept = np.sqrt(1 - zeta) * np.sqrt(r**2 - std**2)
+        return only_x(b * k + kept * (1 - a * k) / sig, (1 - zeta) * std**2 + zeta * r**2)
 
     return step
 

@@ -63,6 +63,7 @@ ROWS = {
     STOCHASTIC_FAMILY: {
         "ancestral": (lambda schedule: solvers.ancestral(Gaussian(schedule)), None),
         "ancestral-upper": (lambda schedule: solvers.ancestral(Gaussian(schedule, processes.upper())), None),
+        "ddim(zeta=0.3)": (lambda schedule: solvers.ddim(zeta=0.3), None),
         "ddim(0.5)": (lambda schedule: solvers.ddim(0.5), None),
         "euler_ancestral": (lambda schedule: solvers.euler_ancestral(), None),
         "dpm2_ancestral": (solvers.dpm2_ancestral, None),

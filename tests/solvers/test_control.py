@@ -90,7 +90,7 @@ def test_correctors_take_steps_of_a_tenth():
 
 @pytest.mark.full
 def test_the_bias_of_replacement_falls_with_correctors():
-    """By the recursion, which holds no noise: the errors of docs/control.md. Correctors help, and more steps do only with them."""
+    """By the recursion, which holds no noise: the errors of docs/inverse_problems.md. More steps help with correctors only."""
     axis, value = np.eye(3)[0], 2.0
     want = conditional(axis[None], value)
     error = lambda got: max(np.abs(got[0] - want[0]).max(), np.abs(got[1] - want[1]).max())  # noqa: E731
