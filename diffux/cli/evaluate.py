@@ -5,6 +5,7 @@
   diffux evaluate --workdir runs/digits --samples samples.npz
   diffux evaluate --workdir runs/digits --samples samples/
   diffux evaluate --workdir runs/digits --likelihood
+  diffux evaluate --workdir runs/sr3 --pairs --beside regression=runs/regression --n 64 --draws 4
 
 Each kind of data, or each data set, names the figures that suit it (`diffux list figures`). Of images with classes, a small
 classifier of the real data, trained once (seconds) and kept in the cache, gives the share of recognisable samples, their class
@@ -14,7 +15,9 @@ to held-out ones; of heartbeats, the share that is periodic. The same figures of
 the data's moments stand beside them. Writes evaluation.json and evaluation.png (left: samples, right: held-out data) into the
 workdir. With --likelihood no samples are drawn: it prints held-out bits a dimension by the probability flow and writes
 likelihood.json; with --bound as well, the variational bound of a chain, term by term, and writes bound.json and bound.png
-(docs/likelihood.md).
+(docs/likelihood.md). With --pairs a model that is given a picture, a small one, say, restores those of held-out images, and stands
+beside the enlarged picture, other runs (--beside) and the truth in one table: PSNR, SSIM, a perceptual distance, consistency with
+the picture, colour, sharpness, noise and diversity; writes pairs.json and pairs.png (docs/sampling.md).
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from diffux.files import path_of
 _JUDGING = ("workdir", "samples", "judge", "net", "use")
 _FLOW = ("trace", "probes", "dequantizer_steps", "start", "tolerance", "reconstruct")
 _LIKELIHOOD = (*_FLOW, "draws", "bound")
+_PAIRS = ("beside", "lpips")
+_DRAWING = ("solver", "steps", "eta", "grid", "option", "guidance", "net", "classifier", "classifier_scale")
+_RESTORING = (*_PAIRS, *_DRAWING, "pairs", "workdir", "n", "draws", "seed", "batch", "checkpoint", "average", "raw", "use")
 _MEASURING = (*_LIKELIHOOD, "likelihood", "workdir", "n", "seed", "batch", "checkpoint", "average", "raw", "net", "use")
 
 
@@ -40,6 +46,11 @@ def parser() -> _flags.Parser:
     parser.add_argument("--samples", metavar="FILE", help=".npz or folder that `diffux sample` wrote, instead of drawing")
     parser.add_argument("--judge", metavar="NAME", help="of images: classifier (where there are classes), random, or a file of "
                         "--use that defines features(images)")  # fmt: skip
+    parser.add_argument("--pairs", action="store_true", help="of a model that is given a picture: its images beside the true ones")
+    parser.add_argument("--beside", action="append", metavar="NAME=RUN", help="another run in the table of --pairs, drawn as it "
+                        "draws by itself; several times")  # fmt: skip
+    parser.add_argument("--lpips", metavar="FILE", help="weights of LPIPS, .npz or .safetensors; without them the perceptual "
+                        "distance of --pairs is that of a random network")  # fmt: skip
     _add_likelihood(parser)
     return parser
 
@@ -54,16 +65,20 @@ def main(arguments) -> int:
             _flags.refuse(flags, _FLOW, "is of the flow's density, and --bound is of the chain's steps")
         if flags.trace == "exact":
             _flags.refuse(flags, ["probes"], "is of an estimate, and --trace exact makes none")
+    elif flags.pairs:
+        _flags.refuse(flags, {*flags.said} - {*_RESTORING}, "does not go with --pairs, which draws what held-out pictures ask for")
     elif flags.samples is not None:
         _flags.refuse(flags, {*flags.said} - {*_JUDGING}, "is of the drawing, and the --samples are drawn")
     else:
+        _flags.refuse(flags, _PAIRS, "belongs to --pairs")
+        _flags.refuse(flags, ["draws"], "belongs to --pairs and to --likelihood")
         _flags.refuse(flags, _LIKELIHOOD, "belongs to --likelihood")
-    walk, named = _flags.walk(flags), _flags.pairs("model", flags.model)
+    walk, named, beside = _flags.walk(flags), _flags.pairs("model", flags.model), _flags.pairs("beside", flags.beside)
 
     from rich.console import Console
 
     from diffux import listing
-    from diffux.evaluation import bound, likelihood, runs, table
+    from diffux.evaluation import bound, likelihood, pairs, runs, table
 
     listing.use(flags.use)
     folder = path_of(flags.workdir).absolute()
@@ -73,6 +88,12 @@ def main(arguments) -> int:
         found = measure.of_run(folder, nets=walk["nets"], **_flags.weights(flags), **_likelihood(flags))
         console.print(measure.table(found))
         print(f"written: {', '.join(str(folder / file) for file in files)}")
+        return 0
+    if flags.pairs:
+        options = {name: getattr(flags, name) for name in ("n", "draws", "batch", "seed", "lpips")}
+        found, written = pairs.of_run(folder, beside, walk=walk, weights=_flags.weights(flags), **options)
+        console.print(pairs.table(found))
+        print(f"written: {', '.join(map(str, written))}")
         return 0
     judged = {"judge": flags.judge, "weights": _flags.weights(flags)}
     drawing = {"task": flags.task, "given": _flags.asked(flags), "seed": flags.seed, "batch": flags.batch}

@@ -74,7 +74,7 @@ class Made(Part):
         return {self.name: dataclasses.replace(field, shape=made.shape[1:])}
 
     def asked(self, fields):
-        return {self.name: self._apply(jnp.asarray(fields[self.source]))}
+        return {self.name: self._apply(jnp.asarray(fields[self.source]))} if self.source in fields else {}
 
     def _apply(self, x):
         # a mean of 8-bit values is one of numbers, which wrap around in their own type; the result is 8 bits again

@@ -9,7 +9,7 @@ Example:
 """
 
 from diffux.errors import EvaluationError
-from diffux.evaluation import bound, likelihood
+from diffux.evaluation import bound, likelihood, pairs, perceptual
 from diffux.evaluation._evaluate import Result, evaluate, evaluations
 from diffux.evaluation._table import table
 from diffux.evaluation.figure import Figure, Real, share
@@ -20,6 +20,6 @@ from diffux.evaluation.points import sliced_wasserstein
 
 __all__ = [
     "EvaluationError", "Features", "Figure", "Judge", "Moments", "Real", "Result", "bound", "evaluate", "evaluations",
-    "feature_distance", "frechet_distance", "judge", "likelihood", "moments", "nearest_distances", "share", "sliced_wasserstein",
-    "table",
+    "feature_distance", "frechet_distance", "judge", "likelihood", "moments", "nearest_distances", "pairs", "perceptual", "share",
+    "sliced_wasserstein", "table",
 ]  # fmt: skip

@@ -39,16 +39,24 @@ class HeldOut:
     count: int
     batch: int
 
-    def batches(self, seed: int, draw: int) -> Iterator[tuple[slice, Any, Any, dict[str, Any]]]:
-        """(which examples, a key each, their data, their conditions), of one size: the last is filled up with its last example, so
-        that one program serves all."""
-        system = self.run.frozen
+    def parts(self) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
+        """(which examples, their fields), of one size: the last is filled up with its last example, so that one program serves
+        all."""
         for begun in range(0, self.count, self.batch):
             places = np.minimum(np.arange(begun, begun + self.batch), self.count - 1)
-            fields = {name: values[places] for name, values in self.examples.items()}
-            keys = fold_in(sample_keys(seed, begun, self.batch), draw)
-            cond = system.conditions(fold_in(keys, 2), system.given.asked(fields), self.batch)
             kept = slice(begun, min(begun + self.batch, self.count))
+            yield kept, {name: values[places] for name, values in self.examples.items()}
+
+    def keys(self, seed: int, kept: slice, draw: int) -> Any:
+        """A key for each example of a part."""
+        return fold_in(sample_keys(seed, kept.start, self.batch), draw)
+
+    def batches(self, seed: int, draw: int) -> Iterator[tuple[slice, Any, Any, dict[str, Any]]]:
+        """(which examples, a key each, their data, their conditions), of one size."""
+        system = self.run.frozen
+        for kept, fields in self.parts():
+            keys = self.keys(seed, kept, draw)
+            cond = system.conditions(fold_in(keys, 2), system.given.asked(fields), self.batch)
             yield kept, *sharding.spread((keys, fields[system.data], cond), self.run.mesh)
 
     @property
@@ -87,6 +95,16 @@ def of_run(
     """
     folder = path_of(directory).absolute()
     run = load(folder, step=step, average=average, raw=raw, nets=nets)
+    with reported() as report:
+        result = measure(run, progress=report, **options)
+    with aside(folder / file) as part:
+        part.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[Callable[[str, int, int], None]]:
+    """`progress(what, done, total)` of a measure that is being made, as a bar; what it refuses is a UserError."""
     with contextlib.ExitStack() as stack, explained():
         bar, showing, begun = None, None, time.perf_counter()
 
@@ -100,10 +118,7 @@ def of_run(
                 bar.line(done, "", done / (time.perf_counter() - begun))
             begun = time.perf_counter() if done == total else begun
 
-        result = measure(run, progress=report, **options)
-    with aside(folder / file) as part:
-        part.write_text(json.dumps(result, indent=2) + "\n")
-    return result
+        yield report
 
 
 def averaged(bits) -> dict[str, float]:

@@ -41,10 +41,20 @@ def features(images) -> Array:
 
 @jax.jit
 def _features(images, layers, last):
-    x, fine = 2 * images - 1, None
+    maps = _maps(images, layers)
+    return jnp.concatenate([maps[0].mean((1, 2)), maps[-1].reshape(len(images), -1) @ last], -1)
+
+
+def maps(images) -> list[Array]:
+    """The outputs (N, h, w, c) of every layer, after the nonlinearity, of images in [0, 1], shape (N, H, W, C)."""
+    layers, _ = _weights(tuple(np.shape(images)[1:]))
+    return _maps(jnp.asarray(images, jnp.float32), layers)
+
+
+def _maps(images, layers):
+    x, found = 2 * images - 1, []
     for kernel, bias in layers:
-        stride = 1 if fine is None else 2
+        stride = 2 if found else 1
         x = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        x = jax.nn.relu(x + bias)
-        fine = x.mean((1, 2)) if fine is None else fine
-    return jnp.concatenate([fine, x.reshape(len(x), -1) @ last], -1)
+        found.append(x := jax.nn.relu(x + bias))
+    return found

@@ -71,6 +71,7 @@ def test_the_row_is_made_in_the_written_order():
     asked = ROWS["made"].asked(BATCH)["low"]
     assert asked.dtype == jnp.uint8
     np.testing.assert_array_equal(asked, pooled)
+    assert given(POOL, made("still", "video", lambda x: x)).asked({"image": BATCH["image"]}).keys() == {"low"}  # of what there is
     own = np.full((N, 2, 2, 1), 7, np.uint8)  # what is given is not made
     np.testing.assert_array_equal(ROWS["made"](KEY, BATCH | {"low": own}, True)["low"], own)
     bright = {"image": np.full((1, 2, 2, 1), 200, np.uint8)}  # 200 + 200 is no 8-bit number, their mean is one
