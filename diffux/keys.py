@@ -30,6 +30,19 @@ def fold_in(keys: Key[Array, "*b"], data) -> Key[Array, "*b"]:
     return jax.random.fold_in(keys, data) if keys.ndim == 0 else jax.vmap(lambda key: jax.random.fold_in(key, data))(keys)
 
 
+def rows(keys: Key[Array, "*b"], n: int) -> Key[Array, " n"]:
+    """A key for each of n rows: made of one key (), or keys (n,) as they are, for what draws a row at a time.
+
+    Raises ValueError for another number of keys, and for keys of `jax.random.PRNGKey`.
+    """
+    need_keys(keys)
+    if keys.ndim == 0:
+        return jax.random.split(keys, n)
+    if keys.shape != (n,):
+        raise ValueError(f"{keys.shape[0]} per-sample keys draw for a batch of {keys.shape[0]}, got {n} rows")
+    return keys
+
+
 def noise(keys: Key[Array, "*b"], shape: tuple[int, ...], dtype=None) -> Float[Array, "..."]:
     """Standard normal noise of `shape`: from one key () for the whole of it, or from keys (B,) for a row each.
 

@@ -155,9 +155,10 @@ class Net:
             return self.module.apply({"params": weights}, *args, **options)
         except (ScopeParamShapeError, ScopeParamNotFoundError) as error:
             words = str(error).partition(" (https:")[0].rstrip(".")
-            raise ValueError(
-                f"the weights of a net, a {type(self.module).__name__}, do not fit what it is given: {words}"
-            ) from error
+            came = [f"{jax.tree_util.keystr(path[1:], simple=True)} {jnp.shape(leaf)}".strip()
+                    for path, leaf in jax.tree_util.tree_leaves_with_path(args)]  # fmt: skip
+            raise ValueError(f"the weights of a net, a {type(self.module).__name__}, do not fit what it is given, "
+                             f"{', '.join(came)}: {words}") from error  # fmt: skip
 
     @property
     def averaged(self) -> Net:

@@ -2,8 +2,9 @@
 
 from diffux.codecs._bits import binarized, bits
 from diffux.codecs._joined import joined
+from diffux.codecs._pasted import pasted
 from diffux.codecs._pixels import Codec, pixels
 from diffux.codecs._residual import residual
 from diffux.codecs._standardized import standardized
 
-__all__ = ["Codec", "binarized", "bits", "joined", "pixels", "residual", "standardized"]
+__all__ = ["Codec", "binarized", "bits", "joined", "pasted", "pixels", "residual", "standardized"]

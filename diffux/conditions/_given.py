@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 from flax import struct
 
 from diffux import keys as rng
@@ -28,7 +29,7 @@ class Given:
 
     def run(self, keys, fields: Mapping[str, Any], train: bool, optional: tuple[str, ...] = ()) -> tuple[dict, dict]:
         """(all fields after the last part, the conditions among them): a part may change the data as well, as `warped` does."""
-        fields, missing = dict(fields), []
+        came, fields, missing = sorted(fields), dict(fields), []
         for name in self.names:
             if name not in fields and name not in optional:
                 missing.append(name)
@@ -39,7 +40,7 @@ class Given:
             elif not lacking:
                 fields = part(rng.fold_in(keys, i) if i else keys, fields, train)
         if missing:
-            raise ValueError(f"this model is given {' and '.join(self.asks)}, got {' and '.join(sorted(fields)) or 'nothing'}")
+            raise ValueError(f"this model is given {' and '.join(self.asks)}, got {' and '.join(came) or 'nothing'}")
         return fields, {name: fields[name] for name in self.gives if name in fields}
 
     @property
@@ -76,12 +77,22 @@ class Given:
             known |= part.fields(known)
         return {name: known[name] for name in self.asks if name in known}
 
-    def asked(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What a request would hold that asks for the examples of a batch: held-out rows show a model what it is asked."""
+    def asked(self, batch: Mapping[str, Any], keys: Any = None) -> dict[str, Any]:
+        """What a request would hold that asks for the examples of a batch: held-out rows show a model what it is asked.
+
+        keys: (B,), of what parts draw, such as masks; by default always the same ones, so that a row is always asked the same.
+        """
         fields = dict(batch)
-        for part in self.parts:
-            fields |= part.asked(fields)
+        if keys is None:
+            keys = rng.sample_keys(0, 0, len(jax.tree.leaves(fields)[0]) if fields else 0)
+        for i, part in enumerate(self.parts):
+            fields = part.asked(rng.fold_in(keys, i) if i else keys, fields) | fields  # what the batch has is not made
         return {name: fields[name] for name in self.asks if name in fields}
+
+    def check(self, asked: Mapping[str, Any]) -> None:
+        """Raise ValueError, in one sentence, where a request asks for what cannot be, in the words of the part that reads it."""
+        for part in self.parts:
+            part.check(asked)
 
 
 def given(*row: str | Part) -> Given:

@@ -47,9 +47,12 @@ class Part(Protocol):
         """The `fields.Field` of what a request may have in the place of what a batch has, of those that are `known`."""
         return {}
 
-    def asked(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """What a request would have of the fields of a batch."""
+    def asked(self, keys, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """What a request would have of the fields of a batch; keys as those of the call."""
         return {}
+
+    def check(self, asked: Mapping[str, Any]) -> None:
+        """Raise ValueError, in one sentence, where a request asks for what cannot be; numbers under `jit` are not looked at."""
 
 
 @struct.dataclass
@@ -64,7 +67,7 @@ class Made(Part):
         return (self.name,) if self.name in fields or self.source not in fields else (self.source,)
 
     def __call__(self, keys, fields, train):
-        return fields if self.name in fields else fields | self.asked(fields)
+        return fields if self.name in fields else fields | self.asked(keys, fields)
 
     def fields(self, known):
         if self.source not in known:
@@ -73,7 +76,7 @@ class Made(Part):
         made = jax.eval_shape(self._apply, jax.ShapeDtypeStruct((1, *field.shape), field.dtype))
         return {self.name: dataclasses.replace(field, shape=made.shape[1:])}
 
-    def asked(self, fields):
+    def asked(self, keys, fields):
         return {self.name: self._apply(jnp.asarray(fields[self.source]))} if self.source in fields else {}
 
     def _apply(self, x):
@@ -101,19 +104,24 @@ def made(name: str, source: str, operator: Callable) -> Made:
 
 @struct.dataclass
 class Applied(Part):
-    """fields[name] = operator(fields[name])."""
+    """fields[to] = operator(fields[name])."""
 
     name: str = struct.field(pytree_node=False)
     operator: Callable
+    to: str = struct.field(pytree_node=False)
+
+    @property
+    def makes(self):
+        return (self.to,)
 
     def __call__(self, keys, fields, train):
-        return fields | {self.name: self.operator(fields[self.name])}
+        return fields | {self.to: self.operator(fields[self.name])}
 
 
-def applied(name: str, operator: Callable) -> Applied:
+def applied(name: str, operator: Callable, to: str | None = None) -> Applied:
     """operator(the field `name`) in the place of the field, in training and in sampling: a small picture at the sides of the large
-    one, say, applied("low", operators.rescale(4))."""
-    return Applied(name, as_part(operator))
+    one, say, applied("low", operators.rescale(4)). With `to` the field stays, and the result is an entry of that name beside it."""
+    return Applied(name, as_part(operator), name if to is None else to)
 
 
 @struct.dataclass

@@ -9,19 +9,21 @@ import numpy as np
 
 from diffux import keys as rng
 from diffux.schedules.continuous import need
+from diffux.types import part
 
 _BRIGHTNESS = np.array([
     [16, 11, 10, 16, 24, 40, 51, 61], [12, 12, 14, 19, 26, 58, 60, 55], [14, 13, 16, 24, 40, 57, 69, 56],
     [14, 17, 22, 29, 51, 87, 80, 62], [18, 22, 37, 56, 68, 109, 103, 77], [24, 35, 55, 64, 81, 104, 113, 92],
     [49, 64, 78, 87, 103, 121, 120, 101], [72, 92, 95, 98, 112, 100, 103, 99],
-])  # fmt: skip
-_COLOUR = np.full((8, 8), 99)
+], np.float32)  # fmt: skip
+_COLOUR = np.full((8, 8), 99, np.float32)
 _COLOUR[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 _TO_YCC = np.array([[0.299, 0.587, 0.114], [-0.168735892, -0.331264108, 0.5], [0.5, -0.418687589, -0.081312411]])
 _COSINES = np.sqrt(0.25) * np.cos(np.pi * np.arange(8)[:, None] * (2 * np.arange(8) + 1) / 16)
 _COSINES[0] = np.sqrt(1 / 8)  # orthonormal: coefficients = C block C^T
 
 
+@part
 def jpeg(images: Any, quality: Any, halved: bool = True) -> Any:
     """Images (B, H, W, 1 or 3) in [0, 1] as they come back from a JPEG file of a quality in [1, 100], one for all or (B,).
 
@@ -57,6 +59,7 @@ def jpeg(images: Any, quality: Any, halved: bool = True) -> Any:
     return jnp.clip(jnp.round(back @ jnp.asarray(np.linalg.inv(_TO_YCC), back.dtype).T), 0, 255) / 255
 
 
+@part
 def qualities(keys: Any, low: float = 5.0, high: float = 30.0, decay: float = 10.0) -> Any:
     """Qualities between `low` and `high` with a density proportional to exp(-quality / decay): (B,) of keys (B,), or () of one key
     (Saharia et al., 2022, "Palette"). Raises ValueError unless 1 <= low < high <= 100 and decay > 0."""

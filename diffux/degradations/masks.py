@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from diffux import keys as rng
+from diffux.types import part
 
 VERTICES = 8
 """Corners of a brush stroke."""
 
 
+@part
 def rectangles(keys: Any, sides: Sequence[int], share: tuple[float, float] = (0.1, 0.4), most: int = 5) -> Any:
     """One to `most` rectangles that cover a share of (H, W) = `sides` between both of `share`, with other sides and places each
     (Saharia et al., 2022, "Palette").
@@ -45,6 +47,7 @@ def rectangles(keys: Any, sides: Sequence[int], share: tuple[float, float] = (0.
     return _farther(keys, far, sides, share)
 
 
+@part
 def free_form(keys: Any, sides: Sequence[int], share: tuple[float, float] = (0.1, 0.4), most: int = 4) -> Any:
     """One to `most` brush strokes of one width that cover a share of (H, W) = `sides` between both of `share` (Yu et al., 2019,
     "Free-form image inpainting", whose widths are drawn and shares follow).
@@ -80,6 +83,26 @@ def free_form(keys: Any, sides: Sequence[int], share: tuple[float, float] = (0.1
     return _farther(keys, far, sides, share)
 
 
+@part
+def inpainted(keys: Any, sides: Sequence[int], strokes: float = 0.6, share: tuple[float, float] = (0.1, 0.4)) -> Any:
+    """`free_form` masks, a part `strokes` of them, or else `rectangles` (Saharia et al., 2022, who state the share that is covered
+    for the rectangles alone).
+
+    keys: (B,), one a sample. Raises ValueError for a part that is not from 0 to 1, and as `rectangles`.
+
+    Example:
+        >>> from diffux.keys import sample_keys
+        >>> inpainted(sample_keys(0, 0, 2), (8, 8), share=(0.25, 0.25)).sum((1, 2, 3)).tolist()
+        [48, 48]
+    """
+    if not 0 <= strokes <= 1:
+        raise ValueError(f"the part of the masks that are strokes is from 0 to 1, got {strokes}")
+    drawn = rng.uniform(rng.fold_in(keys, 0), keys.shape) < strokes
+    keys = rng.fold_in(keys, 1)
+    return jnp.where(drawn[:, None, None, None], free_form(keys, sides, share), rectangles(keys, sides, share))
+
+
+@part
 def uncropped(keys: Any, sides: Sequence[int], share: float = 0.5) -> Any:
     """A share of (H, W) = `sides` at one side, or at all four as often, each of the sides as often (Saharia et al., 2022).
 

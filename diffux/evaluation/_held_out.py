@@ -56,7 +56,7 @@ class HeldOut:
         system = self.run.frozen
         for kept, fields in self.parts():
             keys = self.keys(seed, kept, draw)
-            cond = system.conditions(fold_in(keys, 2), system.given.asked(fields), self.batch)
+            cond = system.conditions(fold_in(keys, 2), system.given.asked(fields, fold_in(keys, 3)), self.batch)
             yield kept, *sharding.spread((keys, fields[system.data], cond), self.run.mesh)
 
     @property

@@ -2,7 +2,7 @@
 improved DDPM.
 
 `adm_64` to `adm_512`, `adm_u_256`, `adm_u_512`, `iddpm_32` to `iddpm_256`, and `adm_classifier_64` to `adm_classifier_512` are the
-published ones by name.
+published ones by name; `palette_256` is ADM 256 without class and learned variance, of a picture beside x (Saharia et al., 2022).
 """
 
 from __future__ import annotations
@@ -255,6 +255,7 @@ adm_256 = functools.partial(adm_64, channels=256, multipliers=_SIDES[256], block
 adm_512 = functools.partial(adm_256, multipliers=_SIDES[512])
 adm_u_256 = functools.partial(adm_256, channels=192, heads=4, head_channels=None, beside=("low",))
 adm_u_512 = functools.partial(adm_256, channels=192, attention=(32, 16), beside=("low",))
+palette_256 = functools.partial(adm_256, classes=None, variance=False, beside=("source",))
 adm_classifier_64 = functools.partial(ADMClassifier)
 adm_classifier_128 = functools.partial(ADMClassifier, multipliers=_SIDES[128], blocks=2)
 adm_classifier_256 = functools.partial(adm_classifier_128, multipliers=_SIDES[256])

@@ -304,8 +304,8 @@ def generate(
 def conditions(system, keys, given: Mapping[str, Any], batch: int, network, *parts) -> dict[str, Any]:
     """The conditions of `batch` samples from the fields that are given, each (batch, ...), for a network and other parts that read.
 
-    Raises ValueError for a field that is missing or that nothing reads, for another number of rows, and for integers that are
-    no classes.
+    Raises ValueError for a field that is missing or that nothing reads, for another number of rows, for integers that are no
+    classes, and for what a part of the row refuses.
     """
     given = {name: value if isinstance(value, Mapping) else jnp.asarray(value) for name, value in given.items()}
     known, row = _known(network, *parts), system.given
@@ -315,6 +315,7 @@ def conditions(system, keys, given: Mapping[str, Any], batch: int, network, *par
         raise ValueError(f"{unread[0]} was given, and nothing in this model reads it: {_what(row.asks)}")
     for name, value in given.items():
         _check_rows(name, value, batch, known.get(name))
+    row.check(given)
     cond = _conditions(row, keys, given, optional=system.optional) if row.gives else {}
     cond = cond | {name: given[name] for name in given if name in (*others, "null")}
     check_cond(cond, network, *parts)

@@ -74,6 +74,7 @@ def test_the_row_is_made_in_the_written_order():
     assert given(POOL, made("still", "video", lambda x: x)).asked({"image": BATCH["image"]}).keys() == {"low"}  # of what there is
     own = np.full((N, 2, 2, 1), 7, np.uint8)  # what is given is not made
     np.testing.assert_array_equal(ROWS["made"](KEY, BATCH | {"low": own}, True)["low"], own)
+    np.testing.assert_array_equal(ROWS["made"].asked(BATCH | {"low": own})["low"], own)
     bright = {"image": np.full((1, 2, 2, 1), 200, np.uint8)}  # 200 + 200 is no 8-bit number, their mean is one
     np.testing.assert_array_equal(given(made("mean", "image", lambda x: (x + x) / 2))(KEY, bright, True)["mean"], bright["image"])
 
@@ -166,6 +167,8 @@ def test_what_is_no_probability_is_refused(make):
 def test_what_is_missing_is_said_in_one_sentence():
     with pytest.raises(ValueError, match=r"^this model is given label and low, got text$"):
         given("label", POOL)(KEY, {"text": BATCH["text"]}, False)
+    with pytest.raises(ValueError, match=r"^this model is given text and label, got text$"):  # "words" came of a part
+        given(encoded("text", ENCODER, ("words",)), into("label", codecs.bits()))(KEY, {"text": BATCH["text"]}, False)
     left_out = given("label", dropped(0.1))(KEY, {}, False, optional=("label",))
     assert not left_out  # the network has a null for it
 

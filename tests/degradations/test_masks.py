@@ -6,9 +6,10 @@ import pytest
 from scipy import ndimage
 
 from diffux.degradations import masks
-from diffux.keys import sample_keys
+from diffux.keys import fold_in, sample_keys
 
-KINDS = {"rectangles": masks.rectangles, "free_form": masks.free_form, "uncropped": masks.uncropped}
+KINDS = {"rectangles": masks.rectangles, "free_form": masks.free_form, "inpainted": masks.inpainted,
+         "uncropped": masks.uncropped}  # fmt: skip
 SIDES = (24, 32)
 
 
@@ -46,6 +47,23 @@ def test_rectangles_are_rectangles():
     assert max(ndimage.label(one)[1] for one in ~drawn("rectangles", share=(0.1, 0.1), most=2)[..., 0]) == 2
 
 
+@pytest.mark.usefixtures("quick")
+def test_six_masks_of_ten_for_inpainting_are_strokes():
+    """And the others rectangles: a sample's mask is one or the other of its key."""
+    def each(keys):
+        own = fold_in(keys, 1)
+        return masks.inpainted(keys, (12, 12)), masks.free_form(own, (12, 12)), masks.rectangles(own, (12, 12))
+
+    found, strokes, boxes = map(np.asarray, jax.jit(each)(sample_keys(0, 0, 1000)))
+    as_strokes, as_boxes = ((found == kind).all((1, 2, 3)) for kind in (strokes, boxes))
+    assert (as_strokes ^ as_boxes).all()
+    np.testing.assert_allclose(as_strokes.mean(), 0.6, atol=0.06)  # four deviations
+    shares = 1 - found.mean((1, 2, 3))
+    assert 0.095 < shares.min() and shares.max() < 0.405
+    ragged = [float(np.abs(np.diff(kind[..., 0].astype(int), axis=1)).sum() / (~kind).sum()) for kind in (strokes, boxes)]
+    assert ragged[0] > 1.3 * ragged[1]  # a stroke of the same area has the longer outline
+
+
 def test_a_stroke_is_one_part_and_no_rectangle():
     fills = []
     for one in ~drawn("free_form", most=1, share=(0.15, 0.25))[..., 0]:
@@ -73,6 +91,7 @@ def test_half_is_uncropped_at_one_side_or_at_all():
         (lambda: masks.free_form(sample_keys(0, 0, 1), (8,)), r"of sides \(H, W\), got \(8,\)"),
         (lambda: masks.rectangles(sample_keys(0, 0, 1), (8, 8), most=0), "at least 1, got 0"),
         (lambda: masks.free_form(sample_keys(0, 0, 1), (8, 8), most=0), "at least 1, got 0"),
+        (lambda: masks.inpainted(sample_keys(0, 0, 1), (8, 8), strokes=60), "from 0 to 1, got 60"),
         (lambda: masks.uncropped(sample_keys(0, 0, 1), (8, 8), share=1.0), "0 < low <= high < 1"),
         (lambda: masks.uncropped(jax.random.PRNGKey(0), (8, 8)), "keys are made by"),
     ],

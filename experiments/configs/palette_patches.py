@@ -1,0 +1,41 @@
+"""Palette on 16x16 colour patches of photographs: four problems, one recipe; two photographs are held out whole.
+
+  diffux train --config palette_patches --workdir runs/inpainting
+  diffux train --config palette_patches:colorization --workdir runs/colorization
+  diffux train --config palette_patches:uncropping --workdir runs/uncropping
+  diffux train --config palette_patches:jpeg --workdir runs/jpeg
+  diffux sample --workdir runs/inpainting --n 16 --out painted.png
+  diffux sample --workdir runs/inpainting --given source=photo.png --given mask=mask.png --n 16 --out mine.png
+
+A mask is white where the picture is known. The walk has 250 of the paper's 1000 steps, between the same betas.
+"""
+
+from ml_collections import ConfigDict
+
+PARTS = ("colorization", "inpainting", "uncropping", "jpeg")
+
+
+def get_config(part: str = "inpainting"):
+    if part not in PARTS:
+        raise ValueError(f"palette_patches is {', '.join(f'palette_patches:{name}' for name in PARTS)}, got {part}")
+    config = ConfigDict()
+    config.seed = 0
+    config.system = ConfigDict(
+        {
+            "name": "palette",
+            "problem": part,
+            "draws": 250,
+            "network": "unet",
+            "channels": 32,
+            "multipliers": (1, 2, 2),
+            "blocks": 1,
+            "attention": (4, 8),
+            "dropout": 0.0,
+        }
+    )
+    config.data = ConfigDict({"name": "patches/16_photographs", "batch_size": 32, "flip": True})
+    config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
+    config.ema = ConfigDict({"decay": 0.998})
+    config.training = ConfigDict({"steps": 3000, "log_every": 50, "sample_every": 1000, "checkpoint_every": 500})
+    config.sample = ConfigDict({"n": 32})
+    return config
