@@ -107,7 +107,7 @@ def read(path: Any, field: Field) -> tuple[np.ndarray, dict[str, Any]]:
 def through_codec(system: Any) -> Callable[[np.ndarray], np.ndarray]:
     """Real data (N, *d) -> what remains of them when a system has encoded and decoded them: black and white digits where it is
     trained on such. Where networks do that, whose errors are to count, or conditions are read, the data stay as they are."""
-    codec = getattr(system.codec, "codec", system.codec)  # that of the data, where a condition is joined to them
+    codec = system.codec
     if nets(codec) or reads(codec):
         return in_floats
     return lambda values: np.asarray(codec.decode(codec.encode(jax.random.key(0), values, {}), {}), np.float32)
