@@ -49,7 +49,7 @@ class Residual:
 def _fits(small, large) -> bool:
     if len(small) != 4 or len(large) != 4 or (small[0], small[3]) != (large[0], large[3]) or not all(small):
         return False
-    return large[1] * small[2] == large[2] * small[1] and large[1] % small[1] == 0 == large[2] % small[2]
+    return large[1] * small[2] == large[2] * small[1] and large[1] % small[1] == 0
 
 
 def residual(low: str = "low", scale: float = 2.0) -> Residual:

@@ -124,7 +124,7 @@ class SRDiffUNet(Network):
         for level, width in enumerate(widths):
             h = blocks(h, width, f"down_{level}")
             h = h + features if level == 0 else h
-            skips.append(h)
+            skips.append(h)  # the first level's is read by none, as published
             h = conv(h, width, f"down_{level}_halve", strides=2, **types) if level < last else h
         for i in range(2):
             h = Block(widths[-1], self.groups, **types, name=f"middle_{i}")(h, told)

@@ -41,6 +41,8 @@ def check(models, low="low", level=None, truncated=False):
 
 def _need_alike(base: str, before: Any, name: str, model: Any, low: str, level: float) -> None:
     """Raise UserError unless a walk of `before` that stops at `level` has left what `model` takes to be of that level."""
+    if not hasattr(before.system, "process"):
+        raise UserError(f"the walks of a truncated cascade stop early, and its {base}, a {type(before.system).__name__}, has none")
     part = next(part for part in model.system.given.parts if f"{low}_level" in getattr(part, "takes", ()))
     ends = [np.asarray(process.schedule(level)[1:]) for process in (resolved(before.system).process, part.process)]
     if not np.allclose(*ends, rtol=1e-3, atol=1e-4):

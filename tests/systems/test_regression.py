@@ -1,5 +1,7 @@
 """Regression: its loss, that it learns means or medians, one answer for all keys, and runs that others are built on."""
 
+from types import SimpleNamespace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ from diffux.config.plan import plan
 from diffux.errors import EvaluationError, UserError
 from diffux.evaluation import bound, likelihood
 from diffux.systems.trainable import Variables
+from diffux.tasks import cascade
 from diffux.types import Net
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -153,6 +156,12 @@ def test_a_walk_is_refused_by_name():
     for name, value in (("solver", "ddim"), ("steps", 5), ("eta", 0.5), ("grid", "karras"), ("guidance", 2.0)):
         with pytest.raises(UserError, match=f"a Regression answers without a walk, and has no {name} to choose, got"):
             plan(CONFIG | {"sample": {"n": 2, name: value}})
+
+
+def test_a_walk_that_stops_early_is_refused():
+    base = SimpleNamespace(system=systems.build("regression", **TINY))
+    with pytest.raises(UserError, match="walks of a truncated cascade stop early, and its base, a Regression, has none"):
+        cascade._need_alike("base", base, "up", None, "low", 0.2)
 
 
 @pytest.mark.full

@@ -10,6 +10,7 @@ from diffux import keys, systems
 from diffux.config.plan import plan
 from diffux.errors import UserError
 from diffux.evaluation.runs import through_codec
+from diffux.guidance import static_threshold
 from diffux.processes import posterior
 from diffux.systems.trainable import Variables
 from diffux.types import Learned, Net
@@ -87,6 +88,7 @@ def test_the_defaults_are_the_papers():
     assert (system.steps, system.process.variance, system.codec.scale) == (100, posterior(), 2.0)
     levels = system.grid(system.process.schedule, 100)
     np.testing.assert_allclose(levels.alpha[:-1] ** 2, abars(100)[::-1], rtol=1e-4, atol=1e-9)
+    assert system.guidance == (static_threshold(),)  # of the residual, in every step
     rrdb = system.given.parts[-1].net
     assert (rrdb.module.channels, rrdb.module.blocks, rrdb.module.enlarges) == (32, 8, 8)
     assert system.given.asks == ("low",) and system.reads == {"low": None, "features": None}
