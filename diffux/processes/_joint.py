@@ -61,10 +61,10 @@ class Joint:
             raise ValueError(f"the two processes of a joint one have kernels of one kind, got {type(own).__name__} and "
                              f"{type(other).__name__}")  # fmt: skip
         x = max(jax.tree.leaves(own), key=jnp.ndim)
-        need_broadcast("the mask", self.mask, x)
+        need_broadcast("the mask of the joint process", self.mask, x)
         if jnp.ndim(x) != 1 + self.mask.ndim:
-            raise ValueError(f"the mask has the axes of a sample, got the shape {self.mask.shape} for samples of shape "
-                             f"{jnp.shape(x)}")  # fmt: skip
+            raise ValueError(f"the mask of the joint process has the axes of a sample, got the shape {self.mask.shape} for samples "
+                             f"of shape {jnp.shape(x)}")  # fmt: skip
         return jax.tree.map(lambda a, b: jnp.where(self.mask, b, a), own, other)
 
 

@@ -45,7 +45,7 @@ class Alongside(Solver):
         shape, wanted = jnp.shape(self.known), jnp.shape(x)
         if shape[:-1] != wanted[:-1] or not 0 < shape[-1] < wanted[-1]:
             raise ValueError(f"what is known is the last channels of samples of shape {wanted}, got the shape {shape}")
-        need_broadcast("the mask of the process", self.process.mask, x)
+        need_broadcast("the mask of the joint process", self.process.mask, x)
         mask, last = self.process.mask, np.arange(wanted[-1]) >= wanted[-1] - shape[-1]
         if not isinstance(mask, jax.core.Tracer) and np.any(np.asarray(mask) != last):
             raise ValueError(f"the last {shape[-1]} channels are known, and the mask of the process is of other entries")

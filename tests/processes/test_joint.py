@@ -93,7 +93,7 @@ def test_a_parameterization_and_a_weighting_of_each_entry_at_its_own_level(t):
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: joint(PROCESS.process, schedules.geometric(), MASK), "joint needs two processes, got Geometric"),
     (lambda: joint(PROCESS.process, still(), np.zeros(3)), "joint needs a boolean mask"),
-    (lambda: PROCESS.marginal(X[..., :2], clean()), "the mask of shape .1, 1, 3. does not broadcast to samples of shape"),
+    (lambda: PROCESS.marginal(X[..., :2], clean()), "of shape .1, 1, 3. does not broadcast to samples of shape"),
     (lambda: PROCESS.marginal(jnp.ones((2, 4, 4, 4, 3)), clean()), "axes of a sample, got the shape .1, 1, 3. for"),
     (lambda: joint(PROCESS.process, Binomial(schedules.linear()), MASK).marginal(X, clean()), "one kind, got Normal and Bernoulli"),
     (lambda: parameterizations.jointly(parameterizations.score, PROCESS.process), "two levels, got Gaussian; .* processes.joint"),
