@@ -85,8 +85,8 @@ def build(problem: Any = "inpainting", over: str = "wanted", steps: int = 2000, 
 
     - problem: one of `PROBLEMS`, or a `Problem`. A request gives "source", the picture, and for inpainting and uncropping "mask",
       which is 1 where pixels are known.
-    - over: a masked loss is the mean over the "wanted" pixels of an image, or their sum over the number of "all", of which the
-      paper does not say which. It does not matter where there is no mask.
+    - over: what a masked loss is divided by, the number of the "wanted" values of an image or of "all" of them; the paper does not
+      say which. Without a mask they are the same.
     - norm: of the error of the noise, "squared" (the paper's choice) or "absolute", which gives less diverse samples.
     - steps, betas, variance, clip, draws, grid: as in `sr3`. Ports of Palette have the variance "posterior", and clip.
     - network: one with pictures beside x, "palette_256", or "unet", "adm" or "ncsnpp" of your own size, whose fields further
