@@ -29,7 +29,7 @@ def public(module: Any) -> dict[str, Any]:
     Example:
         >>> from diffux import weightings
         >>> sorted(public(weightings))[:3]
-        ['edm', 'importance', 'likelihood']
+        ['edm', 'importance', 'jointly']
     """
     own = {name: value for name, value in vars(module).items() if callable(value) and not inspect.isclass(value)}
     return {name: value for name, value in own.items()

@@ -18,7 +18,7 @@ def greyed(images: Any) -> Any:
     Values may be of any range. Raises ValueError for images of another number of channels.
 
     Example:
-        >>> greyed(jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)).round(3).ravel().tolist()
+        >>> [round(value, 3) for value in greyed(jnp.array([1.0, 0.0, 0.0]).reshape(1, 1, 1, 3)).ravel().tolist()]
         [0.299, 0.299, 0.299]
     """
     images = jnp.asarray(images)

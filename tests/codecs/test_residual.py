@@ -50,6 +50,7 @@ def test_eight_bits_are_read_as_pixels_are():
     np.testing.assert_allclose(*both, atol=1e-6)
 
 
+@pytest.mark.full
 def test_residuals_of_photographs_are_small():
     """Of what is cut from two photographs: less than a quarter of the images' standard deviation at half the sides."""
     for name in ("china", "flower"):

@@ -47,6 +47,7 @@ class Wave(nn.Module):
         return jnp.sin(3 * x)
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("problem, over, norm, power", [
     ("inpainting", "wanted", "squared", 2), ("uncropping", "all", "absolute", 1), ("jpeg", "wanted", "squared", 2),
 ])  # fmt: skip
@@ -88,6 +89,7 @@ def test_what_is_known_teaches_nothing(over):
     assert not grad[mask == 1].any() and grad[mask == 0].all()
 
 
+@pytest.mark.full
 def test_sources():
     """Grey in all channels as PIL has it, an 8-bit picture that a JPEG changed, and the image but for its holes."""
     found = {name: build(name).given(jax.random.key(0), {"image": IMAGES}, True) for name in palette.PROBLEMS}
@@ -167,6 +169,7 @@ def test_bad_systems_are_refused(options, words):
         codecs.pasted(codecs.pixels()).decode(jnp.zeros((1, 2)), {"known": jnp.zeros((1, 2))})
 
 
+@pytest.mark.full
 def test_held_out_rows_have_masks_of_their_own(tiny):
     """A request without words shows held-out pictures with random masks; a figure's masks do not depend on its batches."""
     system, variables = tiny["inpainting"]

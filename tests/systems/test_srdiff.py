@@ -103,6 +103,7 @@ def encoder():
     return systems.resolved(made, systems.init(jax.random.key(1), made, {"image": IMAGES}))
 
 
+@pytest.mark.full
 def test_an_encoder_is_frozen_where_it_is_given_and_else_trained(encoder):
     """The features of the first are its own of the small image; gradients reach the second."""
     frozen, trained = systems.build("srdiff", encoder=encoder, **TINY), systems.build("srdiff", **TINY)
@@ -121,6 +122,7 @@ def test_an_encoder_is_frozen_where_it_is_given_and_else_trained(encoder):
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope["encoder"]))
 
 
+@pytest.mark.full
 def test_the_features_change_the_samples(encoder):
     system = systems.build("srdiff", encoder=encoder, **TINY)
     variables = systems.init(jax.random.key(0), system, {"image": IMAGES})
