@@ -69,6 +69,43 @@ def hidden(name: str, source: str, law: Callable) -> Hidden:
 
 
 @struct.dataclass
+class Covered(Part):
+    """fields[name] = fields[source] where fields[mask], and grey elsewhere, unless it is there."""
+
+    name: str = struct.field(pytree_node=False)
+    source: str = struct.field(pytree_node=False)
+    mask: str = struct.field(pytree_node=False)
+
+    def needs(self, fields):
+        return (self.name,) if self.name in fields or self.source not in fields else (self.source, self.mask)
+
+    def __call__(self, keys, fields, train):
+        return fields if self.name in fields else fields | self.asked(keys, fields)
+
+    def fields(self, known):
+        return {self.name: known[self.source]} if self.source in known else {}
+
+    def asked(self, keys, fields):
+        if self.source not in fields or self.mask not in fields:
+            return {}
+        x, is_known = jnp.asarray(fields[self.source]), jnp.asarray(fields[self.mask]) == 1
+        grey = jnp.asarray(128 if x.dtype == jnp.uint8 else 0.5, x.dtype)
+        return {self.name: jnp.where(append_axes(is_known, x), x, grey)}
+
+
+def covered(name: str, source: str, mask: str = "mask") -> Covered:
+    """`name` as the picture `source`, (B, H, W, C) of 8 bits or floats in [0, 1], with mid-grey where `mask`, Bool[B, H, W], is
+    False, unless it is given. After `hidden`, which makes the mask: nothing that follows sees what is to be made.
+
+    Example:
+        >>> fields = {"image": jnp.ones((1, 1, 2, 1)), "mask": jnp.array([[[True, False]]])}
+        >>> covered("source", "image")(None, fields, True)["source"].ravel().tolist()
+        [1.0, 0.5]
+    """
+    return Covered(name, source, mask)
+
+
+@struct.dataclass
 class Degraded(Part):
     """fields[name] = operator(fields[source], strength), with a strength that is drawn, unless it is there."""
 

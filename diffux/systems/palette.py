@@ -13,7 +13,7 @@ from flax import struct
 
 from diffux import objectives
 from diffux.codecs import Codec, pasted, pixels
-from diffux.conditions import Given, applied, degraded, filled, given, hidden, into, made
+from diffux.conditions import Given, applied, covered, degraded, filled, given, hidden, into, made
 from diffux.degradations import greyed, jpeg, masks, qualities
 from diffux.naming import make
 from diffux.systems import sr3
@@ -53,10 +53,11 @@ def restoration() -> Problem:
 
 
 def completion(law: Callable) -> Problem:
-    """The source is the image with noise where `law` hides it; the loss is of those pixels, and samples keep the others."""
+    """The source is the image with noise where `law` hides it, and nothing of what was there; the loss is of those pixels, and
+    samples keep the others."""
     row = given(
         hidden("mask", "image", law),
-        made("source", "image", same),
+        covered("source", "image", "mask"),
         applied("source", same, to="known"),
         applied("mask", others, to="wanted"),
         into("source", pixels()),
