@@ -89,6 +89,7 @@ class Covered(Part):
         if self.source not in fields or self.mask not in fields:
             return {}
         x, is_known = jnp.asarray(fields[self.source]), jnp.asarray(fields[self.mask]) == 1
+        _need_mask(self.mask, is_known, self.source, x)
         grey = jnp.asarray(128 if x.dtype == jnp.uint8 else 0.5, x.dtype)
         return {self.name: jnp.where(append_axes(is_known, x), x, grey)}
 
@@ -145,6 +146,11 @@ def degraded(name: str, source: str, operator: Callable, strengths: Callable) ->
     return Degraded(name, source, as_part(operator), as_part(strengths))
 
 
+def _need_mask(name, mask, source, x) -> None:
+    if mask.shape != x.shape[:-1]:
+        raise ValueError(f"{name} has an entry for each pixel of {source}, {x.shape[:-1]}, got the shape {mask.shape}")
+
+
 @functools.partial(jax.jit, static_argnames="sides")
 def _masks(law, keys, sides):
     return law(keys, sides)[..., 0].astype(jnp.uint8)
@@ -169,8 +175,7 @@ class Filled(Part):
 
     def __call__(self, keys, fields, train):
         x, mask = fields[self.name], fields[self.mask]
-        if mask.shape != x.shape[:-1]:
-            raise ValueError(f"{self.mask} has an entry for each pixel of {self.name}, {x.shape[:-1]}, got the shape {mask.shape}")
+        _need_mask(self.mask, mask, self.name, x)
         return fields | {self.name: jnp.where(append_axes(mask, x), x, rng.noise(rng.fold_in(keys, 0), x.shape, x.dtype))}
 
 

@@ -137,7 +137,7 @@ class Blurred(Part):
     def __call__(self, keys, fields, train):
         if not train:
             return fields
-        x = fields[self.name]
+        x, keys = fields[self.name], rng.fold_in(keys, 0)  # 1 and more make the keys of the parts after the first
         stds = self.low + (self.high - self.low) * rng.uniform(rng.fold_in(keys, 0), x.shape[:1])
         chosen = rng.uniform(rng.fold_in(keys, 1), x.shape[:1]) < self.share
         at = jnp.arange(self.side) - self.side // 2

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from diffux import codecs
-from diffux.conditions import applied, degraded, dropped, filled, given, hidden, into, made
+from diffux.conditions import applied, covered, degraded, dropped, filled, given, hidden, into, made
 from diffux.degradations import masks, qualities
 from diffux.fields import Image, Mask
 from diffux.keys import fold_in, sample_keys, uniform
@@ -135,3 +135,18 @@ def test_a_mask_of_another_shape_is_refused(shape):
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="6 per-sample keys draw for a batch of 6, got 2 rows"):
         HALF(sample_keys(0, 0, N), {"image": BATCH["image"][:2]}, True)
+
+
+def test_what_is_covered_is_grey_and_shows_nothing():
+    """8 bits and floats; a mask of a request, of zeros and ones, serves as one of booleans does; what is given stays."""
+    mask = np.arange(16).reshape(1, 4, 4) % 3 == 0
+    image = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3)).astype(np.uint8)
+    part = covered("source", "image")
+    for x, grey in ((image, 128), (image / np.float32(255), 0.5)):
+        for known in (mask, mask.astype(np.uint8)):
+            found = np.asarray(part(KEY, {"image": x, "mask": known}, True)["source"])
+            assert found.dtype == x.dtype and (found[~mask] == grey).all()
+            np.testing.assert_array_equal(found[mask], x[mask])
+    np.testing.assert_array_equal(part(KEY, {"image": image, "mask": mask, "source": image}, True)["source"], image)
+    with pytest.raises(ValueError, match=r"mask has an entry for each pixel of image, \(1, 4, 4\), got the shape \(1, 4, 3\)"):
+        part(KEY, {"image": image, "mask": mask[..., :3]}, True)

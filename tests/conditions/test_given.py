@@ -128,6 +128,14 @@ def test_augmentation_is_noise_of_the_level_that_is_told():
     np.testing.assert_allclose(np.asarray(asked["low"]).std(), PROCESS.schedule(0.25).sigma, rtol=0.05)
 
 
+def test_which_samples_are_blurred_has_nothing_to_do_with_what_the_next_part_draws():
+    n = 2000
+    low = np.zeros((n, 3, 3, 1), np.float32)
+    low[:, 1, 1] = 1
+    found = given("low", blurred("low", share=0.5), dropped(0.5))(sample_keys(0, 0, n), {"low": low}, True)
+    assert abs(np.corrcoef(found["low"][:, 1, 1, 0] < 1, found["null"])[0, 1]) < 0.1
+
+
 @pytest.mark.parametrize("first", [augmented("low", PROCESS), dropped(a=0.5, low=0.5)], ids=["augmented", "dropped"])
 def test_what_a_part_draws_has_nothing_to_do_with_what_the_next_draws(first):
     """A first part's second draw, beside the second part's first one, with a key a sample."""
