@@ -126,9 +126,9 @@ def test_tokens_reach_the_exact_bound_of_their_law(tmp_path):
 @pytest.mark.full
 def test_super_resolution_learns_from_pairs_and_leaves_out_what_is_masked(tmp_path):
     """The damaged column is white in every image, and the loss that leaves it out never teaches that."""
-    config = write(tmp_path / "config.py", system={"name": "sr3"}, data={"name": "pairs", "batch_size": 64, "flip": True},
+    config = write(tmp_path / "config.py", system={"name": "enlarging"}, data={"name": "pairs", "batch_size": 64, "flip": True},
                    optimizer={"learning_rate": 5e-3}, ema={"decay": 0.95}, training=training_of(200), sample={"n": 8})  # fmt: skip
-    run, parts = tmp_path / "run", use("pairs", "sr3")
+    run, parts = tmp_path / "run", use("pairs", "enlarging")
     assert main(["train", "--config", config, "--workdir", str(run), *parts]) == 0
     out = tmp_path / "large.npz"
     assert main(["sample", "--workdir", str(run), "--n", "32", "--steps", "20", "--out", str(out), *parts]) == 0
@@ -178,12 +178,12 @@ def test_a_latent_model_is_built_on_another_run(tmp_path):
 
 @pytest.mark.full
 def test_a_cascade_draws_small_ones_and_enlarges_them(tmp_path):
-    parts = use("sr3")
+    parts = use("enlarging")
     small = {"name": "ddpm", "steps": 50, "channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "classes": 10}
     common = {"optimizer": {"learning_rate": 5e-3}, "training": training_of(20), "ema": {"decay": 0.9}}
     tiny = {"name": "digits", "size": 4, "batch_size": 32}
     base = write(tmp_path / "base.py", system=small, data=tiny, sample={"n": 4, "steps": 2}, **common)
-    up = write(tmp_path / "up.py", system={"name": "sr3", "mask": False}, data={"name": "digits", "batch_size": 32},
+    up = write(tmp_path / "up.py", system={"name": "enlarging", "mask": False}, data={"name": "digits", "batch_size": 32},
                sample={"n": 4, "steps": 2}, **common)  # fmt: skip
     for config, name in ((base, "base"), (up, "up")):
         assert main(["train", "--config", config, "--workdir", str(tmp_path / name), *parts]) == 0

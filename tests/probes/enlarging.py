@@ -1,4 +1,4 @@
-"""SR3: super-resolution by conditioning on the enlarged image (Saharia et al., 2021), with a loss of the pixels that are known."""
+"""Super-resolution by conditioning on the enlarged image, with a loss of the pixels that are known: SR3 in small."""
 
 import flax.linen as nn
 import jax
