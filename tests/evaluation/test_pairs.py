@@ -21,7 +21,7 @@ from diffux.operators import average_pool, grey
 from tests import drawn
 from tests.drawn import Known
 from tests.evaluation.test_perceptual import weights
-from tests.probes import sr3
+from tests.probes import enlarging
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -380,7 +380,7 @@ def test_a_mistake_is_one_sentence(command, flags, said):
 @pytest.mark.full
 def test_a_trained_run_is_evaluated(tmp_path, capsys, monkeypatch):
     """A super-resolution of a few steps, beside itself by its own walk."""
-    monkeypatch.setattr(diffux.systems.ddpm, "build", lambda steps=3: sr3.build(steps, channels=4, mask=False))
+    monkeypatch.setattr(diffux.systems.ddpm, "build", lambda steps=3: enlarging.build(steps, channels=4, mask=False))
     config = {"system": {"name": "ddpm"}, "data": {"name": "digits", "batch_size": 8},
               "training": {"steps": 2, "sample_every": 0, "eval_examples": 8}, "sample": {"n": 2, "steps": 2}}  # fmt: skip
     folder = tmp_path / "run"
