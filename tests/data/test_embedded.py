@@ -90,6 +90,7 @@ def test_stored_patches_are_cut_where_the_builder_says():
             assert {patch.tobytes() for patch in arrays["image"][arrays["label"] == label]} == cut
 
 
+@pytest.mark.full
 def test_no_patch_is_flat():
     grey = _arrays("patches", "train")["image"].astype(float).mean(-1)
     assert grey.std(axis=(1, 2)).min() > 2.9

@@ -21,7 +21,7 @@ from diffux.operators import average_pool, grey
 from tests import drawn
 from tests.drawn import Known
 from tests.evaluation.test_perceptual import weights
-from tests.probes import enlarging
+from tests.probes import enlarging as probe
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -162,6 +162,7 @@ def test_draws_are_averaged_and_do_not_depend_on_the_batch(found):
     assert psnr == pytest.approx(-10 * np.log10(noise).mean(), abs=0.1)
 
 
+@pytest.mark.full
 def test_the_distance_is_named(found, tmp_path):
     result, *_ = found
     assert result["perceptual"] == "random-feature distance" and "lpips" not in json.dumps(result).lower()
@@ -380,7 +381,7 @@ def test_a_mistake_is_one_sentence(command, flags, said):
 @pytest.mark.full
 def test_a_trained_run_is_evaluated(tmp_path, capsys, monkeypatch):
     """A super-resolution of a few steps, beside itself by its own walk."""
-    monkeypatch.setattr(diffux.systems.ddpm, "build", lambda steps=3: enlarging.build(steps, channels=4, mask=False))
+    monkeypatch.setattr(diffux.systems.ddpm, "build", lambda steps=3: probe.build(steps, channels=4, mask=False))
     config = {"system": {"name": "ddpm"}, "data": {"name": "digits", "batch_size": 8},
               "training": {"steps": 2, "sample_every": 0, "eval_examples": 8}, "sample": {"n": 2, "steps": 2}}  # fmt: skip
     folder = tmp_path / "run"

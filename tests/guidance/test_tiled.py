@@ -134,6 +134,7 @@ def of_convolutions(x, level, cond):
     return Prediction(convolved(x, *TWO))
 
 
+@pytest.mark.full
 @quick
 @x64
 def test_of_a_network_that_sees_no_further_than_the_margin_it_is_the_model():
@@ -292,6 +293,7 @@ def test_a_hard_edge_leaves_a_seam(layers):
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_memory_grows_with_the_pictures_own_arrays_alone():
     """The temporary memory of a compiled walk: a network of 64 channels needs them for the tiles at once, whatever the picture."""
     layers, levels = kernels(3, 64, 64, 3), grids.uniform()(SCHEDULE, 10)

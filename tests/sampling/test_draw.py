@@ -18,7 +18,7 @@ from diffux.sampling.draw import draw, outcome, request, samples
 from diffux.schedules import linear
 from diffux.solvers import ddim
 from tests import drawn, plane
-from tests.probes import enlarging
+from tests.probes import enlarging as probe
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -76,8 +76,8 @@ def test_nothing_asked_is_every_class_in_turn_and_held_out_rows_of_the_rest():
     """What a part makes of a field in training is made of the held-out examples."""
     labels = request(known(LABELS, HELD_OUT, "label"), 7)
     assert list(labels) == ["label"] and labels["label"].tolist() == [0, 1, 2, 0, 1, 2, 0]
-    larger = drawn.run(enlarging.build(mask=False), {"image": LABELS["image"]}, {"image": HELD_OUT["image"]})
-    low = request(larger, 6)["low"]
+    enlarging = drawn.run(probe.build(mask=False), {"image": LABELS["image"]}, {"image": HELD_OUT["image"]})
+    low = request(enlarging, 6)["low"]
     pooled = HELD_OUT["image"].reshape(4, 2, 2, 3, 2, 1).mean((2, 4))
     np.testing.assert_allclose(np.asarray(low, np.float32), pooled[[0, 1, 2, 3, 0, 1]], atol=0.5)
     both = request(known({**LABELS, "low": LABELS["image"][:, :2]}, None, "low", "label"), 8)

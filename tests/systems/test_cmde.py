@@ -160,6 +160,7 @@ def test_equal_sigmas_are_one_sde_of_all_channels():
     np.testing.assert_allclose(drawn(ours, x)[0], 2 * drawn(song, x)[0], rtol=1e-9)
 
 
+@pytest.mark.full
 def test_a_condition_of_almost_no_noise_is_a_clean_one():
     """CDE is the limit of CMDE: the same samples by a network that is shown almost the same."""
     system, known, n = build(0.0), jnp.asarray(IMAGES[..., :1], jnp.float32), len(IMAGES)

@@ -127,6 +127,7 @@ def generate(tiny, given, problem="inpainting", **more):
     return systems.generate(keys.sample_keys(0, 0, 6), system, variables, IMAGES.shape, given, **more)
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("source", [IMAGES, (IMAGES / 255 + 0.0001).astype(np.float32)], ids=["8 bits", "floats"])
 def test_known_pixels_are_those_that_were_given_to_the_last_bit(tiny, source):
     """And the others are not; of every state of a walk as well."""
@@ -231,6 +232,7 @@ def walked(mean, variance, upper):
     return m, np.sqrt(v)
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("variance", ["upper", "posterior"])
 def test_a_pixel_has_the_law_that_the_other_one_gives_it(variance):
     """By the exact model, of a source whose other pixel is noise; what the variance of the steps adds is known as well."""
@@ -263,6 +265,7 @@ def test_the_system_walks_as_it_says():
     np.testing.assert_allclose(paper.process.schedule(np.asarray([0.25, 1.0])).alpha ** 2, trained[[499, 1999]], rtol=1e-3)
 
 
+@pytest.mark.full
 def test_the_published_network_has_the_papers_parameters():
     """552 million, as the paper has it."""
     shape = lambda *sides: jax.ShapeDtypeStruct(sides, jnp.float32)  # noqa: E731

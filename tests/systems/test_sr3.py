@@ -32,6 +32,7 @@ class Wave(nn.Module):
         return jnp.sin(3 * x)
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("norm, power", [("absolute", 1), ("squared", 2)])
 @pytest.mark.parametrize("root", [False, True], ids=["gamma", "sqrt gamma"])
 def test_the_loss_is_the_papers(x64, norm, power, root):
@@ -69,6 +70,7 @@ def test_levels_of_training_are_uniform_within_each_step(x64, root):
     assert scipy.stats.kstest(first, "uniform").pvalue > 0.01
 
 
+@pytest.mark.full
 def test_levels_of_training_lose_no_digits():
     """In float32, 1 - gamma of the first step of 2000, 1e-6 and less."""
     chain = schedules.from_betas(schedules.linear_betas(2000, 2e-6, 0.02))
@@ -151,7 +153,7 @@ def test_samples_are_given_small_images_of_their_own():
 PUBLISHED = {"sr3_16_128": (128, 550), "sr3_64_256": (256, 625), "sr3_64_512": (512, 625), "sr3_256_1024": (1024, 150)}
 
 
-@pytest.mark.full(but=("sr3_16_128",))
+@pytest.mark.full
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_networks_have_about_as_many_parameters(name):
     """The paper does not say where attention stands, so that its counts, in millions, are met to 4 %."""

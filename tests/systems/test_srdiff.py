@@ -72,6 +72,7 @@ def test_the_loss_is_the_papers(x64):
     np.testing.assert_allclose(cond["low"], low / 127.5 - 1, atol=1e-6)
 
 
+@pytest.mark.full
 def test_a_walk_ends_at_the_clipped_residual_without_noise():
     """x_0 of 3 is clipped to 1, a residual of half the range; one of 0.4 is kept, and no noise is left."""
     low = RNG.integers(100, 120, (3, 4, 4, 3)).astype(np.uint8)

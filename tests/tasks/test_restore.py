@@ -16,7 +16,7 @@ from diffux.fields import Image, Mask
 from diffux.sampling import draw, files, one_by_one
 from diffux.types import Learned, Net, part
 from tests import drawn
-from tests.probes import enlarging
+from tests.probes import enlarging as probe
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -26,7 +26,7 @@ ENOUGH = "restore(overlap=12)"  # the network sees three pixels in each directio
 
 def enlarging(factor=2, sides=(16, 20), channels=3, steps=2):
     """A run that enlarges, with weights that are not trained."""
-    system = enlarging.build(steps, channels=4, mask=False, factor=factor)
+    system = probe.build(steps, channels=4, mask=False, factor=factor)
     return drawn.untrained(system, {"image": np.zeros((2, *sides, channels), np.uint8)})
 
 
@@ -106,7 +106,7 @@ def test_the_network_and_its_guidance_see_tiles_alone(model):
     assert set(seen) == {((1, 16, 20, 3), (1, 8, 10, 3))}
 
 
-class Labelled(enlarging.Enlarging):
+class Labelled(probe.Enlarging):
     """Brighter for larger labels."""
 
     @property
@@ -119,7 +119,7 @@ class Labelled(enlarging.Enlarging):
 
 @pytest.fixture(scope="module")
 def labelled():
-    plain = enlarging.build(2, channels=4, mask=False)
+    plain = probe.build(2, channels=4, mask=False)
     system = plain.replace(network=Net(Labelled(4), Learned("network")), given=plain.given.replace(names=("label",)))
     return drawn.untrained(system, {"image": np.zeros((3, 16, 20, 3), np.uint8), "label": np.arange(3)})
 
