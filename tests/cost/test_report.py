@@ -54,6 +54,7 @@ print("FOUND", *[(one.kind, one.bytes, one.group) for one in collectives(text)])
 """
 
 
+@pytest.mark.full
 def test_one_matrix_on_eight_devices_has_one_all_reduce_of_its_gradient():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     done = subprocess.run([sys.executable, "-c", MATMUL], env=environment, capture_output=True, text=True, check=True)

@@ -253,6 +253,7 @@ def test_the_fields_keep_the_names_of_their_classes():
 # --- what training never sees ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_what_is_held_out_is_in_no_other_split_and_in_every_scene_of_its_own():
     counts = {"train": 2000, "validation": 500, "test": 500, "held_out": 500}
     apart, together = collections.Counter(), collections.Counter()

@@ -284,6 +284,7 @@ def edited(denoise, where, look_instead):
     return of(denoise, guidance.attending(edit))
 
 
+@pytest.mark.full
 def test_a_perturbed_attention_looks_at_itself(network):
     """The map is the identity, so that a position takes its own value; attentions to the text are left as they are."""
     looked = edited(network, "middle_attention", lambda look, query, key, value: value)

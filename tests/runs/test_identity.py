@@ -66,6 +66,7 @@ def test_a_refused_run_leaves_no_folder(config, tmp_path):
     assert not (tmp_path / "new/deep").exists() and (tmp_path / "there").is_dir()
 
 
+@pytest.mark.full
 def test_a_run_that_goes_on_may_prune_what_is_being_read(config, tmp_path, monkeypatch):
     training.train(config(**{"training.steps": 3, "training.keep": 1, "training.keep_best": 0}), tmp_path)
     restore = checkpoint.restore

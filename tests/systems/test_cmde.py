@@ -201,6 +201,7 @@ def generate(model, n=4, start=0, shape=(4, 4, 1), **more):
     return systems.generate(keys.sample_keys(3, start, n), system, variables, (n, *shape), **more)
 
 
+@pytest.mark.full
 def test_what_comes_back_is_the_image(model):
     """Floats in [0, 1] of the image's channels alone; sample n of a seed is the same in any batch, with or without a report."""
     system, _ = model
