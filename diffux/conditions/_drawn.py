@@ -11,7 +11,7 @@ import numpy as np
 from flax import struct
 
 from diffux import keys as rng
-from diffux.conditions.parts import Part
+from diffux.conditions.parts import Derived, Part
 from diffux.fields import Mask
 from diffux.noise_level import append_axes
 from diffux.schedules.continuous import need
@@ -19,18 +19,16 @@ from diffux.types import as_part
 
 
 @struct.dataclass
-class Hidden(Part):
+class Hidden(Derived):
     """fields[name] ~ law, of the sides of fields[source], unless it is there."""
 
     name: str = struct.field(pytree_node=False)
     source: str = struct.field(pytree_node=False)
     law: Callable
 
-    def needs(self, fields):
-        return (self.name,) if self.name in fields or self.source not in fields else (self.source,)
-
     def __call__(self, keys, fields, train):
-        return fields | {self.name: (fields if self.name in fields else self.asked(keys, fields))[self.name] == 1}
+        fields = super().__call__(keys, fields, train)
+        return fields | {self.name: fields[self.name] == 1}
 
     def fields(self, known):
         return {self.name: Mask(tuple(known[self.source].shape[:-1]))} if self.source in known else {}
@@ -69,21 +67,16 @@ def hidden(name: str, source: str, law: Callable) -> Hidden:
 
 
 @struct.dataclass
-class Covered(Part):
+class Covered(Derived):
     """fields[name] = fields[source] where fields[mask], and grey elsewhere, unless it is there."""
 
     name: str = struct.field(pytree_node=False)
     source: str = struct.field(pytree_node=False)
     mask: str = struct.field(pytree_node=False)
 
-    def needs(self, fields):
-        return (self.name,) if self.name in fields or self.source not in fields else (self.source, self.mask)
-
-    def __call__(self, keys, fields, train):
-        return fields if self.name in fields else fields | self.asked(keys, fields)
-
-    def fields(self, known):
-        return {self.name: known[self.source]} if self.source in known else {}
+    @property
+    def beside(self):
+        return (self.mask,)
 
     def asked(self, keys, fields):
         if self.source not in fields or self.mask not in fields:
@@ -107,22 +100,13 @@ def covered(name: str, source: str, mask: str = "mask") -> Covered:
 
 
 @struct.dataclass
-class Degraded(Part):
+class Degraded(Derived):
     """fields[name] = operator(fields[source], strength), with a strength that is drawn, unless it is there."""
 
     name: str = struct.field(pytree_node=False)
     source: str = struct.field(pytree_node=False)
     operator: Callable
     strengths: Callable
-
-    def needs(self, fields):
-        return (self.name,) if self.name in fields or self.source not in fields else (self.source,)
-
-    def __call__(self, keys, fields, train):
-        return fields if self.name in fields else fields | self.asked(keys, fields)
-
-    def fields(self, known):
-        return {self.name: known[self.source]} if self.source in known else {}
 
     def asked(self, keys, fields):
         if self.source not in fields:

@@ -55,19 +55,28 @@ class Part(Protocol):
         """Raise ValueError, in one sentence, where a request asks for what cannot be; numbers under `jit` are not looked at."""
 
 
+class Derived(Part):
+    """What makes its entry of the field `source`, as `asked` says, unless it is given; `beside` are other fields it looks at."""
+
+    beside: tuple[str, ...] = ()
+
+    def needs(self, fields):
+        return (self.name,) if self.name in fields or self.source not in fields else (self.source, *self.beside)
+
+    def __call__(self, keys, fields, train):
+        return fields if self.name in fields else fields | self.asked(keys, fields)
+
+    def fields(self, known):
+        return {self.name: known[self.source]} if self.source in known else {}
+
+
 @struct.dataclass
-class Made(Part):
+class Made(Derived):
     """fields[name] = operator(fields[source]), unless it is there."""
 
     name: str = struct.field(pytree_node=False)
     source: str = struct.field(pytree_node=False)
     operator: Callable
-
-    def needs(self, fields):
-        return (self.name,) if self.name in fields or self.source not in fields else (self.source,)
-
-    def __call__(self, keys, fields, train):
-        return fields if self.name in fields else fields | self.asked(keys, fields)
 
     def fields(self, known):
         if self.source not in known:

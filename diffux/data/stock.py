@@ -108,4 +108,4 @@ def _unknown(name, catalogue) -> str:
     base = name.partition("/")[0].lower().replace("-", "").replace("_", "")
     near = [known[k] for k in difflib.get_close_matches(base, known, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"without a download there are {', '.join(names())}."
-    return f"unknown data set {name!r}; {hint} Any TFDS image set by its name, or folder:/path/to/images, fits."
+    return f"unknown data set {name!r}; {hint} Any TFDS image set, or folder:/path/to/images, fits."

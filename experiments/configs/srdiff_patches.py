@@ -1,11 +1,10 @@
-"""SRDiff on 32x32 colour patches of photographs, given them at half the sides, and the regression whose features it reads.
+"""SRDiff on 32x32 colour patches of photographs, given at half the sides, and the regression whose features it reads.
 
   diffux train --config srdiff_patches:encoder --workdir runs/rrdb
   diffux train --config srdiff_patches --workdir runs/srdiff
   diffux sample --workdir runs/srdiff --n 16 --out large.png
 
-`srdiff_patches:joint` trains the features with the model. The residual of the held-out patches has 0.13 of the images'
-standard deviation, and 0.1 % of its values are cut off.
+`srdiff_patches:joint` trains the features with the model. Two photographs are held out whole.
 """
 
 from ml_collections import ConfigDict

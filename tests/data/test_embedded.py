@@ -8,7 +8,6 @@ from sklearn.datasets import load_digits
 
 from diffux import data
 from diffux.data.augment import dequantize
-from diffux.data.patches import FORMS
 from diffux.data.patches import patches_dataset_builder as patches
 from diffux.fields import Image, Label
 
@@ -97,7 +96,8 @@ def test_no_patch_is_flat():
 
 
 def test_names_and_splits():
-    assert data.names() == ["captioned_shapes", "digits", "heartbeats", "mnist_5k", *FORMS, "swiss_roll"]
+    assert data.names() == ["captioned_shapes", "digits", "heartbeats", "mnist_5k", "patches/16", "patches/32",
+                            "patches/16_photographs", "patches/32_photographs", "swiss_roll"]  # fmt: skip
     assert data.splits("digits") == {"train": 1437, "test": 360}
     assert data.splits("patches") == {"train": 10000, "test": 2000}
 

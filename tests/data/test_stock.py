@@ -180,7 +180,7 @@ def test_unknown_names_are_answered_by_near_ones(name, near):
     with pytest.raises(data.DataError, match="unknown data set") as error:
         data.load(name)
     message = str(error.value)
-    assert near in message and len(message) < 300 and "\n" not in message
+    assert near in message and len(message) < 250 and "\n" not in message
 
 
 def test_sets_without_images():
