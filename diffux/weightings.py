@@ -6,6 +6,7 @@ network predicts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,18 +38,32 @@ def snr_plus_one(level: NoiseLevel):
 
 
 @struct.dataclass
-class MinSNR:
-    """min(SNR, gamma)."""
+class ClippedSNR:
+    """The SNR, between two bounds."""
 
-    gamma: Any
+    low: Any
+    high: Any
 
     def __call__(self, level: NoiseLevel):
-        return jnp.minimum(level.snr, self.gamma)
+        return jnp.clip(level.snr, self.low, self.high)
 
 
-def min_snr(gamma: float = 5.0) -> MinSNR:
+def clipped_snr(low: float = 1.0, high: float = math.inf) -> ClippedSNR:
+    """The SNR, but never below `low` nor above `high`: max(SNR, 1) (Salimans and Ho, 2022, sec. 4, "truncated SNR") by default.
+
+    A network that predicts x_0 learns little of almost pure noise without the lower bound, and little else than almost clean
+    images without the upper one.
+
+    Raises ValueError for bounds that are not 0 <= low <= high.
+    """
+    if not 0 <= low <= high:
+        raise ValueError(f"clipped_snr stays between 0 <= low <= high, got low {low} and high {high}")
+    return ClippedSNR(low, high)
+
+
+def min_snr(gamma: float = 5.0) -> ClippedSNR:
     """min(SNR, gamma) (Hang et al., 2023, eq. 7)."""
-    return MinSNR(gamma)
+    return ClippedSNR(0.0, gamma)
 
 
 @struct.dataclass

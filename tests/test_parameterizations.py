@@ -70,6 +70,8 @@ def test_weightings_turn_the_x0_error_into_the_others():
         np.testing.assert_allclose(weighting(level), 1 / getattr(parameterizations, name)(level).out ** 2, rtol=1e-10)
     np.testing.assert_allclose(weightings.edm(0.5)(level), 1 / parameterizations.edm(0.5)(level).out ** 2, rtol=1e-10)
     np.testing.assert_allclose(weightings.min_snr(5.0)(level), np.minimum(np.exp(level.log_snr), 5))
+    np.testing.assert_allclose(weightings.clipped_snr()(level), np.maximum(np.exp(level.log_snr), 1))
+    np.testing.assert_allclose(weightings.clipped_snr(0.5, 2)(level), np.clip(np.exp(level.log_snr), 0.5, 2))
     for given, bias in (((-1.0,), -1.0), ((2.0,), 2.0), ((), 0.0)):  # sigmoid(bias - log_snr) on the epsilon error
         want = np.exp(level.log_snr) / (1 + np.exp(np.asarray(level.log_snr) - bias))
         np.testing.assert_allclose(weightings.sigmoid(*given)(level), want, rtol=1e-10)

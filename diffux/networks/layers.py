@@ -235,19 +235,21 @@ def _fold(kernel: Array, axis: int, odd: int) -> Array:
     return jnp.concatenate([first + middle, last] if odd else [first, middle + last], axis)
 
 
-def check_image(network: str, shape: Sequence[int], halvings: int) -> None:
-    """Raises ValueError unless x of this shape is (batch, height, width, channels), with sides that can be halved so often.
+def check_image(network: str, shape: Sequence[int], halvings: int, patch: int = 1) -> None:
+    """Raises ValueError unless x of this shape is (batch, height, width, channels), with sides that can be halved so often, once
+    they are counted in patches of this side.
 
     Example:
         >>> check_image("UNet", (2, 8, 12, 3), halvings=2)
     """
     if len(shape) != 4:
         raise ValueError(f"{network} got x of shape {tuple(shape)}, wanted (batch, height, width, channels).")
-    factor = 2**halvings
+    factor = patch * 2**halvings
     if any(side % factor or side == 0 for side in shape[1:3]):
         fitting = "x".join(str(max(1, round(side / factor)) * factor) for side in shape[1:3])
+        levels = f"{halvings + 1} levels" + (f" and patches of {patch}x{patch}" if patch > 1 else "")
         raise ValueError(
-            f"{network} with {halvings + 1} levels got images of {shape[1]}x{shape[2]}, wanted sides that are multiples of "
+            f"{network} with {levels} got images of {shape[1]}x{shape[2]}, wanted sides that are multiples of "
             f"{factor}: {fitting} would fit."
         )
 

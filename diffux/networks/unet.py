@@ -15,6 +15,7 @@ from diffux.networks.embeddings import ConditionEmbedding, embedded
 from diffux.networks.initialize import fan_average
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
 from diffux.networks.network import Network, precision
+from diffux.networks.patches import from_patches, to_patches
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
@@ -63,6 +64,9 @@ class UNet(Network):
       `enlarge`, "nearest", "linear" or "cubic". `numbers`: entries (B,) in [0, 1] that it is told, as it is told the noise.
     - `variance`: whether a second output of F's shape stands beside it, of which a reverse variance is made, as
       `processes.interpolated` does (Nichol and Dhariwal, 2021). Both begin at zero.
+    - `patch`: the side of the patches of x, and of what stands beside it, whose pixels are the channels of one position of the
+      largest maps (Hoogeboom et al., 2023). Noise hardly passes through a narrow network of large patches: one that predicts x_0
+      learns sooner.
     - `embedding`: the form of the noise's `sinusoidal` embedding, "ddpm" or "openai".
     - `dtype`: of the computation (None: of x and the parameters together); the last layer computes in float32
       at least. `param_dtype`: of the parameters.
@@ -72,8 +76,8 @@ class UNet(Network):
     needs the random stream "dropout" in `apply(..., rngs=...)`.
 
     Raises:
-        ValueError: if x is not (B, H, W, C), or H or W cannot be halved len(multipliers) - 1 times; if a condition's
-            shape does not fit; if a picture beside x is missing or does not fit; if heads do not divide the channels.
+        ValueError: if x is not (B, H, W, C), or H / patch or W / patch cannot be halved len(multipliers) - 1 times; if a
+            condition's shape does not fit; if a picture beside x is missing or does not fit; if heads do not divide the channels.
 
     Example:
         >>> import jax
@@ -100,6 +104,7 @@ class UNet(Network):
     beside: Sequence[str] = ()
     enlarge: str = "linear"
     numbers: Sequence[str] = ()
+    patch: int = 1
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     remat: str | bool = "none"
@@ -136,14 +141,16 @@ class UNet(Network):
         double = lambda h, channels, name: Upsample(channels, **types, name=name)(h)  # noqa: E731
         layers = levels.Layers(block, attend, halve, self.attention, double)
         widths = [self.channels * multiplier for multiplier in self.multipliers]
-        h = Conv(self.channels, **types, name="conv_in")(beside(x, cond, self.beside, self.enlarge).astype(types["dtype"]))
+        shown = to_patches(beside(x, cond, self.beside, self.enlarge).astype(types["dtype"]), self.patch)
+        h = Conv(self.channels, **types, name="conv_in")(shown)
         h, skips = levels.down(h, widths, self.blocks, layers)
         h = levels.up(levels.middle(h, widths[-1], layers), skips, widths, self.blocks, layers)
 
         h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
         channels = self.out_channels or x.shape[-1]
-        out = Conv(channels * (1 + self.variance), kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
+        out = Conv(channels * (1 + self.variance) * self.patch**2, kernel_init=zero, **wide, name="conv_out")(h)
+        out = from_patches(out.astype(x.dtype), self.patch)
         return (out[..., :channels], out[..., channels:]) if self.variance else out
 
     def check(self, shape: tuple[int, ...]) -> None:
-        check_image("UNet", shape, halvings=len(self.multipliers) - 1)
+        check_image("UNet", shape, halvings=len(self.multipliers) - 1, patch=self.patch)

@@ -22,6 +22,7 @@ from diffux.naming import accepts, make, pick, public
 from diffux.noise_level import NoiseLevel
 from diffux.operators import rescale, shrink
 from diffux.solvers import Sampled
+from diffux.systems.palette import PROBLEMS
 from diffux.systems.system import conditions, inputs
 from diffux.types import Learned, Net, Prediction, Transform, reads
 
@@ -51,6 +52,7 @@ class Regression:
     """A network that is given a picture and says the image, by the mean of a norm of its error.
 
     - network: (picture, noise = 0, cond, train) -> the image in the space of `codec`; cond[`source`] is the picture.
+    - mask: the condition, if any, that is true for the entries whose error counts.
     - guidance: transforms of the estimate, `tiled` for pictures that are larger than memory allows.
     """
 
@@ -61,6 +63,7 @@ class Regression:
     data: str = struct.field(pytree_node=False, default="image")
     given: Given = Given()
     guidance: tuple[Transform, ...] = ()
+    mask: str | None = struct.field(pytree_node=False, default=None)
     steps: int = struct.field(pytree_node=False, default=1)
 
     def state(self):
@@ -73,9 +76,10 @@ class Regression:
 
     @property
     def reads(self) -> dict[str, int | None] | None:
-        """The picture, and what the network looks at besides."""
+        """The picture, and what the network, the loss and the codec look at besides."""
         own = reads(self.network)
-        return None if own is None else {self.source: None, **own}
+        masked = {} if self.mask is None else {self.mask: None}
+        return None if own is None else {self.source: None, **masked, **(reads(self.codec) or {}), **own}
 
     @property
     def optional(self) -> tuple[str, ...]:
@@ -87,7 +91,8 @@ class Regression:
         options = {"train": train, "rngs": {"dropout": key_dropout} if train else None}
         error = Estimate(self.network, self.source)(x, NOTHING, cond, **options).x0 - x
         rms = jnp.sqrt(jnp.mean(error**2)) / 2  # of pixels in [0, 1]
-        return jnp.mean(objectives.mean_over_dims(self.norm(error))), ({"rms": rms}, state)
+        wanted = None if self.mask is None else cond[self.mask]
+        return jnp.mean(objectives.mean_over_dims(self.norm(error), wanted)), ({"rms": rms}, state)
 
     def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
         """The image of each picture, the same one for every key: one evaluation, and no walk."""
@@ -121,21 +126,27 @@ def _answer(estimate, guidance, codec, cond, shape):
     return codec.decode(chain(estimate, *guidance)(jnp.zeros(shape), NOTHING, cond).x0, cond)
 
 
-def build(enlarges: int = 8, operator: Any = None, norm: str = "absolute", source: str = "low", network: str = "rrdb",
-          **options) -> Regression:  # fmt: skip
+def build(enlarges: int = 8, operator: Any = None, problem: Any = None, norm: str = "absolute", source: str = "low",
+          network: str = "rrdb", **options) -> Regression:  # fmt: skip
     """A regression of images in [0, 1] on the field `source`; the defaults are how SRDiff's encoder of faces is trained.
 
     - enlarges: the factor between the sides of the image and of the picture, 1 where they are the same.
     - operator: what makes the picture of the image in training, of `diffux.operators` by name; by default the antialiased cubic
       shrink(8), where `enlarges` is 8.
+    - problem: one of Palette's, "colorization", "inpainting", "uncropping" or "jpeg", whose "source" is the picture then and whose
+      samples keep what is known; nothing is enlarged. The network is "unet" or another that gives what it is given.
     - norm: of the error, "absolute" or "squared".
     - network: "rrdb", which is given the picture as it is, and so is any with a field `enlarges`; "unet" or another of
       `networks.names()` is given it enlarged to the image's sides, in the place of x and with noise 0. Further keywords are its
       fields.
 
-    For pictures that are made in another way, such as with masks, `replace` the row `given`; the network may read more of them.
-    Raises ValueError for another norm.
+    For pictures that are made in another way, `replace` the row `given`; the network may read more of them.
+    Raises ValueError for another norm or problem.
     """
+    if problem is not None:
+        asked = make("problem", problem, PROBLEMS)
+        return Regression(Net(networks.named(network)(**options), Learned("network")), pick("norm", norm, NORMS), "source",
+                          asked.codec, given=asked.given, mask=asked.mask)  # fmt: skip
     found = networks.named(network)
     itself = "enlarges" in accepts(found)[0]
     enlarged = () if itself or enlarges == 1 else (applied(source, rescale(enlarges)),)

@@ -6,7 +6,8 @@ is not None, is called now and then.
 
 A task that takes pictures of any size says so by `pictures(models, **options)`: `name` is the field that they are, `sides((h, w))`
 those of what is drawn for one, `factor` how many times longer they are, and `count((h, w))` how often a step evaluates the network.
-Files of such pictures are taken one by one, each at its own size (`sampling.one_by_one`).
+Files of such pictures are taken one by one, each at its own size (`sampling.one_by_one`). `says(models, **options)` is a sentence
+that is told before anything is drawn.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def task(spec: str, models: Mapping[str, Run]) -> Callable[..., dict[str, Any]]:
 
     run.asks = found.asks(models, **options) if hasattr(found, "asks") else asks(models)
     run.pictures = found.pictures(models, **options) if hasattr(found, "pictures") else None
+    run.says = found.says(models, **options) if hasattr(found, "says") else None
     return run
 
 

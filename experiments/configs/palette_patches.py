@@ -4,10 +4,12 @@
   diffux train --config palette_patches:colorization --workdir runs/colorization
   diffux train --config palette_patches:uncropping --workdir runs/uncropping
   diffux train --config palette_patches:jpeg --workdir runs/jpeg
+  diffux train --config palette_patches:regression_jpeg --workdir runs/regression_jpeg
   diffux sample --workdir runs/inpainting --n 16 --out painted.png
   diffux sample --workdir runs/inpainting --given source=photo.png --given mask=mask.png --n 16 --out mine.png
 
-A mask is white where the picture is known. The walk has 250 of the paper's 1000 steps, between the same betas.
+With `regression_` before its name, what Palette is compared with: the same network's one answer. A mask is white where the picture
+is known. The walk has 250 of the paper's 1000 steps, between the same betas.
 """
 
 from ml_collections import ConfigDict
@@ -16,15 +18,15 @@ PARTS = ("colorization", "inpainting", "uncropping", "jpeg")
 
 
 def get_config(part: str = "inpainting"):
-    if part not in PARTS:
-        raise ValueError(f"palette_patches is {', '.join(f'palette_patches:{name}' for name in PARTS)}, got {part}")
+    one_answer, problem = part.startswith("regression_"), part.removeprefix("regression_")
+    if problem not in PARTS:
+        raise ValueError(f"palette_patches is {', '.join(f'palette_patches:{name}' for name in PARTS)}, or one of these after "
+                         f"regression_, got {part}")  # fmt: skip
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict(
         {
-            "name": "palette",
-            "problem": part,
-            "draws": 250,
+            "problem": problem,
             "network": "unet",
             "channels": 32,
             "multipliers": (1, 2, 2),
@@ -33,6 +35,7 @@ def get_config(part: str = "inpainting"):
             "dropout": 0.0,
         }
     )
+    config.system.update({"name": "regression"} if one_answer else {"name": "palette", "draws": 250})
     config.data = ConfigDict({"name": "patches/16_photographs", "batch_size": 32, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})

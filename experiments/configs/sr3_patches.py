@@ -2,23 +2,25 @@
 
   diffux train --config sr3_patches --workdir runs/sr3
   diffux train --config sr3_patches:32 --workdir runs/sr3_32
+  diffux train --config sr3_patches:regression_16 --workdir runs/regression
+  diffux evaluate --workdir runs/sr3 --pairs --beside regression=runs/regression --draws 4
   diffux sample --workdir runs/sr3 --n 16 --out large.png
+
+With `regression_` before the side, what SR3 is compared with: the same network's one answer.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config(side: str = "16"):
+def get_config(part: str = "16"):
+    one_answer, side = part.startswith("regression_"), part.removeprefix("regression_")
     if side not in ("16", "32"):
-        raise ValueError(f"sr3_patches is sr3_patches:16 or sr3_patches:32, got {side}")
+        raise ValueError(f"sr3_patches is sr3_patches:16 or sr3_patches:32, or regression_16 or regression_32, got {part}")
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict(
         {
-            "name": "sr3",
             "enlarges": 2,
-            "steps": 2000,
-            "draws": 100,
             "network": "ncsnpp",
             "channels": 32 if side == "16" else 24,
             "multipliers": (1, 2, 2),
@@ -27,6 +29,7 @@ def get_config(side: str = "16"):
             "dropout": 0.0,
         }
     )
+    config.system.update({"name": "regression"} if one_answer else {"name": "sr3", "steps": 2000, "draws": 100})
     config.data = ConfigDict({"name": f"patches/{side}_photographs", "batch_size": 32, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})

@@ -106,6 +106,19 @@ def test_any_size_and_channel_count(shape):
     assert out.shape == (*shape[:3], 5) and out.dtype == np.float32
 
 
+def test_pixels_of_a_patch_are_the_channels_of_a_position():
+    """A network of patches is the one of its inner size between patches laid out by hand, with what stands beside x in them too."""
+    by_hand = lambda x: np.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -2).reshape(2, 4, 4, -1)  # noqa: E731
+    x, low = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32), RNG.normal(size=(2, 8, 8, 1)).astype(np.float32)
+    settings = {**SMALL, "attention": (), "variance": True}
+    network, inner = UNet(**settings, patch=2, beside=("low",)), UNet(**settings, out_channels=12)
+    params, noise = made(network, x, NOISE[:2], {"low": low}), NOISE[:2]
+    got = compiled(network, params)(x, noise, {"low": low})
+    wanted = compiled(inner, params)(by_hand(np.concatenate([x, low], -1)), noise)
+    both = np.concatenate([by_hand(part).reshape(2, 4, 4, 4, 3) for part in got], -1)  # the two outputs share a pixel's channels
+    np.testing.assert_allclose(both.reshape(2, 4, 4, 24), np.concatenate(wanted, -1), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.full
 def test_samples_are_independent_and_the_noise_is_read():
     network = UNet(**SMALL)
@@ -206,6 +219,7 @@ def test_modules_compare_and_hash_by_value():
     "shape, settings, cond, message",
     [
         ((1, 6, 4, 1), {"multipliers": (1, 2, 2)}, {}, r"got images of 6x4, wanted sides that are multiples of 4: 8x4 would fit"),
+        ((1, 4, 8, 1), {"patch": 4}, {}, r"2 levels and patches of 4x4 got images of 4x8.*multiples of 8: 8x8 would fit"),
         ((4, 4, 1), {}, {}, r"got x of shape \(4, 4, 1\), wanted \(batch, height, width, channels\)"),
         ((2, 4, 4, 1), {"classes": 3}, {"label": np.zeros(3, int)}, r'cond\["label"\] has shape \(3,\), wanted \(2,\)'),
         (

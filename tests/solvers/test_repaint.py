@@ -1,5 +1,7 @@
 """Walks that also go up, the last step of ancestral sampling, and the levels that solvers see."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from diffux.noise_level import NoiseLevel, clean
 from diffux.processes import Binomial, Gaussian, upper
 from diffux.solvers import Solver
 from tests.oracles import GaussianData
+from tests.solvers import recursions
 
 pytestmark = pytest.mark.usefixtures("x64", "quick")
 
@@ -65,6 +68,44 @@ def test_resampling_harmonises_as_far_as_was_measured():
             sample_keys(1, 0, n), lambda x, level, cond: data(x, level), solver, levels, x).x  # fmt: skip
         means.append(float(jax.jit(walk)(noise(sample_keys(0, 0, n), (n, 2)))[:, 1].mean()))
     assert 0.58 < means[0] < 0.67 and means[0] < means[1] < means[2] and 0.84 < means[2] < 0.90, means
+
+
+RECURSIONS = {
+    "ancestral": (lambda: solvers.ancestral(PROCESS), lambda: recursions.ancestral("posterior")),
+    "ddim": (solvers.ddim, lambda: recursions.ddim(0.0)),
+    "dpm_solver_pp_2m": (solvers.dpm_solver_pp_2m, lambda: recursions.sde_dpm_solver(0.0, 2, "midpoint")),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RECURSIONS)
+def test_around_a_solver_it_is_that_solver_s_linear_recursion(name):
+    """On N(0, C) a step is linear in each eigenvector of C; what is known is drawn anew after it, and history begins anew with a
+    jump. Carried with its mean by numpy alone, ten numbers: x and the estimates that the solver holds, of both coordinates."""
+    make, recursion = RECURSIONS[name]
+    levels = grids.resampled(grids.log_snr(end=1e-2), jump=2, resamples=3)(SCHEDULE, 6)
+    variances, vectors = np.linalg.eigh(COVARIANCE)
+    steps, spread = [recursion(), recursion()], [np.outer(vector, vector) for vector in vectors.T]
+    at = np.stack([np.asarray(field, np.float64) for field in (levels.alpha, levels.sigma, levels.t)], 1)
+    mean, covariance, since = np.zeros(10), np.diag([1.0, 1.0] + [0.0] * 8), 0
+    for t, s in itertools.pairwise(at):
+        if s[1] > t[1]:
+            ratio = s[0] / t[0]
+            m, added, since = np.diag([ratio, ratio] + [0.0] * 8), s[1] ** 2 - (ratio * t[1]) ** 2, 0
+            mean, covariance = m @ mean, m @ covariance @ m.T + np.diag([added, added] + [0.0] * 8)
+            continue
+        each = [step(t, s, c, since) for step, c in zip(steps, variances, strict=True)]
+        m, drawn = (sum(np.kron(one[i], where) for one, where in zip(each, spread, strict=True)) for i in (0, 1))
+        mean, covariance, since = m @ mean, m @ covariance @ m.T + drawn, since + 1
+        mean[0], covariance[0], covariance[:, 0] = s[0] * 2.0, 0.0, 0.0  # the known coordinate is 2
+        covariance[0, 0] = s[1] ** 2
+    centred = lambda x, level, cond=None: GaussianData(np.zeros(2), COVARIANCE)(x, level)  # noqa: E731
+    n, solver = 20_000, solvers.repaint(make(), PROCESS, KNOWN, MASK)
+    walk = jax.jit(lambda x: solvers.sample(sample_keys(1, 0, n), centred, solver, levels, x).x)
+    x = np.asarray(walk(noise(sample_keys(0, 0, n), (n, 2))))
+    np.testing.assert_array_equal(x[:, 0], 2.0)
+    np.testing.assert_allclose(x[:, 1].mean(), mean[1], atol=4 * (covariance[1, 1] / n) ** 0.5)
+    np.testing.assert_allclose(x[:, 1].var(), covariance[1, 1], rtol=4 * (2 / n) ** 0.5)
 
 
 @pytest.mark.parametrize("schedule", [SCHEDULE, schedules.geometric(0.01, 20.0)], ids=["vp", "ve"])

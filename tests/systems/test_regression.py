@@ -67,6 +67,25 @@ def test_what_makes_the_picture_can_be_named():
     assert drawn.shape == IMAGES.shape and grey.given.asks == ("grey",)
 
 
+def test_a_problem_of_palette_is_answered_with_what_is_known_kept():
+    """The source is Palette's own for the same keys, the loss is of what is hidden, and known pixels stay bit for bit."""
+    plain = {name: value for name, value in PLAIN.items() if name != "enlarges"}
+    system = systems.build("regression", problem="inpainting", **plain).replace(network=Net(Sine(), {}))
+    other = systems.build("palette", problem="inpainting", **plain)
+    source, wanted = (one.given(jax.random.key(0), {"image": IMAGES}, True)["source"] for one in (system, other))
+    np.testing.assert_array_equal(source, wanted)
+    loss, _ = systems.loss(jax.random.key(0), system, Variables({}), {"image": IMAGES}, ())
+    cond = system.given(jax.random.split(jax.random.key(0), 3)[0], {"image": IMAGES}, True)
+    error = np.abs(np.sin(3 * cond["source"]) - (IMAGES / 127.5 - 1))
+    hidden = [each[of].mean() for each, of in zip(error, cond["wanted"], strict=True)]
+    np.testing.assert_allclose(loss, np.mean(hidden), rtol=1e-5)
+    known = np.zeros((3, 8, 8), bool)
+    known[:, :, :5] = True
+    drawn = systems.generate(keys.sample_keys(0, 0, 3), system, Variables({}), IMAGES.shape, {"source": IMAGES, "mask": known}).x
+    np.testing.assert_array_equal(np.round(255 * drawn[:, :, :5]), IMAGES[:, :, :5])
+    assert not np.array_equal(np.round(255 * drawn[:, :, 5:]), IMAGES[:, :, 5:])
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("norm, middle", [("squared", np.mean), ("absolute", np.median)])
 def test_least_squares_learn_the_mean_and_absolute_errors_the_median(norm, middle):

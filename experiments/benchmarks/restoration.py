@@ -1,0 +1,112 @@
+"""Super-resolution and restoration of patches of photographs: SR3, SRDiff, CMDE and Palette beside the enlarged picture and a
+regression on the same network.
+
+  python experiments/benchmarks/restoration.py --runs runs/restoration
+
+Trains what is missing in the folder by each of the seeds, and lets all methods restore the same held-out patches, which are of two
+photographs that training never sees: the figures of `diffux evaluate --pairs`. Writes results/restoration_cpu.json, the tables of
+docs/restoration.md and the first seed's pictures, docs/restored_<problem>.png.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Mapping
+
+import harness
+import numpy as np
+
+from diffux.evaluation import pairs
+from diffux.fields import drawing
+from diffux.files import aside
+from diffux.runs.run import Run
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+N, DRAWS = 256, 2
+
+PROBLEMS = {
+    "8 to 16 pixels": {"model": ("sr3_patches:16",), "cmde": ("cmde_patches",), "regression": ("sr3_patches:regression_16",)},
+    "16 to 32 pixels": {"model": ("sr3_patches:32",), "srdiff": ("srdiff_patches", {"encoder": "srdiff_patches:encoder"}),
+                        "rrdb": ("srdiff_patches:encoder",), "regression": ("sr3_patches:regression_32",)},
+    **{problem: {"model": (f"palette_patches:{problem}",), "regression": (f"palette_patches:regression_{problem}",)}
+       for problem in ("colorization", "inpainting", "uncropping", "jpeg")},
+}  # fmt: skip
+"""{problem: {method: its config, and the configs of the runs that it is built on}}; rrdb is the regression whose features SRDiff
+reads."""
+
+HEADS = {
+    "psnr": ("PSNR", "{:.2f}"), "ssim": ("SSIM", "{:.3f}"), "random_feature_distance": ("distance", "{:.4f}"),
+    "consistency": ("consistency", "{:.1e}"), "colour": ("colour bias", "{:.3f}"), "largest": ("in 95 %", "{:.3f}"),
+    "sharpness": ("sharpness", "{:.2f}"), "residual_noise": ("residual noise", "{:+.4f}"), "diversity": ("diversity", "{:.3f}"),
+}  # fmt: skip
+
+
+def trained(folder: pathlib.Path, seed: int, config: str, nets: Mapping[str, str] = {}) -> Run:
+    name = lambda config: f"{config.replace(':', '_')}_{seed}"  # noqa: E731
+    for net in nets.values():
+        trained(folder, seed, net)
+    built_on = [f"--config.nets.{net}={folder / name(of)}" for net, of in nets.items()]
+    return harness.run(folder, name(config), config, f"--config.seed={seed}", *built_on)
+
+
+def measure(folder: pathlib.Path, problem: str, seeds: list[int]) -> dict:
+    """The figures of each method by each seed."""
+    found: dict = {}
+    for seed in seeds:
+        runs = {name: trained(folder, seed, *config) for name, config in PROBLEMS[problem].items()}
+        result, images = pairs.held_out(runs.pop("model"), runs, n=N, draws=DRAWS)
+        harness.CONSOLE.print(f"seed {seed}", pairs.table(result))
+        found.setdefault("seeds", {})[seed] = result["rows"]
+        if seed == seeds[0]:
+            drawing.save(DOCS / f"restored_{problem.replace(' ', '_')}.png", pairs.sheet(result, images), {})
+    return found | {"n": N, "draws": DRAWS, "perceptual": result["perceptual"]}
+
+
+def flat(row: dict) -> dict[str, float]:
+    """One number a figure: of the colours' biases the largest size."""
+    bias = row.get("colour_bias", {"value": [np.nan], "largest": np.nan})
+    own = {name: figure["value"] for name, figure in row.items() if name != "colour_bias"}
+    return own | {"colour": float(np.max(np.abs(bias["value"]))), "largest": bias["largest"]}
+
+
+def table(seeds: dict) -> str:
+    """Markdown: the range over seeds of each figure of each method."""
+    rows = {name: [flat(rows[name]) for rows in seeds.values()] for name in next(iter(seeds.values()))}
+    heads = {figure: head for figure, head in HEADS.items() if any(figure in each[0] for each in rows.values())}
+    lines = [f"| | {' | '.join(head for head, _ in heads.values())} |", f"|---|{'---|' * len(heads)}"]
+    for name, each in rows.items():
+        cells = []
+        for figure, (_, form) in heads.items():
+            values = [one[figure] for one in each if figure in one and np.isfinite(one[figure])]
+            ends = sorted({form.format(value) for value in (min(values), max(values))}, key=float) if values else [""]
+            cells.append(" to ".join(ends))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def written(results: dict) -> None:
+    """The tables between the marks of the page."""
+    page = DOCS / "restoration.md"
+    text = page.read_text()
+    for problem in PROBLEMS:
+        if problem in results:
+            mark = f"<!-- {problem} -->\n"
+            text = re.sub(f"{mark}(.*?)\n\n", lambda _: f"{mark}{table(results[problem]['seeds'])}\n\n", text, flags=re.DOTALL)  # noqa: B023
+    with aside(page) as part:
+        part.write_text(text)
+
+
+def main(arguments=None) -> None:
+    parser = harness.parser(__doc__)
+    parser.add_argument("--only", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS), help="problems to measure")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    options = parser.parse_args(arguments)
+    parts = {problem: lambda problem=problem: measure(options.runs, problem, options.seeds) for problem in options.only}
+    results = harness.record("restoration", parts, options.out)
+    if options.out is None:
+        written(results)
+
+
+if __name__ == "__main__":
+    main()
