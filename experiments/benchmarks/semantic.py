@@ -35,7 +35,7 @@ from diffux.guidance import _semantic
 
 N, STEPS = 64, 50
 TEXT = (30.0, 100.0, 300.0)
-SCALES = {"structure": 0.5, "style": 3.0, "content": 30.0}
+SCALES = {"structure": 0.5, "style": 10.0, "content": 300.0}
 BY_TEXT = "semantic(text={}, moves=mean)"  # strong, so that a moved estimate would leave its range and be clipped
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
@@ -129,7 +129,7 @@ def picture(found: dict, n: int = 8) -> None:
     words = "a red circle", "a green square", "a blue cross", "an orange triangle"
     tokens = found["clean_0"].fields["caption"].encode([words[i % len(words)] for i in range(n)])
     rows = {"references": reference / np.float32(255), "unguided": draw(found, None, {}, n)}
-    rows["text"] = draw(found, BY_TEXT.format(TEXT[-1]), {"caption": tokens}, n)
+    rows["text"] = draw(found, BY_TEXT.format(TEXT[1]), {"caption": tokens}, n)
     for kind, scale in SCALES.items():
         rows[kind] = draw(found, f"semantic({kind}={scale})", {"reference": reference}, n)
     figure, axes = plt.subplots(len(rows), n, figsize=(n * 1.1, len(rows) * 1.2), layout="constrained")
