@@ -39,6 +39,7 @@ def get_config(part: str = "inpainting"):
     config.data = ConfigDict({"name": "patches/16_photographs", "batch_size": 32, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})
-    config.training = ConfigDict({"steps": 3000, "log_every": 50, "sample_every": 1000, "checkpoint_every": 500})
+    steps = 1500 if one_answer else 3000
+    config.training = ConfigDict({"steps": steps, "log_every": 50, "sample_every": 1000, "checkpoint_every": 500})
     config.sample = ConfigDict({"n": 32})
     return config

@@ -7,10 +7,10 @@ their captions, and the encoder of noisy ones that is distilled from it without 
   diffux sample --workdir runs/shapes --net semantic=runs/noisy --guidance "semantic(text=100, moves=mean)" \
     --given caption="a red circle" --out circles.png
 
-18, 3 and 6 minutes on 2 CPU cores (an AMD EPYC). One seed, 64 samples in 50 steps: the asked colour in 88 % and the asked shape in
-69 % at weight 100 (17 and 28 % without guidance); guided by the structure, style or content of a reference 100, 98 and 94 % become more
-similar to it. The model predicts x_0 of patches of 2x2 pixels, by a loss that minds coarse noise: one that predicts v at full size
-draws blobs of mixed colours after three times as long. experiments/benchmarks/semantic.py measured them.
+19, 3 and 6 minutes on 2 CPU cores (an AMD EPYC). One seed, 64 samples in 50 steps: the asked colour in 88 % and the asked shape in
+69 % at weight 100 (17 and 28 % without guidance); guided by the structure, style or content of a reference 100, 98 and 94 % become
+more similar to it (experiments/benchmarks/semantic.py). The model predicts x_0 of patches of 2x2 pixels, by a loss that minds
+coarse noise: one that predicts v at full size draws blobs of mixed colours after a longer training.
 """
 
 from ml_collections import ConfigDict
