@@ -6,11 +6,14 @@ both, and x is drawn given y by that of x_t beside y_t ~ p(y_t | y).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from diffux import clocks, networks, objectives, parameterizations, schedules, weightings
+from diffux import clocks, networks, objectives, operators, parameterizations, schedules, weightings
 from diffux.codecs import joined, pixels
 from diffux.conditions import given, into, made
+from diffux.naming import make, public
 from diffux.operators import average_pool
 from diffux.parameterizations import conditioned, jointly, normalized, recentred
 from diffux.processes import Gaussian, joint, still
@@ -26,8 +29,9 @@ def twice(error):
 
 
 def build(sigma_min: float = 5e-3, sigma_max: float = 221.7, sigma_max_given: float = 0.1, falls: int | None = None,
-          condition: str = "low", factor: int = 8, colours: int = 3, snr: float = 0.15, smallest: float = 1e-5,
-          normalize: bool = False, steps: int = 1000, network: str = "unet", **options) -> System:  # fmt: skip
+          condition: str = "low", factor: int = 8, operator: Any = None, colours: int = 3, snr: float = 0.15,
+          smallest: float = 1e-5, normalize: bool = False, steps: int = 1000, network: str = "unet",
+          **options) -> System:  # fmt: skip
     """The paper's conditional estimators for images in [0, 1]; the defaults are 8x super-resolution at 128 pixels (Batzolis et al.,
     2021, and code).
 
@@ -36,7 +40,8 @@ def build(sigma_min: float = 5e-3, sigma_max: float = 221.7, sigma_max_given: fl
       leaves the condition clean, which is CDE: its entries count 0 in the mean of the loss.
     - falls: the training steps in which the condition's sigma_max falls from sigma_max to sigma_max_given ("decreasing variance").
     - condition: the field that is given, an image of as many `colours` as the data. Where the data have none, it is the image made
-      smaller by `factor`, means of blocks. It is enlarged to the sides of the image.
+      smaller by `factor`, means of blocks, or what `operator` makes of it, one of `diffux.operators` such as "shrink(8)". It is
+      enlarged to the sides of the image.
     - snr: of the corrector, which comes before the predictor and beside the same y_t; the released code corrects after it, at the
       level that it has left, beside another.
     - normalize: show the network each of the two at unit scale, for networks that do not bear sigma_max.
@@ -54,6 +59,7 @@ def build(sigma_min: float = 5e-3, sigma_max: float = 221.7, sigma_max_given: fl
         slow = Gaussian(schedules.falling(sigma_min, sigma_max, sigma_max_given, falls))
     elif sigma_max_given:
         slow = Gaussian(schedules.geometric(sigma_min, sigma_max_given))
+    worse = make("operator", average_pool(factor) if operator is None else operator, public(operators))
     process = joint(fast, slow, np.repeat([[[False, True]]], colours, axis=-1))
     weighting = weightings.jointly(process, weightings.likelihood(fast.schedule), weightings.likelihood(slow.schedule))
     clock = clocks.continuous(999.0, steps, smallest, end=smallest)
@@ -63,5 +69,5 @@ def build(sigma_min: float = 5e-3, sigma_max: float = 221.7, sigma_max_given: fl
         parameterization=conditioned(jointly(shown(parameterizations.score), process), clock.label),
         objective=objectives.denoising(process, weighting, clock.times, norm=twice),
         solver=predictor_corrector(snr=snr), grid=clock.grid, steps=clock.steps, codec=joined(pixels(0.0, 1.0), condition),
-        given=given(made(condition, "image", average_pool(factor)), into(condition, pixels(0.0, 1.0))),
+        given=given(made(condition, "image", worse), into(condition, pixels(0.0, 1.0))),
     )  # fmt: skip

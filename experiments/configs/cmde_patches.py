@@ -18,7 +18,7 @@ def get_config():
             "name": "cmde",
             "sigma_max": 27.7,  # the root of 3 16 16
             "sigma_max_given": 0.1,
-            "factor": 2,
+            "operator": "shrink(2)",
             "normalize": True,
             "steps": 100,
             "network": "unet",

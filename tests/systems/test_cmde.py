@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
 from diffux import (
     as_denoiser,
@@ -185,6 +186,15 @@ def batch(n=16):
 
 def low(n=16):
     return batch(n)["image"][:, ::2, ::2]
+
+
+def test_what_makes_the_condition_can_be_named():
+    """Means of blocks by default, and PIL's cubic kernel where it is named."""
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
+    made = lambda **options: np.asarray(build(0.1, **options).given.asked({"image": images})["low"])[..., 0]  # noqa: E731
+    small = [Image.fromarray(one[..., 0]).resize((4, 4), Image.Resampling.BICUBIC) for one in images]
+    np.testing.assert_allclose(made(operator="shrink(2)"), np.array([np.asarray(one) for one in small]), atol=1)
+    np.testing.assert_allclose(made(factor=2), np.round(images.reshape(2, 4, 2, 4, 2).mean((2, 4))))
 
 
 @pytest.fixture(scope="module")
