@@ -29,7 +29,8 @@ def get_config(part: str = "16"):
             "dropout": 0.0,
         }
     )
-    config.system.update({"name": "regression"} if one_answer else {"name": "sr3", "steps": 2000, "draws": 100})
+    walk = {"steps": 2000, "draws": 100, "variance": "posterior", "grid": "log_snr(end=1e-4)"}
+    config.system.update({"name": "regression"} if one_answer else {"name": "sr3"} | walk)
     config.data = ConfigDict({"name": f"patches/{side}_photographs", "batch_size": 32, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})
