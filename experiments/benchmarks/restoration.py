@@ -4,12 +4,14 @@ regression on the same network.
   python experiments/benchmarks/restoration.py --runs runs/restoration
 
 Trains what is missing in the folder by each of the seeds, and lets all methods restore the same held-out patches, which are of two
-photographs that training never sees: the figures of `diffux evaluate --pairs`. Writes results/restoration_cpu.json, the tables of
-docs/restoration.md and the first seed's pictures, docs/restored_<problem>.png.
+photographs that training never sees: the figures of `diffux evaluate --pairs`. "walks" is SR3's first seed by several levels and
+variances. Writes results/restoration_cpu.json, the tables of docs/restoration.md and the first seed's pictures,
+docs/restored_<problem>.png.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping
@@ -17,6 +19,8 @@ from collections.abc import Mapping
 import harness
 import numpy as np
 
+from diffux import processes, solvers
+from diffux.config import parts
 from diffux.evaluation import pairs
 from diffux.fields import drawing
 from diffux.files import aside
@@ -34,6 +38,11 @@ PROBLEMS = {
 }  # fmt: skip
 """{problem: {method: its config, and the configs of the runs that it is built on}}; rrdb is the regression whose features SRDiff
 reads."""
+
+WALKS = (("betas(1e-4, 0.3)", "upper", 100), ("betas(1e-4, 0.3)", "posterior", 100), ("betas(1e-4, 0.1)", "upper", 250),
+         ("betas(1e-4, 0.1)", "posterior", 250), ("log_snr(end=1e-4)", "upper", 100), ("log_snr(end=1e-4)", "upper", 250),
+         ("log_snr(end=1e-4)", "posterior", 100), ("log_snr(end=1e-4)", "posterior", 250))  # fmt: skip
+"""Levels, the variance of the reverse kernels, and steps; the first is the paper's."""
 
 HEADS = {
     "psnr": ("PSNR", "{:.2f}"), "ssim": ("SSIM", "{:.3f}"), "random_feature_distance": ("distance", "{:.4f}"),
@@ -63,6 +72,18 @@ def measure(folder: pathlib.Path, problem: str, seeds: list[int]) -> dict:
     return found | {"n": N, "draws": DRAWS, "perceptual": result["perceptual"]}
 
 
+def walks(folder: pathlib.Path, seed: int, n: int = 64) -> dict:
+    """The figures of SR3, 8 to 16 pixels, with the same weights by other walks."""
+    run, rows = trained(folder, seed, *PROBLEMS["8 to 16 pixels"]["model"]), {}
+    for grid, variance, steps in WALKS:
+        process = processes.Gaussian(run.system.process.schedule, processes.VARIANCES[variance]())
+        walk = parts.walk(run.system, solver=solvers.ancestral(process), grid=grid, steps=steps)
+        result, _ = pairs.held_out(dataclasses.replace(run, walk=walk), n=n)
+        rows[f"`{grid}`, {variance}, {steps} steps"] = result["rows"]["model"]
+        harness.CONSOLE.print(grid, variance, steps, flat(result["rows"]["model"]))
+    return {"seeds": {seed: rows}, "n": n, "draws": 1}
+
+
 def flat(row: dict) -> dict[str, float]:
     """One number a figure: of the colours' biases the largest size."""
     bias = row.get("colour_bias", {"value": [np.nan], "largest": np.nan})
@@ -89,7 +110,7 @@ def written(results: dict) -> None:
     """The tables between the marks of the page."""
     page = DOCS / "restoration.md"
     text = page.read_text()
-    for problem in PROBLEMS:
+    for problem in (*PROBLEMS, "walks"):
         if problem in results:
             mark = f"<!-- {problem} -->\n"
             text = re.sub(f"{mark}(.*?)\n\n", lambda _: f"{mark}{table(results[problem]['seeds'])}\n\n", text, flags=re.DOTALL)  # noqa: B023
@@ -99,11 +120,13 @@ def written(results: dict) -> None:
 
 def main(arguments=None) -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("--only", nargs="*", default=list(PROBLEMS), choices=list(PROBLEMS), help="problems to measure")
+    parser.add_argument("--only", nargs="*", default=[*PROBLEMS, "walks"], choices=[*PROBLEMS, "walks"],
+                        help="problems to measure")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     options = parser.parse_args(arguments)
-    parts = {problem: lambda problem=problem: measure(options.runs, problem, options.seeds) for problem in options.only}
-    results = harness.record("restoration", parts, options.out)
+    known = {problem: lambda problem=problem: measure(options.runs, problem, options.seeds) for problem in PROBLEMS}
+    known["walks"] = lambda: walks(options.runs, options.seeds[0])
+    results = harness.record("restoration", {name: known[name] for name in options.only}, options.out)
     if options.out is None:
         written(results)
 

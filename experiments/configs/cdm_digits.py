@@ -2,20 +2,23 @@
 
   diffux train --config cdm_digits --workdir runs/base
   diffux train --config cdm_digits:up --workdir runs/up
+  diffux train --config cdm_digits:control --workdir runs/control
   diffux sample --task "cascade(level=0.1)" --model base=runs/base --model up=runs/up --n 64 --out digits.png
+
+`cdm_digits:control` is `cdm_digits:up` without noise on what it is given, which experiments/benchmarks/cascade.py compares.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(part: str = "base"):
-    if part not in ("base", "up"):
-        raise ValueError(f"cdm_digits is cdm_digits:base or cdm_digits:up, got {part}")
+    if part not in ("base", "up", "control"):
+        raise ValueError(f"cdm_digits is cdm_digits:base, cdm_digits:up or cdm_digits:control, got {part}")
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict(
         {
-            "name": {"base": "iddpm", "up": "cdm"}[part],
+            "name": "iddpm" if part == "base" else "cdm",
             "steps": 1000,
             "network": "unet",
             "channels": 24,
@@ -32,7 +35,7 @@ def get_config(part: str = "base"):
     if part == "base":
         config.data.size = 4
     else:
-        config.system.update({"enlarges": 2, "most": 0.5, "level": 0.1, "levels": 17})
+        config.system.update({"enlarges": 2, "levels": 17} | ({"most": 0.5, "level": 0.1} if part == "up" else {"most": None}))
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 4e-3, "schedule": "cosine", "warmup": 100, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.995})
     config.training = ConfigDict({"steps": 1500, "log_every": 50, "sample_every": 500, "checkpoint_every": 500})
