@@ -29,7 +29,7 @@ def public(module: Any) -> dict[str, Any]:
     Example:
         >>> from diffux import weightings
         >>> sorted(public(weightings))[:3]
-        ['edm', 'importance', 'jointly']
+        ['clipped_snr', 'edm', 'importance']
     """
     own = {name: value for name, value in vars(module).items() if callable(value) and not inspect.isclass(value)}
     return {name: value for name, value in own.items()
@@ -92,7 +92,7 @@ def make(what: str, spec: Any, parts: Mapping[str, Any], table: bool = False, /,
 
     Example:
         >>> from diffux import weightings
-        >>> make("weighting", "min_snr(3)", public(weightings)).gamma
+        >>> make("weighting", "min_snr(3)", public(weightings)).high
         3
     """
     if isinstance(spec, str):

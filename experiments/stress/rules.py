@@ -118,9 +118,10 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (words("absolute", "squared"), "system.norm"),
     (words("small", "large"), "system.noised"),
     (words("wanted", "all"), "system.over"),
-    (words("colorization", "inpainting", "uncropping", "jpeg"), "system.problem"),
+    (optional(words("colorization", "inpainting", "uncropping", "jpeg")), "system.problem"),  # None of a regression alone
+    (optional(_PART), "system.operator"),
     (text, "system.condition"),
-    (whole(1), "system.colours system.factor"),
+    (whole(1), "system.colours system.factor system.patch"),
     (optional(whole(1)), "system.falls"),
     (number(0), "system.sigma_max_given"),
     (words("cubic", "linear", "area"), "system.kernel"),
