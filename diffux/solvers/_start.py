@@ -15,7 +15,8 @@ def start(keys, process: Process, levels: NoiseLevel, x0, at: float) -> tuple[No
     beginning with noise (Meng et al., 2022, alg. 1).
 
     `at` is a time in (0, 1]: the walk begins at the noisiest of `levels` whose t is at most `at`, so that a network made
-    for those levels sees no other. More of x0 survives a smaller one. Raises ValueError where no step would be left.
+    for those levels sees no other. More of x0 survives a smaller one. From the start of a mixed image, (1 - s) a + s b, the walk
+    interpolates between images a and b (Ho et al., 2020, fig. 8). Raises ValueError where no step would be left.
 
     Example:
         >>> import jax.numpy as jnp

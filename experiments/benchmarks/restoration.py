@@ -5,8 +5,8 @@ regression on the same network.
 
 Trains what is missing in the folder by each of the seeds, and lets all methods restore the same held-out patches, which are of two
 photographs that training never sees: the figures of `diffux evaluate --pairs`. "walks" is SR3's first seed by several levels and
-variances. Writes results/restoration_cpu.json, the tables of docs/restoration.md and the first seed's pictures,
-docs/restored_<problem>.png.
+variances; "digits" is SR3 on digits, beside its regression and itself by the levels of training. Writes
+results/restoration_cpu.json, the tables of docs/restoration.md and the first seed's pictures, docs/restored_<problem>.png.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from collections.abc import Mapping
 import harness
 import numpy as np
 
-from diffux import processes, solvers
+from diffux import data, processes, sampling, solvers
 from diffux.config import parts
 from diffux.evaluation import pairs
+from diffux.evaluation.frechet import feature_distance, moments
 from diffux.fields import drawing
 from diffux.files import aside
 from diffux.runs.run import Run
@@ -33,6 +34,7 @@ PROBLEMS = {
     "8 to 16 pixels": {"model": ("sr3_patches:16",), "cmde": ("cmde_patches",), "regression": ("sr3_patches:regression_16",)},
     "16 to 32 pixels": {"model": ("sr3_patches:32",), "srdiff": ("srdiff_patches", {"encoder": "srdiff_patches:encoder"}),
                         "rrdb": ("srdiff_patches:encoder",), "regression": ("sr3_patches:regression_32",)},
+    "digits": {"model": ("sr3_digits",), "regression": ("sr3_digits:regression",)},
     **{problem: {"model": (f"palette_patches:{problem}",), "regression": (f"palette_patches:regression_{problem}",)}
        for problem in ("colorization", "inpainting", "uncropping", "jpeg")},
 }  # fmt: skip
@@ -70,6 +72,32 @@ def measure(folder: pathlib.Path, problem: str, seeds: list[int]) -> dict:
         if seed == seeds[0]:
             drawing.save(DOCS / f"restored_{problem.replace(' ', '_')}.png", pairs.sheet(result, images), {})
     return found | {"n": N, "draws": DRAWS, "perceptual": result["perceptual"]}
+
+
+def digits(folder: pathlib.Path, seeds: list[int], few: int = 100, many: int = 2000, parts: int = 16) -> dict:
+    """The figures of `measure`, and by the method of the held-out digits, enlarged:
+
+    - variance: the variance of a pixel over digits, the mean of pixels, as a share of that of the true digits.
+    - frechet: the distance of the first 16 principal components to the true digits'; of SR3 in `few` steps, and in the `many` of
+      training.
+    """
+    found = measure(folder, "digits", seeds)
+    true = data.arrays(data.load("digits", split="test"), N)["image"]
+    images = true / np.float32(255)
+    flat, mean = images.reshape(N, -1), images.mean(0).ravel()
+    axes = np.linalg.svd(flat - mean, full_matrices=False)[2][:parts]
+    law = lambda images: moments((images.reshape(N, -1) - mean) @ axes.T)  # noqa: E731
+    for seed in seeds:
+        model, regression = (trained(folder, seed, *config) for config in PROBLEMS["digits"].values())
+        low = {"low": np.asarray(model.system.given.asked({"image": true})["low"])}
+        drawn = {f"{few} steps": sampling.samples(model, N, seed=seed, given=low, steps=few),
+                 f"{many} steps": sampling.samples(model, N, seed=seed, given=low, steps=many, grid="uniform"),
+                 "regression": sampling.samples(regression, N, given=low)}  # fmt: skip
+        laws = {name: {"variance": float(one.var(0).mean() / images.var(0).mean()),
+                       "frechet": float(feature_distance(law(one), law(images)))} for name, one in drawn.items()}  # fmt: skip
+        harness.CONSOLE.print(f"seed {seed}", laws)
+        found.setdefault("laws", {})[seed] = laws
+    return found
 
 
 def walks(folder: pathlib.Path, seed: int, n: int = 64) -> dict:
@@ -125,6 +153,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     options = parser.parse_args(arguments)
     known = {problem: lambda problem=problem: measure(options.runs, problem, options.seeds) for problem in PROBLEMS}
+    known["digits"] = lambda: digits(options.runs, options.seeds)
     known["walks"] = lambda: walks(options.runs, options.seeds[0])
     results = harness.record("restoration", {name: known[name] for name in options.only}, options.out)
     if options.out is None:

@@ -169,6 +169,25 @@ def test_sdedit_begins_at_the_level_and_keeps_the_image():
         solvers.start(sample_keys(0, 0, 1), PROCESS, levels, image[:1], 0.001)
 
 
+def test_mixed_starts_lead_from_one_image_to_another():
+    """x_t of two images with one key, mixed with shares 0, 1/2, 1, is x_t of the mixed image, and the ends are those of either walk
+    (Ho et al., 2020, fig. 8; Li et al., 2021, of residuals)."""
+    levels, own = grids.uniform()(SCHEDULE, 50), sample_keys(0, 0, 64)
+    one, other = (noise(sample_keys(seed, 0, 64), (64, 2)) for seed in (1, 2))
+
+    def started(image):
+        return solvers.start(own, PROCESS, levels, image, 0.6)
+
+    (rest, first), (_, last) = started(one), started(other)
+    ends = lambda x: np.asarray(solvers.sample(own, DATA, solvers.ddim(), rest, x).x)  # noqa: E731
+    mixed = [(1 - share) * first + share * last for share in (0.0, 0.5, 1.0)]
+    for share, x in zip((0.0, 0.5, 1.0), mixed, strict=True):
+        np.testing.assert_allclose(x, started((1 - share) * one + share * other)[1], atol=1e-6)
+    np.testing.assert_array_equal(ends(mixed[0]), ends(first))
+    np.testing.assert_array_equal(ends(mixed[2]), ends(last))
+    np.testing.assert_allclose(ends(mixed[1]), (ends(first) + ends(last)) / 2, atol=1e-5)  # of Gaussian data the walk is affine
+
+
 @pytest.mark.full(but=("ddim(0.5)", "unipc-1", "euler_maruyama"))
 @pytest.mark.parametrize("name", ALL)
 def test_guidance_and_thresholds_work_inside_every_solver(name):

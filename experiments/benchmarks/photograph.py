@@ -1,0 +1,110 @@
+"""A photograph that training never saw, enlarged by 2 and by a second pass by 4 with the task `restore`.
+
+  python experiments/benchmarks/photograph.py --run runs/restoration/sr3_patches_16_0
+
+The run is one of SR3 on patches (`sr3_patches`, or the first that restoration.py trains). Each pass is the command itself, so that
+its seconds and its memory are those of a user, start and compilation included. Writes results/photograph_cpu.json and
+docs/restored_photograph.png.
+
+- seams: the mean difference between neighbouring pixels across the borders of tiles over that of all others, divided by the same of
+  the truth; of rows and of columns. 1 is no seam.
+- memory: the most that the process held at once. The second pass draws four times as many pixels as the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+
+import harness
+import numpy as np
+import skimage.data
+from PIL import Image
+
+from diffux import training
+from diffux.evaluation.fidelity import psnr, ssim
+from diffux.fields import drawing
+from diffux.runs.run import Run
+from diffux.tasks import restore
+
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+CROP = (slice(20, 276), slice(60, 444))  # 256x384 of chelsea: its face, and fur of all sizes
+
+
+def reduced(run: Run, image: np.ndarray) -> np.ndarray:
+    """The picture (H, W, 3) as the model was given it in training."""
+    return np.asarray(run.system.given.asked({"image": image[None]})["low"])[0]
+
+
+def enlarge(run: pathlib.Path, low: pathlib.Path, out: pathlib.Path) -> dict:
+    """One pass, by the command; its seconds and the most memory that it held, in MB."""
+    command = [sys.executable, "-m", "diffux", "sample", "--task", "restore", "--model", f"model={run}", "--given", f"low={low}",
+               "--out", str(out)]  # fmt: skip
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"`{' '.join(command)}` ended with {os.waitstatus_to_exitcode(status)}")
+    return {"seconds": time.perf_counter() - begin, "memory": usage.ru_maxrss / 1000}
+
+
+def borders(along, side: int) -> np.ndarray:
+    """Between which neighbours, (side - 1,), a tile of this axis begins or ends."""
+    ends = along.origins + along.weights.shape[1]
+    return np.isin(np.arange(side - 1), [*(along.origins[1:] - 1), *(ends[:-1] - 1)])
+
+
+def seams(image: np.ndarray, truth: np.ndarray, tiles) -> list[float]:
+    """Of rows and columns, of pictures (H, W, 3)."""
+    found = []
+    for axis, along in enumerate((tiles.rows, tiles.columns)):
+        at = borders(along, image.shape[axis])
+        steps = [np.abs(np.diff(one.astype(float), axis=axis)).mean((1 - axis, 2)) for one in (image, truth)]
+        own, wanted = (one[at].mean() / one[~at].mean() for one in steps)
+        found.append(float(own / wanted))
+    return found
+
+
+def row(image: np.ndarray, truth: np.ndarray) -> dict:
+    return {"psnr": float(psnr(image[None], truth[None])[0]), "ssim": float(ssim(image[None], truth[None])[0])}
+
+
+def measure(path: pathlib.Path) -> dict:
+    run = training.load(path)
+    how = restore.pictures({"model": run})
+    truths = {4: skimage.data.chelsea()[CROP]}
+    truths[2] = reduced(run, truths[4])
+    low, rows = reduced(run, truths[2]), {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {by: pathlib.Path(folder) / f"{by}.png" for by in (1, 2, 4)}
+        Image.fromarray(low).save(files[1])
+        for by in (2, 4):
+            cost = enlarge(path, files[by // 2], files[by])
+            image, truth = np.asarray(Image.open(files[by]).convert("RGB")), truths[by]
+            tiles = how.tiles.tiles(truth.shape[:2], how.factor)
+            bicubic = np.asarray(Image.fromarray(low).resize(truth.shape[1::-1], Image.Resampling.BICUBIC))
+            rows[by] = cost | {"sides": list(truth.shape[:2]), "tiles": tiles.count, "seams": seams(image, truth, tiles)}
+            rows[by] |= {"restored": row(image, truth), "bicubic": row(bicubic, truth)}
+            harness.CONSOLE.print(f"by {by}", rows[by])
+    nearest = np.asarray(Image.fromarray(low).resize(truth.shape[1::-1], Image.Resampling.NEAREST))
+    shown = np.stack([nearest, bicubic, image, truth])
+    captions = ["given", "bicubic", "restored by 2, twice", "the photograph"]
+    drawing.save(DOCS / "restored_photograph.png", drawing.tile(shown, 2, captions=captions), {})
+    return {"rows": rows, "steps": run.walk.get("steps"), "run": path.name}
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=pathlib.Path, required=True, help="a run of sr3_patches")
+    parser.add_argument("--out", type=pathlib.Path, help="the JSON file, by default in results/")
+    options = parser.parse_args(arguments)
+    harness.record("photograph", {"chelsea": lambda: measure(options.run)}, options.out)
+
+
+if __name__ == "__main__":
+    main()
