@@ -154,6 +154,7 @@ def test_a_worse_denoiser_has_a_worse_bound():
     assert run(lambda x, level, cond: Prediction(0.9 * data(x, level).x0)) > run(data) + 0.05
 
 
+@pytest.mark.full
 def test_the_steps_of_a_bound_are_a_size():
     """The bound is an argument of a program, with its schedule as a leaf and its length not."""
     process, x = Gaussian(schedules.from_betas(np.full(4, 0.3))), jnp.zeros((1, 2))

@@ -54,6 +54,7 @@ def test_sliced_is_unbiased(kind, reduced):
     assert reduced is False or np.var(sliced) < np.var(plain)
 
 
+@pytest.mark.full
 def test_variance_reduced_form_is_exact_for_a_diagonal_jacobian():
     """With Rademacher directions v (ds) v is the trace where ds is diagonal."""
     diagonal = as_denoiser(lambda x, noise, cond: -jnp.asarray([2.0, 0.5, 1.0]) * x, parameterizations.score)

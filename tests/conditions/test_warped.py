@@ -126,6 +126,7 @@ def test_what_is_done_says_nothing_of_what_is_drawn_beside_it():
     assert np.nanmax(np.abs(both[0, 1:])) < 0.03
 
 
+@pytest.mark.full
 def test_with_probability_0_and_outside_training_nothing_is_done():
     fields = warped("image", 0.0, 0.0)(jax.random.key(0), {"image": BYTES}, True)
     np.testing.assert_allclose(fields["image"], BYTES / 255, atol=1e-7)

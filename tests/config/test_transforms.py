@@ -15,6 +15,7 @@ WANTED = {"system.transforms": ["shifted(-1.4)", {"name": "zero_terminal"}], "sy
           "system.weighting": "snr_plus_one", "training.steps": 2}  # fmt: skip
 
 
+@pytest.mark.full
 def test_a_chain_is_shifted_and_scaled_to_end_at_zero(config):
     """In log-SNR by -1.4, and then as Lin et al., 2024, alg. 1, do it to the table of a chain, whose first step stays."""
     survived = np.cumprod(1 - np.linspace(0.001, 0.2, 100))  # 1e-4 to 0.02 at 1000 steps

@@ -318,6 +318,7 @@ def test_a_scene_depends_on_its_seed_split_and_number_alone():
     assert not np.array_equal(other["image"], data.arrays(_source())["image"])
 
 
+@pytest.mark.full
 def test_worker_processes_give_the_same_batches():
     source = pickle.loads(pickle.dumps(_source()))
     reference = list(itertools.islice(data.loader(source, batch_size=16, seed=1), 2))
@@ -331,6 +332,7 @@ def test_worker_processes_give_the_same_batches():
 # --- a run, and its judge --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("tiny", "quick")
 def test_a_run_is_trained_on_it_by_a_config(config, tmp_path):  # noqa: F811
     changes = {"data.name": NAME, "data.options": {"examples": 60}, "data.held_out": "held_out", "training.sample_every": 6,

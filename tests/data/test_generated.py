@@ -150,6 +150,7 @@ def test_sources_travel_as_a_name():
         np.testing.assert_array_equal(copy.take(np.arange(50))[field], source.take(np.arange(50))[field])
 
 
+@pytest.mark.full
 def test_worker_processes_give_the_same_batches():
     source = data.load("swiss_roll")
     reference = _take(data.loader(source, batch_size=64, seed=1), 3)

@@ -49,12 +49,14 @@ def test_it_is_pillows(channels, halved, quality):
         assert apart.mean() < 0.3 * abs(other - want).mean()
 
 
+@pytest.mark.full
 def test_sides_that_no_blocks_fill_are_kept():
     image = picture(21, 35, 3)
     apart = abs(through_ours(image, 60, True) - through_a_file(image, 60, True))
     assert apart.shape == image.shape and np.median(apart) <= 1 and np.quantile(apart, 0.9) <= 3
 
 
+@pytest.mark.full
 def test_every_sample_has_its_quality_and_none_depends_on_the_others():
     images = jnp.asarray(np.stack([picture(16, 16, 3) for _ in range(3)])) / 255
     both = jax.jit(jpeg)(images, jnp.asarray([5.0, 50.0, 95.0]))

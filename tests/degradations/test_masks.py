@@ -17,7 +17,7 @@ def drawn(name, n=64, **options):
     return np.asarray(jax.jit(lambda keys: KINDS[name](keys, SIDES, **options))(sample_keys(0, 0, n)))
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["rectangles", "free_form"])
 def test_the_share_that_is_unknown_is_as_asked(name):
     found = drawn(name, 200)
@@ -28,7 +28,7 @@ def test_the_share_that_is_unknown_is_as_asked(name):
     np.testing.assert_allclose(1 - drawn(name, share=(0.3, 0.3)).mean((1, 2, 3)), 0.3, atol=1 / 24 / 32)
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize("name", KINDS)
 def test_a_mask_depends_on_its_key_alone(name):
     found = drawn(name)

@@ -130,6 +130,7 @@ def test_the_deviation_is_the_unguided_one(of, transform):
     np.testing.assert_allclose(mixed, 0.7 * scaled + 0.3 * guided, rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.full
 def test_rescaling_asks_classifier_free_guidance_once():
     calls = []
 

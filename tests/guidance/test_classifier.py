@@ -84,6 +84,7 @@ def test_it_is_the_papers_update():
     assert 1 < s.alpha / t.alpha < 1.01
 
 
+@pytest.mark.full
 def test_samples_do_not_depend_on_each_other_and_the_variance_is_kept():
     level = SCHEDULE(jnp.asarray(0.4))
     whole = guided(3.0)(X, level, LABEL).x0

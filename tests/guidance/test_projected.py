@@ -76,6 +76,7 @@ def test_solvers_that_know_no_other_noise_refuse_cfg_pp(solver):
         walk(solver, guidance.classifier_free_pp())
 
 
+@pytest.mark.full
 def test_what_is_built_on_ddim_takes_cfg_pp():
     pp = guidance.classifier_free_pp(0.6)
     nothing = np.zeros((6, 3), bool)
@@ -188,6 +189,7 @@ def test_momentum_without_a_walk_says_who_remembers():
         estimate(MOVING)
 
 
+@pytest.mark.full
 def test_a_system_s_model_remembers_too():
     """And the network is not told."""
     system = systems.build("ddpm", steps=50, channels=4, multipliers=(1,), attention=(), classes=3, label_dropout=0.1)
@@ -319,6 +321,7 @@ def test_smoothed_queries(network):
     assert np.abs(smoothed(1.0) - of(network)).max() > 1e-4
 
 
+@pytest.mark.full
 def test_attentions_that_are_not_there_are_refused(network):
     with pytest.raises(ValueError, match="no attention of this network has a name with 'bottom'"):
         of(network, guidance.perturbed_attention(2.0, "bottom"))

@@ -133,6 +133,7 @@ def test_a_sum_is_the_weighted_sum_of_the_gradients():
     np.testing.assert_allclose(both(X, LEVEL, TOLD).x0 * LEVEL.alpha / LEVEL.sigma**2, parts, atol=1e-10)
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize("kind", ["text", "content", "structure", "style"])
 def test_samples_do_not_depend_on_their_batch(kind):
     """Style too, whose Gram matrices the released code takes over the whole batch."""
@@ -186,6 +187,7 @@ def told(count, seed=0, start=0, solver=None, steps=5):
     return np.stack([walk(n) for n in range(1, steps + 1)])
 
 
+@pytest.mark.full
 def test_the_noise_is_new_at_every_step_and_the_same_for_a_seed():
     """Of a sample, whatever batch it is in; not what the solver draws."""
     noise = told(3)

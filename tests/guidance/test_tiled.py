@@ -257,7 +257,7 @@ class Hard(guidance.Tiled):
 
 
 @x64
-@pytest.mark.full(but=("1.0",))
+@pytest.mark.full
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_no_seam_is_left_in_samples_of_a_field_of_long_correlations(eta):
     """The difference across a border is 0.9 to 1.1 times that inside; tiles side by side have 3 times as much."""

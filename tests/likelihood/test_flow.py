@@ -120,6 +120,7 @@ def test_round_trips_and_temperature(name):
     np.testing.assert_allclose(cold, data.flow(0.6 * z, schedule(1.0), schedule(start)), atol=1e-4)
 
 
+@pytest.mark.full
 def test_interpolation_keeps_the_norm_and_its_ends():
     rng = np.random.default_rng(0)
     z0, z1 = (jnp.asarray(z * 5 / np.linalg.norm(z, axis=(1, 2), keepdims=True)) for z in rng.standard_normal((2, 3, 4, 5)))

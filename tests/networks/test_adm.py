@@ -123,6 +123,7 @@ def test_it_begins_by_predicting_zero_and_attends_where_it_is_told():
     assert params["down_0_halve_block"]["norm_1"]["scale"].shape == (8,)
 
 
+@pytest.mark.full
 def test_a_label_and_a_smaller_image_are_read_and_the_null_is_the_labels():
     network = ADM(**SMALL, classes=3, beside=("low",))
     assert network.reads == {"label": 3, "low": None} and network.nulls == ("label",)

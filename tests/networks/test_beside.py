@@ -37,7 +37,7 @@ def test_pictures_stand_in_the_order_of_their_names_and_masks_are_zeros_and_ones
     np.testing.assert_array_equal(seen, np.concatenate([X, X, mask], -1))
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize("network", [UNet, functools.partial(ADM, head_channels=8), NCSNpp], ids=["unet", "adm", "ncsnpp"])
 def test_each_sample_reads_its_own_picture_and_number(network):
     network = network(**SMALL, beside=("low",), numbers=("low_level",))

@@ -181,7 +181,7 @@ def gamma(t, c):
     return np.asarray(level.sigma**2 / (level.alpha**2 * c + level.sigma**2))
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize("c, small, large", [(0.1, 0.0311, 0.2049), (0.5, 0.2379, 0.5883)])
 def test_the_analytic_variance_keeps_the_datas_in_ten_steps(c, small, large):
     """From the exact q(x_T), the last step's noise included: 10 steps of the linear chain (Bao et al., 2022)."""

@@ -30,6 +30,7 @@ def test_the_covariance_of_x_t(keys, strength):
     np.testing.assert_array_equal(offset(PLAIN).marginal(x0, level).mode(), level.alpha * x0)
 
 
+@pytest.mark.full
 def test_a_sample_does_not_depend_on_its_batch():
     draw = lambda keys: offset(PLAIN).marginal(jnp.zeros((len(keys), 3, 2)), PLAIN.schedule(0.5)).sample(keys)  # noqa: E731
     np.testing.assert_allclose(draw(sample_keys(0, 0, 5))[3:], draw(sample_keys(0, 3, 2)), atol=1e-6)

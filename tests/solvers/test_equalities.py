@@ -175,7 +175,7 @@ def test_a_sharded_batch_gives_the_samples_of_one_device():
 COVARIANCE = np.asarray([[0.8, 0.3], [0.3, 0.4]])
 
 
-@pytest.mark.full(but=("ve",))
+@pytest.mark.full
 @pytest.mark.parametrize("schedule", [schedules.linear(), schedules.geometric(0.01, 50.0)], ids=["vp", "ve"])
 def test_the_adaptive_flow_is_exact_to_its_tolerance(schedule):
     data = GaussianData(np.asarray([0.5, -1.0]), COVARIANCE)

@@ -101,7 +101,7 @@ def test_replacement_of_nothing_is_the_solver_and_of_all_is_the_known(name):
         np.testing.assert_array_equal(nothing, run(solver))
 
 
-@pytest.mark.full(but=("heun",))
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["ddim", "heun", "dpm_solver_pp_2m", "lms-4", "unip-2", "pndm", "ancestral", "edm_heun"])
 def test_replacement_leaves_an_independent_part_its_law(name):
     data = GaussianData(MEAN, np.diag([1.0, 0.8]))

@@ -47,6 +47,7 @@ def test_the_loss_is_both_directions_of_the_cross_entropy():
     np.testing.assert_allclose(objectives.contrastive(jnp.ones((4, 1)), jnp.ones((4, 1)), 9.0)[0], 2 * np.log(4), rtol=1e-6)
 
 
+@pytest.mark.full
 def test_a_tower_that_is_told_begins_as_one_that_is_not():
     """At every level, with the weights that both have; other weights of what is told make the level count."""
     plain, told = (ImageTower(8, 8, (1, 2), told=each) for each in (False, True))
@@ -143,7 +144,7 @@ def distance(seen, wanted):
     return jnp.sum((seen - wanted) ** 2, -1).mean()
 
 
-@pytest.mark.full(but=("features-distance",))
+@pytest.mark.full
 @pytest.mark.parametrize("match, apart", [("features", distance), ("contrastive", cross_entropy)])
 def test_a_student_of_noisy_pictures_finds_its_teachers_embeddings(clean, match, apart):
     """Without a caption in the batch; it begins as the teacher, and is better than it on noised pictures after some steps."""

@@ -121,6 +121,7 @@ def test_churn(x64):
 # --- augmentation -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_what_the_network_is_told_is_what_was_done():
     """At so little noise that the image is seen: without labels it is the data's own, and with labels it is another."""
     image = RNG.integers(0, 256, (400, 6, 6, 1)).astype(np.uint8)

@@ -119,7 +119,7 @@ def descended(loss, T, steps=600):
     return jax.jit(lambda: jax.lax.scan(step, carry, jax.random.split(jax.random.key(0), steps))[0][0])()
 
 
-@pytest.mark.full(but=("0.5",))
+@pytest.mark.full
 @pytest.mark.parametrize("variance", [0.05, 0.5, 1.5])
 def test_the_variance_that_the_bound_wants_is_that_of_the_reverse(x64, variance):
     """Var(x_s | x_t) of Gaussian data, the posterior's and what the uncertainty of x_0 adds; the mean is exact. Every KL is

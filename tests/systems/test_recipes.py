@@ -53,6 +53,7 @@ def test_min_snr(target):
     assert 0.05 < (snr > 5).mean() < 0.5
 
 
+@pytest.mark.full
 def test_zero_terminal_snr():
     """Lin et al., 2024: no signal at the last step, where a walk begins, v, and guidance at the scale of the unguided estimate."""
     system = build(transforms="zero_terminal", parameterization="v", weighting="snr_plus_one", spacing="trailing", classes=3)

@@ -67,6 +67,7 @@ def test_what_makes_the_picture_can_be_named():
     assert drawn.shape == IMAGES.shape and grey.given.asks == ("grey",)
 
 
+@pytest.mark.full
 def test_a_problem_of_palette_is_answered_with_what_is_known_kept():
     """The source is Palette's own for the same keys, the loss is of what is hidden, and known pixels stay bit for bit."""
     plain = {name: value for name, value in PLAIN.items() if name != "enlarges"}

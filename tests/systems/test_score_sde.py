@@ -240,7 +240,7 @@ def test_importance_sampled_times_follow_scoreflows_distribution():
 SCHEDULES = {"vp": schedules.linear, "ve": lambda: schedules.geometric(0.1, 10.0), "sub_vp": schedules.sub_vp}
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_importance_weighting_leaves_the_integral(name):
     """For an x0 error of 1 the likelihood weighting integrates to (SNR(low) - SNR(1)) / 2, by either times; a variance

@@ -58,6 +58,7 @@ def test_sources_that_are_none_are_refused(points, tmp_path, source, message):
     assert "\n" not in str(raised.value) and not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.full
 def test_groups_of_parameters_in_a_run(points, tmp_path):
     """A frozen layer stays bit for bit, a bias without a rate stays as well, the rest moves, and every norm is reported."""
     points["optimizer"]["groups"] = [("Dense_0", "frozen"), ("Dense_1/bias", {"learning_rate": 0.0, "clip": 1e-3})]
