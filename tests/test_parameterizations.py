@@ -65,7 +65,8 @@ def test_edm_targets_have_unit_variance():
 
 
 def test_weightings_turn_the_x0_error_into_the_others():
-    level = schedules.linear()(jnp.asarray([0.2, 0.5, 0.8]))
+    level = schedules.linear()(jnp.asarray([0.05, 0.15, 0.3, 0.8]))
+    assert level.log_snr[0] > np.log(5) > level.log_snr[1] > np.log(2) and 0.5 < np.exp(level.log_snr[2]) < 1
     for name, weighting in (("epsilon", weightings.snr), ("v", weightings.snr_plus_one), ("x_start", weightings.uniform)):
         np.testing.assert_allclose(weighting(level), 1 / getattr(parameterizations, name)(level).out ** 2, rtol=1e-10)
     np.testing.assert_allclose(weightings.edm(0.5)(level), 1 / parameterizations.edm(0.5)(level).out ** 2, rtol=1e-10)

@@ -17,9 +17,10 @@ import re
 from collections.abc import Mapping
 
 import harness
+import jax
 import numpy as np
 
-from diffux import data, processes, sampling, solvers
+from diffux import data, processes, sampling, solvers, systems
 from diffux.config import parts
 from diffux.evaluation import pairs
 from diffux.evaluation.frechet import feature_distance, moments
@@ -32,14 +33,14 @@ N, DRAWS = 256, 2
 
 PROBLEMS = {
     "8 to 16 pixels": {"model": ("sr3_patches:16",), "cmde": ("cmde_patches",), "regression": ("sr3_patches:regression_16",)},
-    "16 to 32 pixels": {"model": ("sr3_patches:32",), "srdiff": ("srdiff_patches", {"encoder": "srdiff_patches:encoder"}),
-                        "rrdb": ("srdiff_patches:encoder",), "regression": ("sr3_patches:regression_32",)},
+    "16 to 32 pixels": {"model": ("sr3_patches:32",), "regression": ("sr3_patches:regression_32",)},
+    "srdiff": {"model": ("srdiff_patches", {"encoder": "srdiff_patches:encoder"}), "rrdb": ("srdiff_patches:encoder",)},
     "digits": {"model": ("sr3_digits",), "regression": ("sr3_digits:regression",)},
     **{problem: {"model": (f"palette_patches:{problem}",), "regression": (f"palette_patches:regression_{problem}",)}
        for problem in ("colorization", "inpainting", "uncropping", "jpeg")},
 }  # fmt: skip
-"""{problem: {method: its config, and the configs of the runs that it is built on}}; rrdb is the regression whose features SRDiff
-reads."""
+"""{problem: {method: its config, and the configs of the runs that it is built on}}; srdiff enlarges 16 to 32 pixels too, and rrdb
+is the regression whose features it reads."""
 
 WALKS = (("betas(1e-4, 0.3)", "upper", 100), ("betas(1e-4, 0.3)", "posterior", 100), ("betas(1e-4, 0.1)", "upper", 250),
          ("betas(1e-4, 0.1)", "posterior", 250), ("log_snr(end=1e-4)", "upper", 100), ("log_snr(end=1e-4)", "upper", 250),
@@ -100,6 +101,23 @@ def digits(folder: pathlib.Path, seeds: list[int], few: int = 100, many: int = 2
     return found
 
 
+def srdiff(folder: pathlib.Path, seeds: list[int]) -> dict:
+    """The figures of `measure`, and SRDiff's loss of held-out patches with its encoder's features and with zeros in their place."""
+    found = measure(folder, "srdiff", seeds)
+    batch = {"image": data.arrays(data.load("patches/32_photographs", split="test"), N)["image"]}
+    for seed in seeds:
+        run = trained(folder, seed, *PROBLEMS["srdiff"]["model"])
+        *others, encoder = run.system.given.parts
+        silent = encoder.replace(net=encoder.net.replace(weights=jax.tree.map(np.zeros_like, encoder.net.weights)))
+        blind = run.system.replace(given=run.system.given.replace(parts=(*others, silent)))
+        loss = jax.jit(lambda system, key, run=run: systems.loss(key, system, run.variables, batch, (), train=False)[0])
+        of = {"features": run.system, "zeros": blind}
+        found.setdefault("loss", {})[seed] = {
+            name: float(np.mean([loss(system, jax.random.key(i)) for i in range(8)])) for name, system in of.items()}  # fmt: skip
+        harness.CONSOLE.print(f"seed {seed}", found["loss"][seed])
+    return found
+
+
 def walks(folder: pathlib.Path, seed: int, n: int = 64) -> dict:
     """The figures of SR3, 8 to 16 pixels, with the same weights by other walks."""
     run, rows = trained(folder, seed, *PROBLEMS["8 to 16 pixels"]["model"]), {}
@@ -153,7 +171,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     options = parser.parse_args(arguments)
     known = {problem: lambda problem=problem: measure(options.runs, problem, options.seeds) for problem in PROBLEMS}
-    known["digits"] = lambda: digits(options.runs, options.seeds)
+    known |= {"digits": lambda: digits(options.runs, options.seeds), "srdiff": lambda: srdiff(options.runs, options.seeds)}
     known["walks"] = lambda: walks(options.runs, options.seeds[0])
     results = harness.record("restoration", {name: known[name] for name in options.only}, options.out)
     if options.out is None:
