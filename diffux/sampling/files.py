@@ -107,7 +107,7 @@ def sample(
     start = 0 if out or trajectory is not None else min([n, *(folder.first for folder in opened)]) if opened else 0
     names, drawn, walks, lost, number = tags(runs, asked, task), [], [], 0, start
     with Progress("sampling", 100) as progress:
-        if (said := tasks.task(task, runs).says) is not None:
+        if (said := tasks.task(task, runs).says()) is not None:
             progress.say(said)
         if start:
             progress.say(f"{start:,} samples are there already")

@@ -63,7 +63,7 @@ def task(spec: str, models: Mapping[str, Run]) -> Callable[..., dict[str, Any]]:
 
     run.asks = found.asks(models, **options) if hasattr(found, "asks") else asks(models)
     run.pictures = found.pictures(models, **options) if hasattr(found, "pictures") else None
-    run.says = found.says(models, **options) if hasattr(found, "says") else None
+    run.says = (lambda: found.says(models, **options)) if hasattr(found, "says") else lambda: None
     return run
 
 

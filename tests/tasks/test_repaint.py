@@ -33,7 +33,7 @@ def test_the_published_walk_is_counted_before_it_is_gone(model):
     """250 steps in jumps of 10 with 10 resamples are 2,410 evaluations and 2,160 steps up (Lugmayr et al., 2022, code)."""
     found = tasks.module("repaint").walk({"model": walked(model, 250)})
     assert found == (2410, 2160, 2410)
-    assert tasks.task("repaint", {"model": walked(model, 250)}).says == (
+    assert tasks.task("repaint", {"model": walked(model, 250)}).says() == (
         "2,410 evaluations of the network a sample: 2,410 steps down, and 2,160 back up")  # fmt: skip
     twice = tasks.module("repaint").walk({"model": walked(model, 12, solvers.heun())}, jump=3, resamples=2)
     assert twice == (12 + 9, 9, 2 * 21)
