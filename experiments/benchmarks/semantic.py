@@ -33,8 +33,8 @@ from diffux.evaluation.captioned_shapes import attributes
 from diffux.files import aside
 from diffux.guidance import _semantic
 
-N, STEPS = 64, 50
-TEXT = (30.0, 100.0, 300.0)
+N, ASKED, STEPS = 64, 192, 50  # pairs, captions
+TEXT = (50.0, 100.0, 200.0, 300.0)
 SCALES = {"structure": 0.5, "style": 10.0, "content": 300.0}
 BY_TEXT = "semantic(text={}, moves=mean)"  # strong, so that a moved estimate would leave its range and be clipped
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
@@ -60,20 +60,22 @@ def references(n: int = N) -> dict[str, np.ndarray]:
 def captions(found: dict) -> dict:
     """The share of the asked colour and shape, over scales; 0 is no guidance."""
     kinds = [kind.split() for kind in scenes.KINDS if kind not in scenes.NOVEL_KINDS]
-    asked = [kinds[(7 * i) % len(kinds)] for i in range(N)]
+    asked = [kinds[(7 * i) % len(kinds)] for i in range(ASKED)]
     field = found["clean_0"].fields["caption"]
     tokens = field.encode([f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in asked])
     names = {"colour": (0, tuple(scenes.COLOURS)), "shape": (1, scenes.SHAPES)}
     rows = {}
     for scale in (0.0, *TEXT):
-        images = draw(found, BY_TEXT.format(scale), {"caption": tokens})
+        images = draw(found, BY_TEXT.format(scale), {"caption": tokens}, ASKED)
         seen = attributes(images)
         rows[scale] = {name: float(np.mean([known.index(one[at]) == got for one, got in zip(asked, seen[name], strict=True)]))
                        for name, (at, known) in names.items()}  # fmt: skip
         both = [all(known.index(one[at]) == seen[name][i] for name, (at, known) in names.items()) for i, one in enumerate(asked)]
+        rows[scale]["shapes"] = {name: float(np.mean([seen["shape"][i] == k for i in range(ASKED) if asked[i][1] == name]))
+                                 for k, name in enumerate(scenes.SHAPES)}  # fmt: skip
         rows[scale] |= {"both": float(np.mean(both)), "agreement": float(np.median(seen["agreement"]))}
         print("text", scale, rows[scale], flush=True)
-    return {"rows": rows, "n": N, "steps": STEPS}
+    return {"rows": rows, "n": ASKED, "steps": STEPS}
 
 
 def similarities(found: dict, images: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
@@ -129,7 +131,7 @@ def picture(found: dict, n: int = 8) -> None:
     words = "a red circle", "a green square", "a blue cross", "an orange triangle"
     tokens = found["clean_0"].fields["caption"].encode([words[i % len(words)] for i in range(n)])
     rows = {"references": reference / np.float32(255), "unguided": draw(found, None, {}, n)}
-    rows["text"] = draw(found, BY_TEXT.format(TEXT[1]), {"caption": tokens}, n)
+    rows["text"] = draw(found, BY_TEXT.format(TEXT[2]), {"caption": tokens}, n)
     for kind, scale in SCALES.items():
         rows[kind] = draw(found, f"semantic({kind}={scale})", {"reference": reference}, n)
     figure, axes = plt.subplots(len(rows), n, figsize=(n * 1.1, len(rows) * 1.2), layout="constrained")

@@ -17,7 +17,7 @@ def get_config(part: str = "model"):
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict({"enlarges": 2, "network": "ncsnpp", "channels": 24, "multipliers": (1, 2), "blocks": 1,
-                                "attention": (), "dropout": 0.0})  # fmt: skip
+                                "attention": (), "dropout": 0.2})  # fmt: skip
     walk = {"steps": 2000, "draws": 100, "variance": "posterior", "grid": "log_snr(end=1e-4)"}
     config.system.update({"name": "sr3"} | walk if part == "model" else {"name": "regression"})
     config.data = ConfigDict({"name": "digits", "batch_size": 64})
