@@ -14,7 +14,7 @@ from diffux.conditions import blurred, given, into, made
 from diffux.guidance import static_threshold
 from diffux.naming import make, pick, public
 from diffux.operators import shrink
-from diffux.parameterizations import conditioned, epsilon
+from diffux.parameterizations import conditioned
 from diffux.processes import Gaussian
 from diffux.solvers import ancestral
 from diffux.systems.system import System
@@ -22,7 +22,8 @@ from diffux.systems.system import System
 
 def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)", norm: str = "absolute", root: bool = False,
           blur: float = 0.0, kernel: str = "cubic", variance: Any = "upper", clip: bool = False, draws: int = 100,
-          grid: Any = "betas(1e-4, 0.3)", network: str = "sr3_16_128", **options) -> System:  # fmt: skip
+          grid: Any = "betas(1e-4, 0.3)", parameterization: Any = "epsilon", weighting: Any = "snr", network: str = "sr3_16_128",
+          **options) -> System:  # fmt: skip
     """SR3 for images in [0, 1], given the field "low"; the defaults are the model of faces, 16 to 128 pixels (Saharia et al., 2021,
     sec. 2 to 4).
 
@@ -34,6 +35,9 @@ def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)
     - draws, grid: how samples are drawn: the number of steps, and the levels, see `grids`; the paper searched for its betas.
     - root: the network is told alpha and not alpha^2, and alpha is uniform; variance, clip: "posterior" and True. Ports of SR3
       differ in these from the paper.
+    - parameterization, weighting: what the network predicts, of the module of this name, and what multiplies the square of the x0
+      error under the norm; by default the paper's, the error of the noise. A short training learns little of x_0 at high noise from
+      that, where the small image alone tells it: "x_start" does not have to.
     - network: one with pictures beside x, "sr3_16_128" or "unet", "adm" or "ncsnpp" of your own size, whose fields further keywords
       are.
 
@@ -46,8 +50,10 @@ def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)
     return System(
         network=networks.named(network)(**{"beside": ("low",), "enlarge": "cubic"} | options),
         process=process,
-        parameterization=conditioned(epsilon, parameterizations.signal(root=root)),
-        objective=objectives.denoising(process, weightings.snr, times.in_steps(chain, steps, root),
+        parameterization=conditioned(make("parameterization", parameterization, public(parameterizations)),
+                                     parameterizations.signal(root=root)),
+        objective=objectives.denoising(process, make("weighting", weighting, public(weightings), schedule=chain),
+                                       times.in_steps(chain, steps, root),
                                        pick("norm", norm, {"absolute": objectives.absolute, "squared": objectives.squared})),
         solver=ancestral(process), grid=make("grid", grid, known_grids), steps=draws,
         given=given(made("low", "image", shrink(enlarges, kernel)), into("low", pixels()), *soft),

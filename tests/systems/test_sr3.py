@@ -50,6 +50,21 @@ def test_the_loss_is_the_papers(x64, norm, power, root):
     assert cond["low"].shape == (400, 2, 2, 3) and -1 <= cond["low"].min() < cond["low"].max() <= 1.01
 
 
+@pytest.mark.full
+def test_another_prediction_has_the_loss_of_the_noise_that_it_implies(x64):
+    """A network that says x_0 is as wrong of eps as sqrt(gamma / (1 - gamma)) times its error, and under another weighting as that
+    says."""
+    image = RNG.integers(0, 256, (50, 4, 4, 3)).astype(np.uint8)
+    for weighting, bounds in (("snr", (0, np.inf)), ("clipped_snr(0.5,2)", (0.5, 2))):
+        system = systems.build("sr3", enlarges=2, steps=50, parameterization="x_start", weighting=weighting, **TINY)
+        SEEN.clear()
+        loss, _ = systems.loss(jax.random.key(0), system.replace(network=Net(Wave(), {})), Variables({}), {"image": image}, ())
+        ((seen, noise, _),) = SEEN
+        gamma = np.asarray(noise)[:, None, None, None] / 1000
+        scale = np.sqrt(np.clip(gamma / (1 - gamma), *bounds))
+        np.testing.assert_allclose(loss, (scale * np.abs(np.sin(3 * np.asarray(seen)) - (image / 127.5 - 1))).mean(), rtol=1e-6)
+
+
 @pytest.mark.parametrize("root", [False, True], ids=["gamma", "sqrt gamma"])
 def test_levels_of_training_are_uniform_within_each_step(x64, root):
     """Each step as often, and gamma, or its root, uniform between its ends; gamma_0 = 1 belongs to the first."""
