@@ -37,7 +37,7 @@ def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)
       differ in these from the paper.
     - parameterization, weighting: what the network predicts, of the module of this name, and what multiplies the square of the x0
       error under the norm; by default the paper's, the error of the noise. A short training learns little of x_0 at high noise from
-      that, where the small image alone tells it: "x_start" does not have to.
+      that, where the small image alone tells it: with "v" and "snr_plus_one" it does.
     - network: one with pictures beside x, "sr3_16_128" or "unet", "adm" or "ncsnpp" of your own size, whose fields further keywords
       are.
 
