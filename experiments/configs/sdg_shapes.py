@@ -10,7 +10,7 @@ their captions, and the encoder of noisy ones that is distilled from it without 
 37, 3 and 15 minutes on 2 CPU cores (an AMD EPYC). One seed, 192 samples in 50 steps: the asked colour in 97 % and the asked shape
 in 88 % at weight 200 (17 and 22 % without guidance); guided by the structure, style or content of a reference 100, 97 and 98 % of
 64 become more similar to it (experiments/benchmarks/semantic.py). The model predicts x_0 of patches of 2x2 pixels, by a loss that
-minds coarse noise; predicting v, this network learns far more slowly.
+minds coarse noise.
 """
 
 from ml_collections import ConfigDict

@@ -60,7 +60,7 @@ def hues(norm, n=2000):
 def test_an_absolute_loss_draws_less_diverse_colours_than_a_squared_one():
     """Of six hues of one grey: the squared loss draws each as often as it is, and the absolute one the most frequent more often.
 
-    Of hues that are equally frequent both draw each as often, by symmetry.
+    They are not equally frequent: of such hues either loss draws each as often, by symmetry.
     """
     squared, absolute = hues("squared"), hues("absolute")
     assert scipy.stats.chisquare(squared, SHARES * squared.sum()).pvalue > 0.01
@@ -68,7 +68,7 @@ def test_an_absolute_loss_draws_less_diverse_colours_than_a_squared_one():
     assert abs(spread[1] - spread[0]) < 0.04 and spread[2] < spread[0] - 0.08, spread
 
 
-class Halves(nn.Module):
+class Convolved(nn.Module):
     """Three convolutions, which see 3 pixels to each side, with or without attention between them."""
 
     attends: bool
@@ -82,7 +82,7 @@ class Halves(nn.Module):
 
 def matched(attends, steps=200, n=512):
     """In how many pictures the outer quarters are both dark or both light, as the whole is in training."""
-    system = systems.build("ddpm", steps=20, betas="cosine", parameterization="x_start", **TINY).replace(network=Halves(attends))
+    system = systems.build("ddpm", steps=20, betas="cosine", parameterization="x_start", **TINY).replace(network=Convolved(attends))
     image = np.broadcast_to(np.where(np.arange(64) % 2, 230, 25)[:, None, None, None], (64, 1, 96, 1)).astype(np.uint8)
     variables = systems.init(jax.random.key(0), system, {"image": image})
     adam = optax.adam(3e-3)
