@@ -39,6 +39,7 @@ def held_out(
     run: Run,
     beside: Mapping[str, Run] = {},
     *,
+    rules: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {},
     n: int | None = None,
     draws: int = 1,
     batch: int = 256,
@@ -48,8 +49,9 @@ def held_out(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(the figures, ready for JSON; the first few images by row) of the first `n` (at most 512) held-out examples of a run.
 
-    `rows` has the run, "model", those `beside` it by their names, the given picture itself, "enlarged" by Keys' cubic kernel to
-    the image's sides or "given" where it has them, and "truth". All images are rounded to 8 bits. Every figure is a `value` with
+    `rows` has the run, "model", those `beside` it by their names, `rules` that need no training by theirs (the request's fields ->
+    images (N, H, W, C) in [0, 1]), the given picture itself, "enlarged" by Keys' cubic kernel to the image's sides or "given" where
+    it has them, and "truth". All images are rounded to 8 bits. Every figure is a `value` with
     its `standard_error` over examples, each of which is first averaged over `draws` samples:
 
     - psnr, psnr_of_luma, ssim: see `fidelity`; that of the luma without a border of as many pixels as the factor between the sides.
@@ -61,8 +63,8 @@ def held_out(
     - residual_noise: the root of `detail.noise_power` less the truth's own, negative where that is.
     - diversity: see `detail`; of several draws.
 
-    Raises EvaluationError for a model of anything but images, one that is given no picture of them, draws below 1, and a run
-    beside it of other data, of images of another shape, or that is given another picture.
+    Raises EvaluationError for a model of anything but images, one that is given no picture of them, draws below 1, a run beside it
+    of other data, of images of another shape, or that is given another picture, and a rule that makes images of another shape.
 
     Example:
         >>> found, _ = held_out(training.load("runs/sr3"), n=64, draws=4)   # doctest: +SKIP
@@ -77,10 +79,13 @@ def held_out(
     _, first = next(shown.parts())
     asked, parts, some = _asked(run, first), {}, {}
     picture = _picture(run, asked)
+    for name in (*beside, *rules):
+        if name in (*ROWS, "picture") or (name in beside and name in rules):
+            raise EvaluationError(f"what stands beside the model has a name of its own, and {name} is that of another row")
     for name, other in beside.items():
         _check_beside(name, other, run, shown)
         _check_given(name, _asked(other, first), asked, again=_asked(run, first))
-    for kept, truth, given, methods in _restored(shown, {"model": run, **beside}, picture, draws, seed, progress):
+    for kept, truth, given, methods in _restored(shown, {"model": run, **beside}, rules, picture, draws, seed, progress):
         compare = _figures(run.shape, given, distance) | {"consistency": partial(_consistency, run, picture, given)}
         size = kept.stop - kept.start
         for row, images in methods.items():
@@ -100,6 +105,7 @@ def held_out(
         "perceptual": distance.name,
         "preprocessing": "8-bit images",
         "methods": {name: how_drawn(model) for name, model in {"model": run, **beside}.items()},
+        "rules": list(rules),
         "rows": {row: _summary(figures, rows["truth"], row == "truth") for row, figures in rows.items()},
     }
     return result, {row: np.concatenate(images) for row, images in some.items()}
@@ -118,8 +124,6 @@ def _check(run: Run) -> None:
 
 def _check_beside(name: str, other: Run, run: Run, shown: _held_out.HeldOut) -> None:
     """Raise EvaluationError unless `other` draws images of the same held-out examples."""
-    if name in (*ROWS, "picture"):
-        raise EvaluationError(f"a run beside the model has a name of its own, and {name} is that of another row")
     _check(other)
     if (other.system.data, other.shape) != (run.system.data, run.shape):
         raise EvaluationError(f"{name} draws the field {other.system.data} of {_by(other.shape)}, and the model "
@@ -171,13 +175,14 @@ def _said(given: Mapping[str, np.ndarray]) -> str:
 # --- the methods -------------------------------------------------------------------------------------------------------
 
 
-def _restored(shown: _held_out.HeldOut, runs: Mapping[str, Run], picture: str, draws: int, seed: int,
+def _restored(shown: _held_out.HeldOut, runs: Mapping[str, Run], rules: Mapping[str, Callable], picture: str, draws: int, seed: int,
               progress: Callable[[str, int, int], None] | None) -> Iterator[tuple[slice, np.ndarray, Any, dict]]:  # fmt: skip
     """(which examples, the truth, the given picture, {row: (draws, N, H, W, C) of 8 bits}), part by part."""
     done = 0
     for kept, fields in shown.parts():
         truth, asked = in_floats(fields[shown.run.system.data]), _asked(shown.run, fields)
         methods = {"truth": truth[None], **_itself(asked[picture], truth.shape)}
+        methods |= {name: _ruled(name, rule(asked), truth.shape)[None] for name, rule in rules.items()}
         for name, run in runs.items():
             theirs = _asked(run, fields)
             theirs |= {field: asked[field] for field in theirs if field in asked}
@@ -196,6 +201,13 @@ def _itself(given: Any, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     if given.shape[-1] != shape[-1]:
         return {}
     return {"given" if given.shape[1:3] == shape[1:3] else "enlarged": _seen(given, shape)[None]}
+
+
+def _ruled(name: str, images: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """The images of a rule, of 8 bits."""
+    if np.shape(images) != shape:
+        raise EvaluationError(f"{name} makes images of the shape {_by(np.shape(images))}, and the examples have {_by(shape)}")
+    return eight_bit(np.asarray(images, np.float32))
 
 
 def _seen(given: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -285,7 +297,7 @@ def of_run(
 
 def sheet(result: Mapping[str, Any], images: Mapping[str, np.ndarray]) -> np.ndarray:
     """The images of `held_out` as one picture: for each example the given one, what the models make of it, and the truth."""
-    names, given = ["picture", *result["methods"], "truth"], result["given"]
+    names, given = ["picture", *result["rules"], *result["methods"], "truth"], result["given"]
     small = given["shape"][:2] != list(images["truth"].shape[1:3])
     captions = {"picture": f"{given['field']}, enlarged" if small else given["field"]}
     columns = np.stack([images[name] for name in names], 1)

@@ -30,8 +30,8 @@ def twice(error):
 
 def build(sigma_min: float = 5e-3, sigma_max: float = 221.7, sigma_max_given: float = 0.1, falls: int | None = None,
           condition: str = "low", factor: int = 8, operator: Any = None, colours: int = 3, snr: float = 0.15,
-          smallest: float = 1e-5, normalize: bool = False, steps: int = 1000, network: str = "unet",
-          **options) -> System:  # fmt: skip
+          smallest: float = 1e-5, normalize: bool = False, parameterization: Any = "score", weighting: Any = "likelihood",
+          steps: int = 1000, network: str = "unet", **options) -> System:  # fmt: skip
     """The paper's conditional estimators for images in [0, 1]; the defaults are 8x super-resolution at 128 pixels (Batzolis et al.,
     2021, and code).
 
@@ -45,9 +45,13 @@ def build(sigma_min: float = 5e-3, sigma_max: float = 221.7, sigma_max_given: fl
     - snr: of the corrector, which comes before the predictor and beside the same y_t; the released code corrects after it, at the
       level that it has left, beside another.
     - normalize: show the network each of the two at unit scale, for networks that do not bear sigma_max.
+    - parameterization, weighting: what the network predicts, of the module of this name, and what multiplies twice the square of
+      the x0 error, each of both parts; by default the paper's. A short training learns little of x_0 at high noise from that, where
+      the condition alone tells it: with "edm(0.5)" for both it does.
     - network: one of `networks.names()`, to which image and condition are one image; further keywords are its fields.
 
-    The loss is g^2 |score error|^2 with each part's own g^2, a mean over all entries of both, with t uniform in [`smallest`, 1].
+    By default the loss is g^2 |score error|^2 with each part's own g^2, a mean over all entries of both; t is uniform in
+    [`smallest`, 1].
     """
     if not (sigma_max_given == 0 or sigma_min < sigma_max_given <= sigma_max):
         raise ValueError("the sigma_max of the condition is 0, or between sigma_min and the sigma_max of the image, got "
@@ -61,13 +65,14 @@ def build(sigma_min: float = 5e-3, sigma_max: float = 221.7, sigma_max_given: fl
         slow = Gaussian(schedules.geometric(sigma_min, sigma_max_given))
     worse = make("operator", average_pool(factor) if operator is None else operator, public(operators))
     process = joint(fast, slow, np.repeat([[[False, True]]], colours, axis=-1))
-    weighting = weightings.jointly(process, weightings.likelihood(fast.schedule), weightings.likelihood(slow.schedule))
+    weights = [make("weighting", weighting, public(weightings), schedule=one.schedule) for one in (fast, slow)]
     clock = clocks.continuous(999.0, steps, smallest, end=smallest)
     shown = normalized if normalize else recentred
+    predicts = shown(make("parameterization", parameterization, public(parameterizations)))
     return System(
         network=networks.named(network)(**options), process=process,
-        parameterization=conditioned(jointly(shown(parameterizations.score), process), clock.label),
-        objective=objectives.denoising(process, weighting, clock.times, norm=twice),
+        parameterization=conditioned(jointly(predicts, process), clock.label),
+        objective=objectives.denoising(process, weightings.jointly(process, *weights), clock.times, norm=twice),
         solver=predictor_corrector(snr=snr), grid=clock.grid, steps=clock.steps, codec=joined(pixels(0.0, 1.0), condition),
         given=given(made(condition, "image", worse), into(condition, pixels(0.0, 1.0))),
     )  # fmt: skip

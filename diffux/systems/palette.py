@@ -81,7 +81,8 @@ PROBLEMS = {"colorization": colorization, "inpainting": inpainting, "uncropping"
 
 def build(problem: Any = "inpainting", over: str = "wanted", steps: int = 2000, betas: Any = "linear(2e-6, 0.02)",
           norm: str = "squared", variance: Any = "upper", clip: bool = False, draws: int = 1000, grid: Any = "betas(1e-4, 0.09)",
-          network: str = "palette_256", **options) -> System:  # fmt: skip
+          parameterization: Any = "epsilon", weighting: Any = "snr", network: str = "palette_256",
+          **options) -> System:  # fmt: skip
     """Palette for images in [0, 1]; the defaults are those of the paper, at 256 pixels (Saharia et al., 2022, sec. 3 and 4).
 
     - problem: one of `PROBLEMS`, or a `Problem`. A request gives "source", the picture, and for inpainting and uncropping "mask",
@@ -89,14 +90,16 @@ def build(problem: Any = "inpainting", over: str = "wanted", steps: int = 2000, 
     - over: what a masked loss is divided by, the number of the "wanted" values of an image or of "all" of them; the paper does not
       say which. Without a mask they are the same.
     - norm: of the error of the noise, "squared" (the paper's choice) or "absolute", which gives less diverse samples.
-    - steps, betas, variance, clip, draws, grid: as in `sr3`. Ports of Palette have the variance "posterior", and clip.
+    - steps, betas, variance, clip, draws, grid, parameterization, weighting: as in `sr3`. Ports of Palette have the variance
+      "posterior", and clip.
     - network: one with pictures beside x, "palette_256", or "unet", "adm" or "ncsnpp" of your own size, whose fields further
       keywords are.
 
     Raises ValueError for another problem, `over` or norm.
     """
     asked = make("problem", problem, PROBLEMS)
-    system = sr3.build(steps=steps, betas=betas, norm=norm, variance=variance, clip=clip, draws=draws, grid=grid, network=network,
+    system = sr3.build(steps=steps, betas=betas, norm=norm, variance=variance, clip=clip, draws=draws, grid=grid,
+                       parameterization=parameterization, weighting=weighting, network=network,
                        **{"beside": ("source",)} | options)  # fmt: skip
     loss = system.objective
     masked = objectives.denoising(loss.process, loss.weighting, loss.times, loss.norm, asked.mask, over)

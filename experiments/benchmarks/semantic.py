@@ -3,14 +3,14 @@ style.
 
   python experiments/benchmarks/semantic.py --runs runs/semantic
 
-Trains what is missing in the folder: the model, an encoder of clean pictures by each of two seeds, and the first one's student of
-noisy pictures. The student guides, and the second encoder, which guided nothing, judges. Writes results/semantic_cpu.json and
-docs/semantic.png.
+Trains what is missing in the folder by seeds 0, 1 and 2: the model, an encoder of clean pictures, and its student of noisy ones.
+The student guides, and the clean encoder of the next seed, which guided nothing here, judges. Writes results/semantic_cpu.json, a
+row for each seed, and docs/semantic.png of the first one.
 
 - captions: the share of samples whose colour and shape are the asked ones, by the rule that reads them off
   (`evaluation.captioned_shapes`), beside the share without guidance.
 - references: in how many of 64 pairs of samples of equal keys the guided one is more similar to its reference than the unguided
-  one, by the second clean encoder; and how far both are from the reference in pixels.
+  one, by the judge, and in pixels. Control: the same of the reference of another pair.
 - retrieval: of 256 held-out pictures noised to a level, the share whose embedding by the student finds the clean encoder's of the
   same picture; beside that of the clean encoder, which was not told the level.
 """
@@ -33,20 +33,25 @@ from diffux.evaluation.captioned_shapes import attributes
 from diffux.files import aside
 from diffux.guidance import _semantic
 
-N, ASKED, STEPS = 64, 192, 50  # pairs, captions
+SEEDS = (0, 1, 2)
+N, ASKED, PICTURES, STEPS = 64, 192, 256, 50  # pairs, captions, pictures to be found
 TEXT = (50.0, 100.0, 200.0, 300.0)
 SCALES = {"structure": 0.5, "style": 10.0, "content": 300.0}
 BY_TEXT = "semantic(text={}, moves=mean)"  # strong, so that a moved estimate would leave its range and be clipped
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 
 
-def runs(folder: pathlib.Path) -> dict:
-    found = {"model": harness.run(folder, "model", "sdg_shapes")}
-    for seed in (0, 1):
-        found[f"clean_{seed}"] = harness.run(folder, f"clean_{seed}", "sdg_shapes:clean", f"--config.seed={seed}")
-    clean = folder / "clean_0"
-    return found | {"noisy": harness.run(folder, "noisy", "sdg_shapes:noisy", f"--config.nets.clean={clean}",
-                                         f"--config.training.start={clean}")}  # fmt: skip
+def runs(folder: pathlib.Path) -> list[dict]:
+    """For each seed its `model`, `clean` and `noisy` encoders, and the `judge`."""
+    found = []
+    for seed in SEEDS:
+        words, clean = f"--config.seed={seed}", folder / f"clean_{seed}"
+        one = {"model": harness.run(folder, f"model_{seed}", "sdg_shapes", words)}
+        one["clean"] = harness.run(folder, f"clean_{seed}", "sdg_shapes:clean", words)
+        one["noisy"] = harness.run(folder, f"noisy_{seed}", "sdg_shapes:noisy", words, f"--config.nets.clean={clean}",
+                                   f"--config.training.start={clean}")  # fmt: skip
+        found.append(one)
+    return [one | {"judge": found[(i + 1) % len(found)]["clean"]} for i, one in enumerate(found)]
 
 
 def draw(found: dict, words: str | None, given: dict, n: int = N) -> np.ndarray:
@@ -61,7 +66,7 @@ def captions(found: dict) -> dict:
     """The share of the asked colour and shape, over scales; 0 is no guidance."""
     kinds = [kind.split() for kind in scenes.KINDS if kind not in scenes.NOVEL_KINDS]
     asked = [kinds[(7 * i) % len(kinds)] for i in range(ASKED)]
-    field = found["clean_0"].fields["caption"]
+    field = found["clean"].fields["caption"]
     tokens = field.encode([f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in asked])
     names = {"colour": (0, tuple(scenes.COLOURS)), "shape": (1, scenes.SHAPES)}
     rows = {}
@@ -75,12 +80,12 @@ def captions(found: dict) -> dict:
                                  for k, name in enumerate(scenes.SHAPES)}  # fmt: skip
         rows[scale] |= {"both": float(np.mean(both)), "agreement": float(np.median(seen["agreement"]))}
         print("text", scale, rows[scale], flush=True)
-    return {"rows": rows, "n": ASKED, "steps": STEPS}
+    return rows
 
 
 def similarities(found: dict, images: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
-    """Of clean pictures, by the second clean encoder, and minus their squared distance in pixels."""
-    judge = found["clean_1"].frozen
+    """Of clean pictures, by the judge, and minus their squared distance in pixels."""
+    judge = found["judge"].frozen
 
     @jax.jit
     def seen(judge, images):
@@ -92,16 +97,20 @@ def similarities(found: dict, images: np.ndarray, reference: np.ndarray) -> dict
 
 
 def beside(found: dict) -> dict:
-    """In how many pairs guidance by a reference raises each similarity to it, and the medians of both."""
+    """In how many pairs guidance by a reference raises each similarity to it, and to that of another pair; the medians of both."""
     reference, rows = references()["image"], {}
-    plain = similarities(found, draw(found, None, {}), reference)
+    both = [reference, np.roll(reference, 1, 0)]
+    unguided = draw(found, None, {})
+    plain, other_plain = (similarities(found, unguided, to) for to in both)
     for kind, scale in SCALES.items():
-        guided = similarities(found, draw(found, f"semantic({kind}={scale})", {"reference": reference}), reference)
+        images = draw(found, f"semantic({kind}={scale})", {"reference": reference})
+        guided, other = (similarities(found, images, to) for to in both)
         rows[kind] = {"scale": scale} | {
             name: {"raised": float(np.mean(guided[name] > plain[name])), "guided": float(np.median(guided[name])),
-                   "unguided": float(np.median(plain[name]))} for name in plain}  # fmt: skip
+                   "unguided": float(np.median(plain[name])), "raised_to_another": float(np.mean(other[name] > other_plain[name]))}
+            for name in plain}  # fmt: skip
         print(kind, rows[kind], flush=True)
-    return {"rows": rows, "n": N, "steps": STEPS}
+    return rows
 
 
 @functools.partial(jax.jit, static_argnames="told")
@@ -109,7 +118,7 @@ def _embedded(system, x, level, told):
     return system.see(x, level if told else None)
 
 
-def retrieval(found: dict, n: int = 256) -> dict:
+def retrieval(found: dict, n: int = PICTURES) -> dict:
     """The share found of n pictures at noise levels, by the student and by its teacher as it is."""
     student = found["noisy"].frozen
     x = jnp.asarray(student.codec.encode(None, references(n)["image"], {}), jnp.float32)
@@ -122,14 +131,14 @@ def retrieval(found: dict, n: int = 256) -> dict:
         rows[t] = {"log_snr": float(level.log_snr[0]), "student": share(_embedded(student, noisy, level, True)),
                    "teacher": share(_embedded(student.clean, noisy, None, False))}  # fmt: skip
         print("retrieval", t, rows[t], flush=True)
-    return {"rows": rows, "n": n}
+    return rows
 
 
 def picture(found: dict, n: int = 8) -> None:
     """Docs' picture: equal keys in a column, without guidance and by each kind."""
     reference = references(n)["image"]
     words = "a red circle", "a green square", "a blue cross", "an orange triangle"
-    tokens = found["clean_0"].fields["caption"].encode([words[i % len(words)] for i in range(n)])
+    tokens = found["clean"].fields["caption"].encode([words[i % len(words)] for i in range(n)])
     rows = {"references": reference / np.float32(255), "unguided": draw(found, None, {}, n)}
     rows["text"] = draw(found, BY_TEXT.format(TEXT[2]), {"caption": tokens}, n)
     for kind, scale in SCALES.items():
@@ -151,10 +160,12 @@ def main(arguments=None) -> None:
     parser.add_argument("--only", nargs="*", default=["retrieval", "captions", "references", "picture"], help="parts to run")
     options = parser.parse_args(arguments)
     found = runs(options.runs)
-    known = {"retrieval": retrieval, "captions": captions, "references": beside}
-    harness.record("semantic", {name: functools.partial(known[name], found) for name in options.only if name in known}, options.out)
+    known = {"retrieval": (retrieval, {"n": PICTURES}), "captions": (captions, {"n": ASKED, "steps": STEPS}),
+             "references": (beside, {"n": N, "steps": STEPS})}  # fmt: skip
+    over = lambda part, said: lambda: {"rows": [part(one) for one in found]} | said  # noqa: E731
+    harness.record("semantic", {name: over(*known[name]) for name in options.only if name in known}, options.out)
     if "picture" in options.only:
-        picture(found)
+        picture(found[0])
 
 
 if __name__ == "__main__":

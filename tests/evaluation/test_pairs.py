@@ -302,10 +302,24 @@ def test_a_run_of_other_images_is_not_beside_it():
     for name, other, said in (
         ("b", run(source=smaller), "b draws the field image of 12x10x3, and the model image of 24x20x3"),
         ("b", run(source=others), "b has other held-out examples, of others"),
-        ("truth", run(), "a run beside the model has a name of its own, and truth is that of another row"),
+        ("truth", run(), "what stands beside the model has a name of its own, and truth is that of another row"),
     ):
         with pytest.raises(EvaluationError, match=said):
             pairs.held_out(run(), {name: other}, n=3)
+
+
+def test_a_rule_that_needs_no_training_has_a_row():
+    """That of a model which does the same, of all examples; one of other sides, or of another row's name, is refused."""
+    doubled = lambda asked: np.clip(asked["low"].repeat(2, 1).repeat(2, 2) / 255 + BIAS, 0, 1)  # noqa: E731
+    result, images = pairs.held_out(run(), rules={"doubled": doubled}, batch=3)
+    for figure, found in result["rows"]["model"].items():
+        np.testing.assert_allclose(result["rows"]["doubled"][figure]["value"], found["value"], atol=1e-5)
+    np.testing.assert_array_equal(images["doubled"], images["model"])
+    assert pairs.sheet(result, images).shape[1] > pairs.sheet(result | {"rules": []}, images).shape[1]
+    with pytest.raises(EvaluationError, match="doubled makes images of the shape 3x12x10x3, and the examples have 3x24x20x3"):
+        pairs.held_out(run(), rules={"doubled": lambda asked: asked["low"] / 255}, n=3)
+    with pytest.raises(EvaluationError, match="and truth is that of another row"):
+        pairs.held_out(run(), rules={"truth": doubled}, n=3)
 
 
 def test_no_draws_are_refused():

@@ -151,6 +151,20 @@ def test_the_loss(most):
     np.testing.assert_allclose(loss, np.mean(np.concatenate(want, -1), (1, 2, 3)), rtol=1e-6)
 
 
+@pytest.mark.parametrize("most", [0.0, 1.0])
+@pytest.mark.usefixtures("x64")
+def test_the_loss_of_another_prediction(most):
+    """Karras et al., 2022, table 1 and sec. 5, of both parts at their own sigmas: lambda (c_skip x + c_out F(c_in x) - x0)^2."""
+    data = 0.4
+    loss, t, x = drawn(build(most, colours=3, parameterization="edm(0.4)", weighting="edm(0.4)"), jnp.asarray(IMAGES))
+    s = np.repeat(np.stack([sigma(MOST, t), sigma(most, t)], -1)[:, None, None], 3, -1)
+    seen = 2 * x / np.sqrt(s**2 + data**2) - 1
+    f = np.tanh(0.7 * seen + 0.3 * seen[..., ::-1] * np.cos(999 * t)[:, None, None, None]) - 0.2
+    x0 = data**2 / (s**2 + data**2) * x + s * data / np.sqrt(s**2 + data**2) * f
+    weight = np.divide(s**2 + data**2, (s * data) ** 2, out=np.zeros_like(s), where=s > 0)
+    np.testing.assert_allclose(loss, 2 * (weight * (x0 - IMAGES) ** 2).mean((1, 2, 3)), rtol=1e-6)
+
+
 @pytest.mark.usefixtures("x64")
 def test_equal_sigmas_are_one_sde_of_all_channels():
     """CDiffE: the loss of the VE SDE with likelihood weighting (Song et al., 2021b), of the pair as one image."""
