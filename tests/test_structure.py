@@ -195,6 +195,8 @@ def imported(path):
 @pytest.mark.parametrize("other", ["experiments", "tensorflow", "torch"])
 def test_nothing_imports(other):
     for path in FILES:
+        if (other, path.name) == ("torch", "_stored.py"):  # its own files, read where it is there
+            continue
         assert other not in [name.split(".")[0] for name in imported(path)], path
 
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 from flax import struct
 
-from diffux.networks.attention import Attention, attention_weights
+from diffux.networks.attention import Looking, attention_weights
 from diffux.types import Cond, Denoiser, Prediction, as_part
 
 
@@ -25,7 +25,7 @@ class Attending:
             outside = jax.extend.core.get_opaque_trace_state()
 
             def intercept(look, args, options, context):
-                if context.method_name != "look" or not isinstance(context.module, Attention):
+                if context.method_name != "look" or not isinstance(context.module, Looking):
                     return look(*args, **options)
                 if self.keeps and jax.extend.core.get_opaque_trace_state() != outside:
                     raise ValueError("attention cannot be read out of a network that computes it anew in the backward pass: "

@@ -44,7 +44,7 @@ def _of(module: ModuleType) -> dict[str, Callable]:
     own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     classes = {name.lower(): value for name, value in own.items()
                if isinstance(value, type) and issubclass(value, Network) and value.__module__ == module.__name__
-               and value is not Network}  # fmt: skip
+               and value is not Network and value.nameable}  # fmt: skip
     partials = {name: value for name, value in own.items() if isinstance(value, functools.partial)
                 and isinstance(value.func, type) and issubclass(value.func, Network)}  # fmt: skip
     return classes | partials

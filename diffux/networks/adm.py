@@ -108,10 +108,9 @@ class _ADM(Network):
         def block(h, width, name, resample=None):
             return Block(width, resample, self.adaptive, self.dropout, **types, name=f"{name}_block")(h, told, train)
 
-        def look(h, name):
-            return Attend(_heads(h.shape[-1], self.heads, self.head_channels), epsilon=_EPSILON, **types, name=f"{name}_attention")(
-                h
-            )
+        def look(h, name, level):
+            heads = _heads(h.shape[-1], self.heads, self.head_channels)
+            return Attend(heads, epsilon=_EPSILON, **types, name=f"{name}_attention")(h)
 
         def halve(h, width, name):
             if self.resample_blocks:
@@ -121,7 +120,7 @@ class _ADM(Network):
         def double(h, width, name):
             return block(h, width, name, "up") if self.resample_blocks else Upsample(width, **types, name=name)(h)
 
-        return levels.Layers(block, look, halve, self.attention, double)
+        return levels.Layers(block, look, halve, levels.of_sides(self.attention), double)
 
 
 class ADM(_ADM):
@@ -181,7 +180,7 @@ class ADM(_ADM):
 
         h = Conv(widths[0], **types, name="conv_in")(seen.astype(types["dtype"]))
         h, skips = levels.down(h, widths, self.blocks, layers)
-        h = levels.up(levels.middle(h, widths[-1], layers), skips, widths, self.blocks, layers)
+        h = levels.up(levels.middle(h, widths, layers), skips, widths, self.blocks, layers)
 
         h = nn.swish(GroupNorm(epsilon=_EPSILON, **wide, name="norm_out")(h))
         channels = self.out_channels or x.shape[-1]
@@ -238,7 +237,7 @@ class ADMClassifier(_ADM):
         layers, widths = self.layers(told, train, types), self.widths
         h = Conv(widths[0], **types, name="conv_in")(x.astype(types["dtype"]))
         h, _ = levels.down(h, widths, self.blocks, layers)
-        h = nn.swish(GroupNorm(epsilon=_EPSILON, **wide, name="norm_out")(levels.middle(h, widths[-1], layers)))
+        h = nn.swish(GroupNorm(epsilon=_EPSILON, **wide, name="norm_out")(levels.middle(h, widths, layers)))
         return AttentionPool(self.classes, self.head_channels or h.shape[-1] // self.heads, **wide, name="pool")(h)
 
 

@@ -16,14 +16,23 @@ from diffux.networks.platform import platform
 Array = Any
 
 
-class Attention(nn.Module):
+class Looking(nn.Module):
+    """What all attentions share: `look` is a method of its own, so that `flax.linen.intercept_methods` can read, change or replace
+    what is looked at."""
+
+    def look(self, query: Array, key: Array, value: Array, mask: Array | None = None, bias: Array | None = None) -> Array:
+        """As `attend`."""
+        return attend(query, key, value, mask, bias)
+
+
+class Attention(Looking):
     """x + out(softmax(q k / sqrt(width)) v), with q, k, v of the normalised x (Ho et al., 2020, appendix B), or with
     k and v of `context`.
 
     x (B, *d, C), context (B, L, D) -> (B, *d, C). `mask` and `bias` as in `attend`, for the positions of x as queries. The softmax
     is float32 at least, and `out` begins at zero, so that the block begins as the identity. `scale` is the variance of the
-    initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do; `epsilon` is the normalisation's.
-    `look` is a method of its own, so that `flax.linen.intercept_methods` can read, change or replace what is looked at.
+    initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do; `groups` and `epsilon` are the
+    normalisation's.
 
     Raises:
         ValueError: if `heads` does not divide the channels.
@@ -32,6 +41,7 @@ class Attention(nn.Module):
     heads: int = 1
     scale: float = 1.0
     rescale: bool = False
+    groups: int | None = None
     epsilon: float = 1e-6
     dtype: Any = None
     param_dtype: Any = jnp.float32
@@ -43,7 +53,7 @@ class Attention(nn.Module):
             fitting = [n for n in range(1, channels + 1) if channels % n == 0]
             raise ValueError(f"attention got {self.heads} heads for {channels} channels; what fits: {fitting}.")
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        h = GroupNorm(epsilon=self.epsilon, **types, name="norm")(x).reshape(batch, -1, channels)
+        h = GroupNorm(self.groups, self.epsilon, **types, name="norm")(x).reshape(batch, -1, channels)
         seen = h if context is None else context
 
         def heads(name, values):
@@ -55,9 +65,33 @@ class Attention(nn.Module):
         h = x + h.reshape(x.shape)
         return h / math.sqrt(2) if self.rescale else h
 
-    def look(self, query: Array, key: Array, value: Array, mask: Array | None = None, bias: Array | None = None) -> Array:
-        """As `attend`."""
-        return attend(query, key, value, mask, bias)
+
+class TokenAttention(Looking):
+    """out(softmax(q k / sqrt(width)) v) of tokens: x (B, N, C), and what is looked at, (B, L, D) or x itself -> (B, N, C).
+
+    Nothing is normalised or added; q, k and v have no bias unless `use_bias`. Raises ValueError if `heads` does not divide the
+    channels.
+    """
+
+    heads: int = 1
+    use_bias: bool = False
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, seen: Array | None = None, mask: Array | None = None) -> Array:
+        channels, seen = x.shape[-1], x if seen is None else seen
+        if channels % self.heads:
+            fitting = [n for n in range(1, channels + 1) if channels % n == 0]
+            raise ValueError(f"attention got {self.heads} heads for {channels} channels; what fits: {fitting}.")
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+        def heads(name, values):
+            values = Dense(channels, self.use_bias, **types, name=name)(values)
+            return values.reshape(*values.shape[:2], self.heads, -1)
+
+        h = self.look(heads("query", x), heads("key", seen), heads("value", seen), mask)
+        return Dense(channels, **types, name="out")(h.reshape(x.shape))
 
 
 def attend(query: Array, key: Array, value: Array, mask: Array | None = None, bias: Array | None = None) -> Array:

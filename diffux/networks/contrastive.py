@@ -56,6 +56,8 @@ class ImageTower(Network):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    nameable = False
+
     def check(self, shape: tuple[int, ...]) -> None:
         check_image(type(self).__name__, shape, halvings=len(self.multipliers) - 1)
 

@@ -11,19 +11,24 @@ Array = Any
 
 
 class Layers(NamedTuple):
-    """What stands in the levels, each called with its name: `block(h, width, name)`, `attend(h, name)`, and `halve` and `double`
-    (h, width, name), which change the side; a map's attention stands where its longer side is in `attention`."""
+    """What stands in the levels, each called with its name: `block(h, width, name)`, `attend(h, name, level)`, and `halve` and
+    `double` (h, width, name), which change the side; an attention stands where `attends(h, level)`."""
 
     block: Callable
     attend: Callable
     halve: Callable
-    attention: Sequence[int]
+    attends: Callable[[Array, int], bool]
     double: Callable | None = None
 
-    def both(self, h: Array, width: int, name: str) -> Array:
-        """A block, and an attention if the map has that size."""
+    def both(self, h: Array, width: int, name: str, level: int) -> Array:
+        """A block, and an attention if there is one at the level."""
         h = self.block(h, width, name)
-        return self.attend(h, name) if max(h.shape[1:3]) in self.attention else h
+        return self.attend(h, name, level) if self.attends(h, level) else h
+
+
+def of_sides(sides: Sequence[int]) -> Callable[[Array, int], bool]:
+    """The maps whose longer side is one of `sides`."""
+    return lambda h, level: max(h.shape[1:3]) in sides
 
 
 def down(h: Array, widths: Sequence[int], blocks: int, layers: Layers) -> tuple[Array, list[Array]]:
@@ -31,7 +36,7 @@ def down(h: Array, widths: Sequence[int], blocks: int, layers: Layers) -> tuple[
     skips = [h]
     for level, width in enumerate(widths):
         for place in range(blocks):
-            h = layers.both(h, width, f"down_{level}_{place}")
+            h = layers.both(h, width, f"down_{level}_{place}", level)
             skips.append(h)
         if level < len(widths) - 1:
             h = layers.halve(h, width, f"down_{level}_halve")
@@ -39,9 +44,10 @@ def down(h: Array, widths: Sequence[int], blocks: int, layers: Layers) -> tuple[
     return h, skips
 
 
-def middle(h: Array, width: int, layers: Layers) -> Array:
-    """Block, attention, block."""
-    h = layers.attend(layers.block(h, width, "middle_0"), "middle")
+def middle(h: Array, widths: Sequence[int], layers: Layers) -> Array:
+    """Block, attention, block, of the last level's width."""
+    width, level = widths[-1], len(widths) - 1
+    h = layers.attend(layers.block(h, width, "middle_0"), "middle", level)
     return layers.block(h, width, "middle_1")
 
 
@@ -51,7 +57,7 @@ def up(h: Array, skips: list[Array], widths: Sequence[int], blocks: int, layers:
     skips = list(skips)
     for level, width in reversed(list(enumerate(widths))):
         for place in range(blocks + 1):
-            h = layers.both(jnp.concatenate([h, skips.pop()], -1), width, f"up_{level}_{place}")
+            h = layers.both(jnp.concatenate([h, skips.pop()], -1), width, f"up_{level}_{place}", level)
         if level > 0:
             h = layers.double(h, width, f"up_{level}_double")
     return h

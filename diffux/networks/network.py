@@ -36,6 +36,8 @@ class Network(nn.Module):
     """
 
     splits: ClassVar[Splits] = SPLITS
+    nameable: ClassVar[bool] = True
+    """Whether a system may be told it by name as its own, as what predicts x."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

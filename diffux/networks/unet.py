@@ -25,22 +25,26 @@ zero = fan_average(0.0)
 class ResidualBlock(nn.Module):
     """x + conv(dropout(swish(norm(conv(swish(norm(x))) + dense(embedding))))), the last convolution beginning at zero.
 
-    x (B, H, W, C), embedding (B, E), which is already activated -> (B, H, W, channels); where C differs from
-    `channels`, x passes through a 1x1 convolution.
+    x (B, H, W, C), embedding (B, E), which is already activated, or None -> (B, H, W, channels); where C differs from
+    `channels`, x passes through a 1x1 convolution. `groups` and `epsilon` are those of `GroupNorm`.
     """
 
     channels: int
     dropout: float = 0.0
+    groups: int | None = None
+    epsilon: float = 1e-6
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, embedding: Array, train: bool = False) -> Array:
+    def __call__(self, x: Array, embedding: Array | None, train: bool = False) -> Array:
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        h = nn.swish(GroupNorm(**types, name="norm_0")(x))
+        norm = {"groups": self.groups, "epsilon": self.epsilon} | types
+        h = nn.swish(GroupNorm(**norm, name="norm_0")(x))
         h = Conv(self.channels, **types, name="conv_0")(h)
-        h = h + Dense(self.channels, **types, name="embedding")(embedding)[:, None, None, :]
-        h = nn.swish(GroupNorm(**types, name="norm_1")(h))
+        if embedding is not None:
+            h = h + Dense(self.channels, **types, name="embedding")(embedding)[:, None, None, :]
+        h = nn.swish(GroupNorm(**norm, name="norm_1")(h))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = Conv(self.channels, kernel_init=zero, **types, name="conv_1")(h)
         if x.shape[-1] != self.channels:
@@ -131,7 +135,7 @@ class UNet(Network):
         def block(h, channels, name):
             return Block(channels, self.dropout, **types, name=f"{name}_block")(h, told, train)
 
-        def attend(h, name):
+        def attend(h, name, level):
             h = Attend(self.heads, **types, name=f"{name}_attention")(h)
             if given.text is None:
                 return h
@@ -139,12 +143,12 @@ class UNet(Network):
 
         halve = lambda h, channels, name: Downsample(channels, **types, name=name)(h)  # noqa: E731
         double = lambda h, channels, name: Upsample(channels, **types, name=name)(h)  # noqa: E731
-        layers = levels.Layers(block, attend, halve, self.attention, double)
+        layers = levels.Layers(block, attend, halve, levels.of_sides(self.attention), double)
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         shown = to_patches(beside(x, cond, self.beside, self.enlarge).astype(types["dtype"]), self.patch)
         h = Conv(self.channels, **types, name="conv_in")(shown)
         h, skips = levels.down(h, widths, self.blocks, layers)
-        h = levels.up(levels.middle(h, widths[-1], layers), skips, widths, self.blocks, layers)
+        h = levels.up(levels.middle(h, widths, layers), skips, widths, self.blocks, layers)
 
         h = nn.swish(GroupNorm(**wide, name="norm_out")(h))
         channels = self.out_channels or x.shape[-1]

@@ -1,16 +1,19 @@
-"""Others' weights: one file a family, with `matches(path)` and `load(path) -> Net`, so that a config can name their folders.
+"""Others' weights: one file a family, with `matches(path)` and `load(path)`, so that a config can name their folders.
 
-`matches` says whether a folder or file is of the family, without reading its weights; `load` reads them as a `types.Net`.
+`matches` says whether a folder or file is of the family, without reading its weights; `load` reads them as a `types.Net`, or as a
+part that is made of nets, such as a codec. A family of several classes also has `read`, whose second value says what became of the
+tensors, and `written`, for the way back.
 """
 
 from __future__ import annotations
 
 import pathlib
 import sys
+from typing import Any
 
 from diffux import listing
 from diffux.errors import UserError, explained
-from diffux.types import Net
+from diffux.types import nets
 
 
 def names() -> list[str]:
@@ -18,12 +21,19 @@ def names() -> list[str]:
     return list(listing.modules(sys.modules[__name__], "matches"))
 
 
-def load(path: pathlib.Path) -> Net:
-    """The network in a folder or file that a family recognises; UserError where none does."""
-    for found in listing.modules(sys.modules[__name__], "matches").values():
-        family = found.load()
-        if family.matches(path):
-            with explained(f"{path} cannot be read as {found.name}: "):
-                return family.load(path)
+def family(path: pathlib.Path) -> listing.Found | None:
+    """The family that recognises a folder or file, or None."""
+    return next((found for found in listing.modules(sys.modules[__name__], "matches").values() if found.load().matches(path)), None)
+
+
+def load(path: pathlib.Path) -> Any:
+    """The network, or the part of networks, in a folder or file that a family recognises; UserError where none does."""
+    found = family(path)
+    if found is not None:
+        with explained(f"{path} cannot be read as {found.name}: "):
+            part = found.load().load(path)
+        if not nets(part):
+            raise UserError(f"what is read from {path} is no Net but a {type(part).__name__}")
+        return part
     known = f"; families: {', '.join(names())}" if names() else ""
     raise UserError(f"{path} holds no run, no export, and no weights that a file of pretrained/ recognises{known}")

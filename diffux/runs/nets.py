@@ -12,7 +12,7 @@ from diffux import pretrained
 from diffux.errors import UserError
 from diffux.files import path_of
 from diffux.runs import tensors
-from diffux.types import Net
+from diffux.types import nets
 
 
 def frozen(load: Callable[..., Any], named: Mapping[str, Any], pins: Mapping[str, Any] = {}, near: pathlib.Path | None = None,
@@ -63,13 +63,12 @@ def _places(path: str, pin: Mapping[str, Any] | None, near: pathlib.Path | None)
 
 
 def _read(load, path: pathlib.Path, pin: Mapping[str, Any] | None, warn) -> tuple[Any, dict[str, Any]]:
-    if path.suffix == ".safetensors" or (path / "config.json").exists() or (path / "checkpoints").exists():
+    ours = path.suffix == ".safetensors" or (path / "config.json").exists() or (path / "checkpoints").exists()
+    if ours and pretrained.family(path) is None:
         step = pin["step"] if pin and path.is_dir() else "last"
         run = load(path, step=step, warn=warn)
         part, step, weights = run.frozen, run.step, run.variables.params
     else:
         part, step = pretrained.load(path), None
-        if not isinstance(part, Net):
-            raise UserError(f"what is read from {path} is no Net but a {type(part).__name__}")
-        weights = part.weights
+        weights = {str(i): net.weights for i, net in enumerate(nets(part))}
     return part, {"path": str(path), "step": step, "sha256": tensors.digest(jax.device_get(weights))}
