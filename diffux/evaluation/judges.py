@@ -27,9 +27,9 @@ from flax import traverse_util
 
 from diffux import data, listing
 from diffux.errors import EvaluationError, one_sentence
-from diffux.evaluation import _random_features
 from diffux.evaluation.figure import examples_of
 from diffux.naming import pick
+from diffux.networks import random_features
 from diffux.networks.classifier import Classifier
 from diffux.networks.initialize import initialize
 
@@ -155,10 +155,10 @@ def _given(name: str, function: Callable, source: data.Source, say: Callable, im
 
 def random(source: data.Source, say: Callable[[str], None], image: str) -> Features:
     """The judge of random features, each shifted and divided so that the training split's have mean 0 and variance 1."""
-    (found,) = _in_chunks(lambda x: (_random_features.features(x),), examples_of(source)[image] / np.float32(255))
+    (found,) = _in_chunks(lambda x: (random_features.features(x),), examples_of(source)[image] / np.float32(255))
     spread = found.std(0)
     spread = np.maximum(spread, 0.1 * np.sqrt(np.mean(spread**2)) + 1e-6)  # a feature that hardly varies is not to count most
-    return Features(f"a random network, {found.shape[1]} features", _random_features.features, found.mean(0), spread)
+    return Features(f"a random network, {found.shape[1]} features", random_features.features, found.mean(0), spread)
 
 
 def classifier(source: data.Source, say: Callable[[str], None], image: str) -> Judge:

@@ -3,6 +3,7 @@
 An objective returns (loss (B,), metrics of scalars, next state). `init()` gives the first state, () where there is none.
 """
 
+from diffux.objectives._adversarial import adaptive_weight, hinge
 from diffux.objectives._classification import classification
 from diffux.objectives._contrastive import contrastive
 from diffux.objectives._denoising import absolute, denoising, squared
@@ -13,7 +14,7 @@ from diffux.objectives.objective import Objective, Term, mean_over_dims, noised
 from diffux.objectives.score_matching import implicit_score_matching, sliced_score_matching
 
 __all__ = [
-    "Bound", "Decoder", "Objective", "Term", "absolute", "classification", "contrastive", "denoising", "discretized", "edge",
-    "elbo", "frozen_mean", "implicit_score_matching", "kernel", "mean_over_dims", "mix", "noised", "shared",
-    "sliced_score_matching", "squared",
+    "Bound", "Decoder", "Objective", "Term", "absolute", "adaptive_weight", "classification", "contrastive", "denoising",
+    "discretized", "edge", "elbo", "frozen_mean", "hinge", "implicit_score_matching", "kernel", "mean_over_dims", "mix", "noised",
+    "shared", "sliced_score_matching", "squared",
 ]  # fmt: skip

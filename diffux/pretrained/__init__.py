@@ -1,8 +1,8 @@
 """Others' weights: one file a family, with `matches(path)` and `load(path)`, so that a config can name their folders.
 
-`matches` says whether a folder or file is of the family, without reading its weights; `load` reads them as a `types.Net`, or as a
-part that is made of nets, such as a codec. A family of several classes also has `read`, whose second value says what became of the
-tensors, and `written`, for the way back.
+`matches` says whether a folder or file is of the family, without reading its weights; `load` reads them as a `types.Net`, or as
+another part that holds them, such as a codec. A family of several classes also has `read`, whose second value says what became of
+the tensors, and `written`, for the way back.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from diffux import listing
 from diffux.errors import UserError, explained
-from diffux.types import nets
+from diffux.types import is_part
 
 
 def names() -> list[str]:
@@ -32,8 +32,8 @@ def load(path: pathlib.Path) -> Any:
     if found is not None:
         with explained(f"{path} cannot be read as {found.name}: "):
             part = found.load().load(path)
-        if not nets(part):
-            raise UserError(f"what is read from {path} is no Net but a {type(part).__name__}")
+        if not is_part(part):
+            raise UserError(f"what is read from {path} is no Net and no part but a {type(part).__name__}")
         return part
     known = f"; families: {', '.join(names())}" if names() else ""
     raise UserError(f"{path} holds no run, no export, and no weights that a file of pretrained/ recognises{known}")

@@ -12,7 +12,6 @@ from diffux import pretrained
 from diffux.errors import UserError
 from diffux.files import path_of
 from diffux.runs import tensors
-from diffux.types import nets
 
 
 def frozen(load: Callable[..., Any], named: Mapping[str, Any], pins: Mapping[str, Any] = {}, near: pathlib.Path | None = None,
@@ -70,5 +69,5 @@ def _read(load, path: pathlib.Path, pin: Mapping[str, Any] | None, warn) -> tupl
         part, step, weights = run.frozen, run.step, run.variables.params
     else:
         part, step = pretrained.load(path), None
-        weights = {str(i): net.weights for i, net in enumerate(nets(part))}
+        weights = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(part))}
     return part, {"path": str(path), "step": step, "sha256": tensors.digest(jax.device_get(weights))}

@@ -11,7 +11,8 @@ from safetensors.numpy import save_file
 from scipy import ndimage
 
 from diffux.errors import EvaluationError, UserError
-from diffux.evaluation import _random_features, judges, perceptual
+from diffux.evaluation import judges, perceptual
+from diffux.networks import random_features
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -61,15 +62,15 @@ def test_what_is_equal_is_at_no_distance_and_blur_takes_it_away(distance):
 
 def test_the_random_features_are_those_of_the_judge_in_lpips_form():
     """Channels of unit norm, squared differences, their sum over channels, the mean over places, the sum over layers."""
-    a, b = (_random_features.maps(images) for images in (IMAGES, IMAGES[::-1]))
+    a, b = (random_features.maps(images) for images in (IMAGES, IMAGES[::-1]))
     want = 0
     for x, y in zip(a, b, strict=True):
         x, y = (np.asarray(z, np.float64) for z in (x, y))
         x, y = (z / (np.linalg.norm(z, axis=-1, keepdims=True) + 1e-10) for z in (x, y))
         want += ((x - y) ** 2).sum(-1).mean((1, 2))
     np.testing.assert_allclose(perceptual.random_features()(IMAGES, IMAGES[::-1]), want, rtol=1e-4)
-    np.testing.assert_allclose(_random_features.features(IMAGES)[:, :32], np.mean(a[0], (1, 2)), rtol=1e-4, atol=1e-6)
-    assert len(a) == 4 and judges.Features("", _random_features.features)(IMAGES)[1].shape == (2, 96)
+    np.testing.assert_allclose(random_features.features(IMAGES)[:, :32], np.mean(a[0], (1, 2)), rtol=1e-4, atol=1e-6)
+    assert len(a) == 4 and judges.Features("", random_features.features)(IMAGES)[1].shape == (2, 96)
 
 
 def test_only_weights_of_people_are_called_lpips(alex):
