@@ -22,16 +22,16 @@ class Clock:
     steps: int = struct.field(pytree_node=False)
 
 
-def chain(steps: int = 1000, spacing: str = "linspace") -> Clock:
+def chain(steps: int = 1000, spacing: str = "linspace", offset: int = 0, last: str = "clean") -> Clock:
     """A discrete chain of `steps` = T: t = i / T, and the network is told the index i - 1 (Ho et al., 2020, alg. 1).
 
-    `spacing` is of the steps that a shorter walk takes, see `grids.discrete`.
+    `spacing`, `offset` and `last` are of the steps that a shorter walk takes, see `grids.discrete`.
 
     Example:
         >>> chain(1000).steps
         1000
     """
-    return Clock(discrete(steps), grids.discrete(steps, spacing), parameterizations.integer(steps), int(steps))
+    return Clock(discrete(steps), grids.discrete(steps, spacing, offset, last=last), parameterizations.integer(steps), int(steps))
 
 
 def levels(count: int) -> Clock:

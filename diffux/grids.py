@@ -133,10 +133,25 @@ class Discrete:
 
     steps: int = struct.field(pytree_node=False)
     spacing: str = struct.field(pytree_node=False)
+    offset: int = struct.field(pytree_node=False)
+    above: bool = struct.field(pytree_node=False)
+    last: str = struct.field(pytree_node=False)
 
     def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
         total, n = self.steps, _steps(steps, self.steps)
-        if self.spacing == "linspace":  # code indices 0 .. T - 1, both ends included
+        index = self._index(n + 1)[:-1] if self.above else self._index(n)
+        if index[0] + self.offset >= total:
+            raise ValueError(f"{n} steps of a chain of {total}, {self.offset} further up, begin above its end: ask for fewer")
+        levels = _levels(schedule, (index + self.offset + 1) / total)
+        if self.last == "clean":
+            return levels
+        first = schedule(jnp.asarray(1 / total, levels.t.dtype))
+        return NoiseLevel(*(field.at[-1].set(value) for field, value in zip(levels, first, strict=True)))
+
+    def _index(self, n: int) -> np.ndarray:
+        """Code indices, 0 .. T - 1, falling."""
+        total = self.steps
+        if self.spacing == "linspace":  # both ends included
             index = np.round(np.linspace(0, total - 1, n))[::-1] if n > 1 else np.array([total - 1.0])
         elif self.spacing == "trailing":
             index = np.round(np.arange(n, 0, -1) * (total / n)) - 1
@@ -146,20 +161,26 @@ class Discrete:
             index = (np.linspace(0, np.sqrt(0.8 * total), n) ** 2).astype(int)[::-1]
             for i in range(n - 2, -1, -1):  # the squares repeat an index at the clean end of a long grid
                 index[i] = max(index[i], index[i + 1] + 1)
-        return _levels(schedule, (index + 1) / total)
+        return index
 
 
-def discrete(steps: int = 1000, spacing: str = "linspace") -> Discrete:
+def discrete(steps: int = 1000, spacing: str = "linspace", offset: int = 0, above: bool = False, last: str = "clean") -> Discrete:
     """`n` of the `steps` = T steps t = i / T of a discrete chain, then clean.
 
     With n = T it is the chain itself. Otherwise, in code indices i - 1: "linspace" 0 .. T - 1 with both ends (Nichol
     and Dhariwal, 2021), "trailing" T - 1, ... in strides of T / n (Lin et al., 2024), "leading" 0, T // n, ... (Song et
     al., 2020, "uniform"), "quadratic" (linspace(0, sqrt(0.8 T), n))^2 (Song et al., 2020, "quad").
+
+    Stable Diffusion's walks have an `offset`, which moves all indices up, and for a `last` level "first" end at the chain's first,
+    i = 1, and not clean. `above`: n + 1 indices, but the lowest (Lu et al., 2022, code). Raises ValueError for another spacing or
+    end, and where an offset leaves the chain.
     """
     fits = ("linspace", "trailing", "leading", "quadratic")
     if spacing not in fits:
         raise ValueError(f"discrete grids have the spacings {', '.join(fits)}; got {spacing!r}")
-    return Discrete(int(steps), spacing)
+    if last not in ("clean", "first") or offset < 0:
+        raise ValueError(f"a discrete grid ends clean or first, at an offset from 0 on, got {last!r} and {offset}")
+    return Discrete(int(steps), spacing, int(offset), bool(above), last)
 
 
 @struct.dataclass

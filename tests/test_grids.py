@@ -25,6 +25,9 @@ def test_published_index_lists():
     # strides of 142.86, of which the published code rounds the multiples
     np.testing.assert_array_equal(index(grids.discrete(1000, "trailing"), 7), [999, 856, 713, 570, 428, 285, 142])
     np.testing.assert_array_equal(index(grids.discrete(1000), 1000), np.arange(999, -1, -1))
+    np.testing.assert_array_equal(index(grids.discrete(1000, "leading", offset=1), 50), np.arange(981, 0, -20))
+    np.testing.assert_array_equal(index(grids.discrete(1000, "leading", above=True), 4), [800, 600, 400, 200])
+    np.testing.assert_array_equal(index(grids.discrete(1000, above=True), 4), [999, 749, 500, 250])
 
 
 ALL = {"uniform": grids.uniform(), "uniform_end": grids.uniform(end=0.01), "log_snr": grids.log_snr(), "karras": grids.karras(),
@@ -172,3 +175,16 @@ def test_check_names_the_step():
     levels = schedules.linear()(jnp.asarray([0.9, 0.5, 0.5]))
     with pytest.raises(ValueError, match="step 1"):
         grids.check(levels)
+
+
+def test_a_chains_walk_may_end_at_its_first_step():
+    """Stable Diffusion's: the noise of one step is left."""
+    schedule = schedules.from_betas(schedules.scaled_linear_betas())
+    first, clean = (grids.discrete(1000, "leading", 1, last=last)(schedule, 50) for last in ("first", "clean"))
+    assert float(clean.sigma[-1]) == 0 and float(first.t[-1]) == pytest.approx(1e-3)
+    np.testing.assert_allclose(first.alpha[-1] ** 2, 1 - 0.00085, rtol=1e-6)
+    np.testing.assert_array_equal(first.alpha[:-1], clean.alpha[:-1])
+    with pytest.raises(ValueError, match="1000 steps of a chain of 1000, 1 further up, begin above its end"):
+        grids.discrete(1000, "leading", 1)(schedule, 1000)
+    with pytest.raises(ValueError, match="ends clean or first, at an offset from 0 on, got 'dirty' and 0"):
+        grids.discrete(last="dirty")

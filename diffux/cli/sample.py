@@ -9,6 +9,7 @@
   diffux sample --workdir runs/cfg --guidance "classifier_free([0,1,2,4])" --n 8 --out sweep.png
   diffux sample --task cascade --model base=runs/small --model up=runs/up --out large.png
   diffux sample --task restore --model model=runs/sr --given low=photo.png --out restored.png
+  diffux sample --pretrained sd-v1-5 --given caption="a red cat" --guidance "classifier_free(7.5)" --n 4 --out cats.png
 
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
 Whatever the model is given is asked by --given NAME=WORD; of what is not asked every class is drawn in turn, or held-out examples
@@ -17,6 +18,7 @@ are shown to it. A .png is one picture of all samples: a grid of images, a scatt
 a slash at its end, or of a folder, is for single files, 000012_cat.png; the same command continues a folder that was left half way.
 A list in the guidance draws the same samples at each of its numbers, as one labelled picture.
 The task `restore` takes a picture, or each of a folder, at its own size, and writes what comes of it beside the source as well.
+--pretrained takes a pipeline of diffusers on disk, whose schedule, levels and solver are the model's own.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ def parser() -> _flags.Parser:
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--workdir", metavar="DIR", help="of a training run")
     source.add_argument("--weights", metavar="FILE", help="that `diffux export` wrote, instead of a run")
+    source.add_argument("--pretrained", metavar="DIR", help="a pipeline of diffusers (docs/pretrained.md), instead of a run")
     parser.add_argument("--out", required=True, action="append", metavar="FILE",
                         help=".png, .npz, or a folder/ for a file each; several times")  # fmt: skip
     parser.add("n")
@@ -45,7 +48,7 @@ def main(arguments) -> int:
     flags = parser().parse(arguments)
     if flags.trajectory is None:
         _flags.refuse(flags, ["frames"], "belongs to --trajectory")
-    runs, walk = _flags.directories(flags, flags.workdir or flags.weights), _flags.walk(flags)
+    runs, walk = _flags.directories(flags, flags.workdir or flags.weights or flags.pretrained), _flags.walk(flags)
 
     from diffux import listing, tasks
     from diffux.sampling import files, one_by_one, sweep

@@ -58,6 +58,11 @@ class Given:
         """What a request may say besides, such as how noisy a picture is."""
         return tuple(name for part in self.parts for name in getattr(part, "takes", ()))
 
+    @property
+    def spares(self) -> tuple[str, ...]:
+        """What of `asks` a request may leave out, because a part has something in its place."""
+        return tuple(name for part in self.parts for name in getattr(part, "spares", ()))
+
     def _asks(self) -> Iterator[str]:
         known: set[str] = set()
         yield from self.names

@@ -36,6 +36,11 @@ class Part(Protocol):
         """What a request may say besides, and need not."""
         return ()
 
+    @property
+    def spares(self) -> tuple[str, ...]:
+        """What of `asks` a request may leave out all the same."""
+        return ()
+
     def needs(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """The names that must be among `fields` before the part can run."""
         return self.asks
@@ -212,6 +217,44 @@ def encoded(name: str, net: Net, makes: Sequence[str] | None = None) -> Encoded:
     returns a tuple. A frozen net stays as it is; one whose weights are `Learned` is trained with the system.
     """
     return Encoded(name, net, (name,) if makes is None else tuple(makes))
+
+
+@struct.dataclass
+class Instead(Part):
+    """fields[entry] = net(fields[name]), of `tokens` where there is no such field."""
+
+    name: str = struct.field(pytree_node=False)
+    source: str = struct.field(pytree_node=False)
+    net: Net
+    entry: str = struct.field(pytree_node=False)
+    tokens: Any
+
+    @property
+    def makes(self):
+        return (self.entry,)
+
+    @property
+    def spares(self):
+        return (self.name,)
+
+    def needs(self, fields):
+        return (self.source,) if self.name not in fields else ()
+
+    def __call__(self, keys, fields, train):
+        given = fields.get(self.name)
+        if given is None:
+            like = fields[self.source]
+            given = jnp.broadcast_to(jnp.asarray(self.tokens, like.dtype), like.shape)
+        return fields | {self.entry: self.net(given)}
+
+    def fields(self, known):
+        return {self.name: known[self.source]} if self.source in known else {}
+
+
+def instead(name: str, source: str, net: Net, entry: str, tokens: Any) -> Instead:
+    """`entry` = what a text encoder makes of the field `name`, a text that stands for none or is not wanted; where that is not
+    given, of `tokens` (L,), those of the empty text. `source` is the text that is wanted, of the same tokens (B, L)."""
+    return Instead(name, source, net, entry, tokens)
 
 
 @struct.dataclass

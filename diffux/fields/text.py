@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -21,11 +22,13 @@ class Text(Field):
     """A string as `length` token numbers (length,), cut or filled up with `padding`.
 
     tokenizer: the JSON of a tokenizer of the package `tokenizers`, so that a run knows its vocabulary wherever it is read.
+    blank: what is asked for where nothing is said, if anything.
     """
 
     length: int
     tokenizer: str = dataclasses.field(repr=False)
     padding: int = 0
+    blank: str | None = None
     dtype: str = "int32"
     things: ClassVar[str] = "texts"
     array: ClassVar[str] = "texts"
@@ -51,6 +54,9 @@ class Text(Field):
     @property
     def categories(self):
         return self.size
+
+    def turn(self, n):
+        return None if self.blank is None else np.repeat(self.encode([self.blank]), n, 0)
 
     def check(self, values):
         return whole_numbers(super().check(values), self.size, "the tokens of a text")
@@ -108,6 +114,58 @@ def of_file(path: Any, length: int, padding: int = 0) -> Text:
     field = Text(length, text, padding)
     _tokenizer(text)
     return field
+
+
+def of_folder(folder: Any, length: int, blank: str | None = "") -> Text:
+    """A text of the tokenizer in a folder as transformers writes it: a tokenizer.json, or CLIP's vocab.json and merges.txt. What is
+    longer than `length` is cut before its end sign.
+
+    Raises DataError where neither can be read.
+    """
+    folder, package = path_of(folder), _package()
+    words = {name: word["content"] if isinstance(word, dict) else word
+             for file in ("tokenizer_config.json", "special_tokens_map.json") for name, word in _json(folder / file).items()
+             if name.endswith("_token")}  # fmt: skip
+    if (folder / "tokenizer.json").is_file():
+        made = _tokenizer(of_file(folder / "tokenizer.json", length).tokenizer)
+    else:
+        made = _clip(package, folder, words)
+    made.no_padding()
+    made.enable_truncation(length)
+    pad = made.token_to_id(words.get("pad_token", ""))
+    return Text(length, made.to_str(), 0 if pad is None else pad, blank)
+
+
+def _clip(package, folder, words):
+    """CLIP's tokenizer of bytes in pairs, lower case (Radford et al., 2021, code)."""
+    try:
+        made = package.Tokenizer(package.models.BPE.from_file(
+            str(folder / "vocab.json"), str(folder / "merges.txt"), unk_token=words.get("unk_token", "<|endoftext|>"),
+            continuing_subword_prefix="", end_of_word_suffix="</w>", fuse_unk=False))  # fmt: skip
+    except Exception as error:
+        raise DataError(f"{folder} holds no tokenizer that can be read, a tokenizer.json or CLIP's vocab.json and merges.txt: "
+                        f"{one_sentence(error)[:200]}") from error  # fmt: skip
+    begin, end = words.get("bos_token", "<|startoftext|>"), words.get("eos_token", "<|endoftext|>")
+    numbers = [made.token_to_id(word) for word in (begin, end)]
+    if None in numbers:
+        raise DataError(f"the vocabulary in {folder} lacks {begin} or {end}")
+    normal, before = package.normalizers, package.pre_tokenizers
+    made.normalizer = normal.Sequence([normal.NFC(), normal.Replace(package.Regex(r"\s+"), " "), normal.Lowercase()])
+    parts = package.Regex(r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+""")
+    made.pre_tokenizer = before.Sequence([before.Split(parts, "removed", invert=True), before.ByteLevel(add_prefix_space=False)])
+    made.decoder = package.decoders.ByteLevel()
+    pair = list(zip((begin, end), numbers, strict=True))
+    made.post_processor = package.processors.RobertaProcessing(pair[1], pair[0], trim_offsets=False, add_prefix_space=False)
+    made.add_special_tokens([begin, end])
+    return made
+
+
+def _json(path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 @functools.lru_cache(maxsize=8)

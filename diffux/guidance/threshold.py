@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import struct
 
+from diffux import sde
 from diffux.types import Denoiser
 
 
@@ -16,23 +17,28 @@ class StaticThreshold:
 
     low: Any
     high: Any
+    kept: bool = struct.field(pytree_node=False)
 
     def __call__(self, denoise: Denoiser) -> Denoiser:
         def clipped(x, level, cond):
             prediction = denoise(x, level, cond)
-            return prediction._replace(x0=jnp.clip(prediction.x0, self.low, self.high))
+            noise = {"noise": sde.epsilon(prediction.x0, x, level)} if self.kept else {}
+            return prediction._replace(x0=jnp.clip(prediction.x0, self.low, self.high), **noise)
 
         return clipped
 
 
-def static_threshold(high: float = 1.0, low: float | None = None) -> StaticThreshold:
+def static_threshold(high: float = 1.0, low: float | None = None, kept: bool = False) -> StaticThreshold:
     """Clip the predicted x0 to the data's range [`low`, `high`], by default from -high to high, as DDPM's code does when sampling
-    (Ho et al., 2020, code). Raises ValueError for a range that holds nothing.
+    (Ho et al., 2020, code).
+
+    kept: go to the next level with the noise of the estimate as it was, as DDIM does in other libraries, with solvers that take a
+    step's noise; by default with that which is left beside the clipped one. Raises ValueError for a range that holds nothing.
     """
     low = -high if low is None else low
     if isinstance(low, int | float) and isinstance(high, int | float) and not low < high:
         raise ValueError(f"a threshold clips to a range from a smaller to a larger number, got {low} to {high}")
-    return StaticThreshold(low, high)
+    return StaticThreshold(low, high, kept)
 
 
 @struct.dataclass

@@ -49,7 +49,7 @@ class Block(nn.Module):
 
 
 class _Clip(nn.Module):
-    """What both share: the sizes."""
+    """What both share: the sizes; `only` "hidden" or "pooled" gives that alone."""
 
     width: int = 768
     layers: int = 12
@@ -57,6 +57,7 @@ class _Clip(nn.Module):
     inner: int = 3072
     projection: int | None = None
     gelu: str = "quick_gelu"
+    only: str | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -64,6 +65,8 @@ class _Clip(nn.Module):
         super().__post_init__()
         if self.gelu not in GELUS:
             raise ValueError(f"CLIP's activation is {' or '.join(GELUS)}, got {self.gelu!r}")
+        if self.only is not None and self.only not in Encoded._fields:
+            raise ValueError(f"CLIP gives {' and '.join(Encoded._fields)}, got only={self.only!r}")
 
     @property
     def types(self) -> dict[str, Any]:
@@ -76,6 +79,11 @@ class _Clip(nn.Module):
 
     def norm(self, h: Array, name: str) -> Array:
         return nn.LayerNorm(1e-5, use_fast_variance=False, **self.types, name=name)(h)
+
+    def said(self, hidden: Array, whole: Array) -> Any:
+        """What is asked for of the features of all positions, and of one that is of the whole."""
+        pooled = self.projected(whole)
+        return Encoded(hidden, pooled) if self.only is None else {"hidden": hidden, "pooled": pooled}[self.only]
 
     def projected(self, h: Array) -> Array:
         return h if self.projection is None else Dense(self.projection, False, **self.types, name="projection")(h)
@@ -100,7 +108,7 @@ class ClipText(_Clip):
     end: int | None = None
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Encoded:
+    def __call__(self, tokens: Array) -> Encoded | Array:
         if tokens.ndim != 2 or tokens.shape[1] > self.length:
             raise ValueError(f"CLIP reads tokens (B, L) of at most {self.length}, got the shape {tokens.shape}")
         n = tokens.shape[1]
@@ -109,7 +117,7 @@ class ClipText(_Clip):
         h = self.blocks(table[tokens] + position[:n], jnp.tril(jnp.ones((1, n, n), bool)))
         h = self.norm(h, "norm_out")
         at = jnp.argmax(tokens, -1) if self.end is None else jnp.argmax(tokens == self.end, -1)
-        return Encoded(h, self.projected(jnp.take_along_axis(h, at[:, None, None], 1)[:, 0]))
+        return self.said(h, jnp.take_along_axis(h, at[:, None, None], 1)[:, 0])
 
 
 class ClipImage(_Clip):
@@ -132,7 +140,7 @@ class ClipImage(_Clip):
     side: int = 224
 
     @nn.compact
-    def __call__(self, x: Array) -> Encoded:
+    def __call__(self, x: Array) -> Encoded | Array:
         if x.shape[1:] != (self.side, self.side, 3):
             raise ValueError(f"this CLIP sees images (B, {self.side}, {self.side}, 3), got the shape {x.shape}")
         count = (self.side // self.patch) ** 2
@@ -142,7 +150,7 @@ class ClipImage(_Clip):
         h = h.reshape(x.shape[0], count, self.width)
         h = jnp.concatenate([jnp.broadcast_to(whole, (x.shape[0], 1, self.width)).astype(h.dtype), h], 1) + position
         h = self.blocks(self.norm(h, "norm_in"))
-        return Encoded(h, self.projected(self.norm(h[:, 0], "norm_out")))
+        return self.said(h, self.norm(h[:, 0], "norm_out"))
 
 
 clip_text_l = functools.partial(ClipText)

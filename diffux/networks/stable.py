@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from diffux.networks import levels
 from diffux.networks.attention import Attention, TokenAttention
 from diffux.networks.beside import beside
-from diffux.networks.embeddings import sinusoidal
+from diffux.networks.embeddings import null_of, sinusoidal
 from diffux.networks.initialize import fan_average, normal
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
 from diffux.networks.network import SPLITS, Network, per_sample, precision
@@ -97,7 +97,7 @@ class Stable(Network):
     - embedding: "openai" or "ddpm", see `sinusoidal`.
 
     `cond["text_mask"]` (B, L) is optional; Stable Diffusion looks at all tokens. What is unconditional is a text as well, the empty
-    one, so that the network has no null of its own.
+    one, or what is not wanted: cond["null_text"], of the text's shape, stands where cond["null"] is true or there is no text.
 
     Raises:
         ValueError: if x is not (B, H, W, C), or H or W cannot be halved len(widths) - 1 times; for lists of another length than
@@ -151,12 +151,12 @@ class Stable(Network):
     @property
     def reads(self) -> dict[str, int | None]:
         label = {} if self.classes is None else {"label": self.classes}
-        text = {} if self.text_width is None else {"text": self.text_width, "text_mask": None}
+        text = {} if self.text_width is None else {"text": self.text_width, "text_mask": None, "null_text": self.text_width}
         return label | text | dict.fromkeys(self.beside)
 
     @property
     def nulls(self) -> tuple[str, ...]:
-        return ()
+        return () if self.text_width is None else ("text",)
 
     @nn.compact
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False) -> Array:
@@ -209,11 +209,17 @@ class Stable(Network):
 
     def text(self, cond: Mapping[str, Array], x: Array, types: Mapping[str, Any]) -> Array | None:
         """(B, L, text_width), or None."""
-        text = cond.get("text")
         if self.text_width is None:
             return None
+        other = cond.get("null_text")
+        text = cond.get("text", other)
         if text is None or text.ndim != 3 or text.shape[0] != x.shape[0] or text.shape[-1] != self.text_width:
             raise ValueError(f'cond["text"] is ({x.shape[0]}, L, {self.text_width}), got {"none" if text is None else text.shape}')
+        if "null" in cond and "text" in cond:
+            if other is None or other.shape != text.shape:
+                raise ValueError(f'cond["null"] needs cond["null_text"] of the text\'s shape, {text.shape}, got '
+                                 f"{'none' if other is None else other.shape}")  # fmt: skip
+            text = jnp.where(null_of(cond, "text", x.shape[0])[:, None, None], other, text)
         return text.astype(types["dtype"])
 
     def check(self, shape: tuple[int, ...]) -> None:

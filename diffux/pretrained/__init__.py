@@ -26,6 +26,18 @@ def family(path: pathlib.Path) -> listing.Found | None:
     return next((found for found in listing.modules(sys.modules[__name__], "matches").values() if found.load().matches(path)), None)
 
 
+def model(path: pathlib.Path) -> Any:
+    """The whole model in a folder as a run of ours: `config`, `fields`, `params` and a `report`; None where a folder holds none.
+
+    A file that reads some has `holds(path)` and `described(path)`. Raises UserError for a model that is not whole or not known.
+    """
+    for found in listing.modules(sys.modules[__name__], "described").values():
+        if found.load().holds(path):
+            with explained(f"{path} cannot be read as {found.name}: "):
+                return found.load().described(path)
+    return None
+
+
 def load(path: pathlib.Path) -> Any:
     """The network, or the part of networks, in a folder or file that a family recognises; UserError where none does."""
     found = family(path)

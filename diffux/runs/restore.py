@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from diffux import averages as ema
+from diffux import pretrained
 from diffux.config.parts import filled
 from diffux.config.plan import Plan, named_nets, plan
 from diffux.config.schema import check
@@ -51,8 +52,13 @@ def load(
     path = path_of(directory).absolute()
     if raw and average is not None:
         raise UserError(f"raw weights and the average {average} exclude each other")
+    chosen = raw or average is not None or step != "last"
     if path.is_file():
-        return _exported(path, raw or average is not None or step != "last", nets, warn)
+        return _exported(path, *export.read(path), chosen, nets, warn)
+    others = pretrained.model(path) if path.is_dir() else None
+    if others is not None:
+        said = export.Said(0, "as published", others.config, others.fields, {})
+        return _exported(path, others.params, said, chosen, nets, warn)
     config = folder.saved_config(path)
     if config is None:
         raise UserError(f"{path} holds no run" if path.is_dir() else f"there is no folder {path}")
@@ -154,8 +160,8 @@ def _reconstructed(path: pathlib.Path, make, averages: ema.Averages, width: floa
     return loaded.run(params, at, f"{ema.said(name)}, reconstructed from {len(found)} snapshots")
 
 
-def _exported(path: pathlib.Path, chosen: bool, named: Mapping[str, str], warn) -> Run:
-    arrays, said = export.read(path)
+def _exported(path: pathlib.Path, arrays: Mapping[str, Any], said: export.Said, chosen: bool, named: Mapping[str, str],
+              warn) -> Run:  # fmt: skip
     if chosen:
         raise UserError(f"{path} holds one kind of weights, {said.weights} of step {said.step}, and no others")
     use_compilation_cache()

@@ -67,6 +67,11 @@ class Run:
         """What a request may say besides, such as "low_level", how noisy a picture is."""
         return getattr(getattr(self.system, "given", None), "takes", ())
 
+    @property
+    def spares(self) -> tuple[str, ...]:
+        """What of `asks` a request may leave out."""
+        return tuple(getattr(getattr(self.system, "given", None), "spares", ()))
+
     def share(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What is for this model of fields that are given to several."""
         known = (*self.asks, *self.takes)

@@ -130,7 +130,7 @@ def request(models: Models, n: int, given: Mapping[str, Any] = {}, *, task: str 
         else:
             raise UserError(f"{name} was given, and nothing reads it: {_asked(wanted)}")
     for name, (field, run) in wanted.items():
-        if name not in out and name != but:
+        if name not in out and name != but and name not in run.spares:
             classes = None if field is None else field.turn(n)
             shown = _held_out(name, run, n, rows) if classes is None else classes
             out |= {} if shown is None else {name: shown}

@@ -234,6 +234,38 @@ def test_a_tokenizer_of_a_file_is_the_text_of_its_words(tmp_path):
     refused(lambda: text.of_file(tmp_path / "missing.json", 4), "missing.json cannot be read: ")
 
 
+def clip_folder(folder, words=("<|startoftext|>", "<|endoftext|>")):
+    """A small tokenizer in the two files of CLIP's; the numbers of its words."""
+    signs = [chr(i) for i in range(33, 127)]
+    merges = [("c", "a"), ("ca", "t</w>"), ("r", "e"), ("re", "d</w>")]
+    known = [*signs, *(f"{sign}</w>" for sign in signs), *map("".join, merges), *words]
+    numbers = {word: i for i, word in enumerate(known)}
+    (folder / "vocab.json").write_text(json.dumps(numbers))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, merges)) + "\n")
+    return numbers
+
+
+def test_clips_tokenizer_of_two_files(tmp_path):
+    """Lower case, pairs merged within words, numbers one by one; begun and ended by a sign each, cut before the last."""
+    numbers = clip_folder(tmp_path)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": {"content": "<|endoftext|>"}}))
+    field = text.of_folder(tmp_path, 8)
+    begin, end = numbers["<|startoftext|>"], numbers["<|endoftext|>"]
+    spelled = [begin, numbers["red</w>"], numbers["cat</w>"], numbers["4</w>"], numbers["2</w>"], end, end, end]
+    assert field.encode(["  Red cat 42", ""]).tolist() == [spelled, [begin] + [end] * 7]
+    assert field.encode(["cat " * 20])[0].tolist() == [begin] + [numbers["cat</w>"]] * 6 + [end]
+    assert fields.from_json(field.as_json()).encode(["red cat 42"])[0].tolist() == spelled
+    assert field.turn(2).tolist() == [[begin] + [end] * 7] * 2 and FIELDS["text"].turn(2) is None
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"pad_token": "!"}))
+    assert text.of_folder(tmp_path, 4).encode([""])[0].tolist() == [begin, end, 0, 0]  # Stable Diffusion 2 fills up with "!"
+
+
+def test_folders_without_a_tokenizer_are_refused(tmp_path):
+    refused(lambda: text.of_folder(tmp_path, 8), "holds no tokenizer that can be read, a tokenizer.json or CLIP's vocab.json")
+    clip_folder(tmp_path, words=("<|startoftext|>",))
+    refused(lambda: text.of_folder(tmp_path, 8), "lacks <|startoftext|> or <|endoftext|>")
+
+
 @pytest.mark.parametrize(("said", "words"), [
     ({"kind": "imag", "shape": [4, 6, 3]}, "unknown kind of field 'imag'; did you mean 'image'"),
     ({"shape": [4, 6, 3]}, "unknown kind of field"),

@@ -42,6 +42,16 @@ def test_a_text_is_looked_at_where_its_mask_says(network):
 
 
 @pytest.mark.full
+def test_another_text_stands_where_there_is_to_be_none(network):
+    """By the flag of each sample, or where no text is given at all."""
+    other, null = TEXT + 1, jnp.asarray([True, False])
+    mixed = network(X, {"text": TEXT, "null_text": other, "null": null})
+    np.testing.assert_array_equal(mixed[0], network(X, {"text": other})[0])
+    np.testing.assert_array_equal(mixed[1], network(X, {"text": TEXT})[1])
+    np.testing.assert_array_equal(network(X, {"null_text": other, "null": null}), network(X, {"text": other}))
+
+
+@pytest.mark.full
 def test_its_attentions_can_be_edited_and_those_to_the_text_are_told_apart():
     module, met = Stable(**TINY), {}
     params = away_from_zero(initialize(jax.random.key(0), module, X, NOISE, {"text": TEXT}))
@@ -82,6 +92,7 @@ def test_fields_that_do_not_fit_are_refused(options, said):
 CONDITIONS = {
     "no text": ({}, {}, r'cond\["text"\] is \(2, L, 6\), got none'),
     "another width": ({}, {"text": jnp.ones((2, 5, 4))}, r"got \(2, 5, 4\)"),
+    "no other text": ({}, {"text": TEXT, "null": jnp.ones(2, bool)}, r'needs cond\["null_text"\] of the text.s shape, .* none'),
     "no label": ({"classes": 3}, {"text": TEXT}, r'cond\["label"\] is \(2,\), one of 3 classes each, got none'),
     "no picture": ({"beside": ("mask",)}, {"text": TEXT}, "mask stands beside x"),
 }

@@ -1,0 +1,184 @@
+"""Whole pipelines of diffusers, at random and small: the same pictures from the same noise."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffux import guidance, solvers, training
+from diffux.keys import sample_keys
+from diffux.systems.system import Model
+
+torch = pytest.importorskip("torch")
+diffusers = pytest.importorskip("diffusers")
+transformers = pytest.importorskip("transformers")
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("quick")]
+
+RNG, STEPS = np.random.default_rng(0), 20
+SMALL = {"sample_size": 8, "layers_per_block": 1, "block_out_channels": (32, 64), "norm_num_groups": 16}
+WORDS = ("a red cat", "can")
+
+
+def random(net, std=0.02):
+    torch.manual_seed(0)
+    for parameter in net.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=std)
+    return net.eval()
+
+
+def letters():
+    """The signs that stand for the 256 bytes in CLIP's vocabulary."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    return [chr(i) for i in plain] + [chr(256 + i) for i in range(256 - len(plain))]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The components of a small Stable Diffusion 1, and the U-Net of a 2."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    merges = [("r", "e"), ("re", "d</w>"), ("c", "a"), ("ca", "t</w>"), ("a", "n")]
+    signs = sorted(letters())
+    words = [*signs, *(f"{sign}</w>" for sign in signs), *map("".join, merges), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(map(" ".join, merges)) + "\n")
+    tokenizer = transformers.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=12)
+    n, blocks = len(words), {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 16, "intermediate_size": 32}
+    text = transformers.CLIPTextConfig(vocab_size=n, max_position_embeddings=12, bos_token_id=n - 2, eos_token_id=n - 1, **blocks)
+    stage = diffusers.AutoencoderKL(block_out_channels=(16, 32), down_block_types=("DownEncoderBlock2D",) * 2, layers_per_block=1,
+                                    up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8)  # fmt: skip
+    crossed = {"cross_attention_dim": 16, "attention_head_dim": (2, 4), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+               "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}  # fmt: skip
+    unets = {linear: random(diffusers.UNet2DConditionModel(**SMALL, **crossed, use_linear_projection=linear))
+             for linear in (False, True)}  # fmt: skip
+    return folder, tokenizer, random(transformers.CLIPTextModel(text), 0.3), random(stage), unets
+
+
+def walked(run, x, cond, *transforms):
+    """Our walk from given noise, as pictures."""
+    system = run.frozen
+    model = Model(system.network, system.parameterization, (*transforms, *system.guidance))
+    levels = system.grid(system.process.schedule, STEPS)
+    found = solvers.sample(sample_keys(0, 0, len(x)), model, system.solver, levels, jnp.asarray(x), cond).x
+    return np.asarray(system.codec.decode(found, cond))
+
+
+SD = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+FIRST = {"set_alpha_to_one": False, "clip_sample": False}
+WALKS = {
+    "ddim": ("DDIM", FIRST),
+    "pndm": ("PNDM", {"skip_prk_steps": True}),
+    "euler": ("EulerDiscrete", {"timestep_spacing": "leading"}),
+    "dpm-solver++": ("DPMSolverMultistep", {}),
+    "dpm-solver++, leading": ("DPMSolverMultistep", {"timestep_spacing": "leading"}),
+    "ddim, v": ("DDIM", FIRST | {"prediction_type": "v_prediction"}),
+    "ddim, trailing": ("DDIM", {"clip_sample": False, "timestep_spacing": "trailing"}),
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_stable_diffusion(name, parts, tmp_path):
+    """With a negative prompt, at scale 7.5: every setting from the folder."""
+    kind, options = WALKS[name]
+    _, tokenizer, text, stage, unets = parts
+    scheduler = getattr(diffusers, f"{kind}Scheduler")(**SD | options)
+    pipeline = diffusers.StableDiffusionPipeline(
+        vae=stage, text_encoder=text, tokenizer=tokenizer, unet=unets[name == "ddim, v"], scheduler=scheduler, safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path)
+    run = training.load(tmp_path)
+    caption, noise = run.fields["caption"], RNG.normal(size=(1, 8, 8, 4)).astype(np.float32)
+    asked = {key: caption.encode([words]) for key, words in zip(("caption", "negative"), WORDS, strict=True)}
+    cond = run.frozen.conditions(sample_keys(0, 0, 1), asked, 1)
+    found = walked(run, noise, cond, guidance.classifier_free(7.5))
+    want = pipeline(WORDS[0], negative_prompt=WORDS[1], num_inference_steps=STEPS, guidance_scale=7.5, output_type="np",
+                    latents=torch.tensor(np.moveaxis(noise, -1, 1))).images  # fmt: skip
+    assert want.std() > 0.03
+    np.testing.assert_allclose(found, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("words", ["a Red  cat, can't", "", "x " * 30, "naïve café 42", "<|endoftext|> a", "ÅNGSTRÖM\t\n½"])
+def test_tokens(words, parts, tmp_path):
+    """Of the files that transformers writes, and of CLIP's two."""
+    from diffux.fields import text
+
+    folder, tokenizer, *_ = parts
+    tokenizer.save_pretrained(tmp_path)
+    want = tokenizer(words, padding="max_length", max_length=12, truncation=True)["input_ids"]
+    assert text.of_folder(tmp_path, 12).encode([words])[0].tolist() == want
+    (tmp_path / "tokenizer.json").unlink()
+    for file in ("vocab.json", "merges.txt"):
+        (tmp_path / file).write_bytes((folder / file).read_bytes())
+    assert text.of_folder(tmp_path, 12).encode([words])[0].tolist() == want
+
+
+_PIXELS = {"down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+           "downsample_padding": 0, "flip_sin_to_cos": False, "freq_shift": 1, "norm_eps": 1e-6,
+           "attention_head_dim": None}  # fmt: skip
+CHAINS = {
+    "clipped": {"clip_sample": True},
+    "cosine, v, trailing": {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction", "clip_sample": False,
+                            "timestep_spacing": "trailing"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_pixels(name, tmp_path):
+    """DDIM of an unconditional model; where it clips, the noise of the estimate before that goes on."""
+    unet, scheduler = random(diffusers.UNet2DModel(**SMALL, **_PIXELS)), diffusers.DDIMScheduler(**CHAINS[name])
+    diffusers.DDIMPipeline(unet, scheduler).save_pretrained(tmp_path)
+    noise = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    scheduler.set_timesteps(STEPS)
+    x = torch.tensor(np.moveaxis(noise, -1, 1))
+    with torch.no_grad():
+        for step in scheduler.timesteps:
+            x = scheduler.step(unet(x, step).sample, step, x, eta=0.0).prev_sample
+    want = np.moveaxis((x / 2 + 0.5).clamp(0, 1).numpy(), 1, -1)
+    found = walked(training.load(tmp_path), noise, {})
+    assert want.std() > 0.03
+    np.testing.assert_allclose(found, want, atol=1e-3)
+
+
+def test_a_ddpm_pipelines_kernels_are_its_schedulers(tmp_path):
+    """The mean of the first step, and its variance."""
+    unet = random(diffusers.UNet2DModel(**SMALL, **_PIXELS))
+    scheduler = diffusers.DDPMScheduler(variance_type="fixed_large")
+    diffusers.DDPMPipeline(unet, scheduler).save_pretrained(tmp_path)
+    run = training.load(tmp_path)
+    system = run.frozen
+    assert system.steps == 50 and run.shape == (8, 8, 3)
+    levels = system.grid(system.process.schedule, STEPS)
+    scheduler.set_timesteps(STEPS)
+    noise = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    model = Model(system.network, system.parameterization, system.guidance)
+    t, s = (type(levels)(*(field[i] for field in levels)) for i in (0, 1))
+    kernel = system.process.reverse(model(jnp.asarray(noise), t, {}), jnp.asarray(noise), s=s, t=t)
+    at, x = scheduler.timesteps[0], torch.tensor(np.moveaxis(noise, -1, 1))
+    with torch.no_grad():
+        drawn = scheduler.step(unet(x, at).sample, at, x, generator=torch.Generator().manual_seed(0))
+        z = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    std = scheduler._get_variance(at) ** 0.5
+    np.testing.assert_allclose(kernel.mean, np.moveaxis((drawn.prev_sample - std * z).numpy(), 1, -1), atol=1e-4)
+    np.testing.assert_allclose(kernel.std.max(), std, rtol=1e-4)
+
+
+def test_pipelines_and_schedulers_that_are_not_built_are_named(parts, tmp_path):
+    from diffux.errors import UserError
+
+    unet = random(diffusers.UNet2DModel(**SMALL, **_PIXELS))
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(tmp_path)
+    file, index = tmp_path / "scheduler" / "scheduler_config.json", tmp_path / "model_index.json"
+    said = json.loads(file.read_text())
+    for change, words in (({"_class_name": "KDPM2DiscreteScheduler"}, "is walked by a KDPM2DiscreteScheduler"),
+                          ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr=True is not built here"),
+                          ({"variance_type": "learned_range"}, "variance_type='learned_range' is not built here"),
+                          ({"beta_schedule": "sigmoid"}, "beta_schedule='sigmoid'")):  # fmt: skip
+        file.write_text(json.dumps(said | change))
+        with pytest.raises(UserError, match=words):
+            training.load(tmp_path)
+    index.write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(UserError, match="holds a FluxPipeline, and the pipelines that can be read are DDPMPipeline"):
+        training.load(tmp_path)
