@@ -43,6 +43,12 @@ class Text(Field):
         """The number of tokens of the vocabulary."""
         return _tokenizer(self.tokenizer).get_vocab_size()
 
+    def signs(self) -> dict[str, str]:
+        """The words that begin, end and fill up a text, as transformers calls them; a tokenizer may have none that begin or end."""
+        found, empty = _tokenizer(self.tokenizer), _tokenizer(self.tokenizer).encode("").ids
+        numbers = {"pad_token": self.padding} | ({"bos_token": empty[0], "eos_token": empty[-1]} if len(empty) > 1 else {})
+        return {name: found.id_to_token(number) for name, number in numbers.items()}
+
     def encode(self, strings: Sequence[str]) -> np.ndarray:
         """Token numbers (n, length) of strings."""
         out = np.full((len(strings), self.length), self.padding, np.int32)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from diffux import listing
 from diffux.errors import UserError, explained
+from diffux.naming import pick
 from diffux.types import is_part
 
 
@@ -36,6 +38,14 @@ def model(path: pathlib.Path) -> Any:
             with explained(f"{path} cannot be read as {found.name}: "):
                 return found.load().described(path)
     return None
+
+
+def written(system: Any, fields: Mapping[str, Any], layout: str = "diffusers") -> dict[str, Any]:
+    """{file of a folder: a JSON object, a text, or (name, array) of tensors} that a frozen system of ours is in the `layout` of
+    others, of which there is one. Raises UserError for a system that it has no form for."""
+    from diffux.pretrained import diffusers_pipeline
+
+    return pick("layout", layout, {"diffusers": diffusers_pipeline.written})(system, fields)
 
 
 def load(path: pathlib.Path) -> Any:

@@ -1,4 +1,5 @@
-"""Whole pipelines of diffusers as runs: DDPMPipeline and DDIMPipeline, and StableDiffusionPipeline of Stable Diffusion 1 and 2."""
+"""Whole pipelines of diffusers as runs, and runs as pipelines: DDPMPipeline and DDIMPipeline, and StableDiffusionPipeline of Stable
+Diffusion 1 and 2."""
 
 from __future__ import annotations
 
@@ -6,12 +7,25 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from diffux import parameterizations
+from diffux.codecs._latents import Latents
+from diffux.codecs._pixels import Pixels
+from diffux.conditions.parts import Encoded
 from diffux.errors import UserError
-from diffux.fields import Field, Image
+from diffux.fields import Field, Image, Text
 from diffux.fields.text import of_folder
+from diffux.grids import Discrete
+from diffux.guidance.threshold import StaticThreshold
+from diffux.networks.clip import ClipText
 from diffux.networks.stable import Stable
-from diffux.pretrained import _stored, _table, diffusers_unet
+from diffux.pretrained import _stored, _table, diffusers_unet, transformers_clip
 from diffux.pretrained import diffusers_autoencoder as autoencoder
+from diffux.processes.gaussian import Posterior, Upper
+from diffux.schedules import cosine_betas, scaled_linear_betas
+from diffux.solvers import ddim, dpm_solver_pp_2m, plms
+from diffux.solvers._ancestral import Ancestral
 
 
 class Described(NamedTuple):
@@ -99,7 +113,7 @@ SOLVERS = {
 KEPT, ABOVE = ("DDIMScheduler",), ("DPMSolverMultistepScheduler",)
 """Those that go on with the noise of the estimate before it is clipped, and whose levels are `grids.discrete(above=True)`."""
 ONLY = {
-    "trained_betas": (None,), "rescale_betas_zero_snr": (False,), "thresholding": (False,), "skip_prk_steps": (True,),
+    "rescale_betas_zero_snr": (False,), "thresholding": (False,), "skip_prk_steps": (True,),
     "use_karras_sigmas": (False, None), "use_exponential_sigmas": (False, None), "use_beta_sigmas": (False, None),
     "use_lu_lambdas": (False, None), "use_flow_sigmas": (False, None), "algorithm_type": ("dpmsolver++",), "solver_order": (2,),
     "solver_type": ("midpoint",), "final_sigmas_type": ("zero", None), "interpolation_type": ("linear",),
@@ -140,7 +154,8 @@ def _schedule(path: pathlib.Path) -> dict[str, Any]:
     steps, spacing = said["num_train_timesteps"], said["timestep_spacing"]
     offset = said["steps_offset"] if spacing == "leading" else 0
     ratio = steps / 1000 if table == "linear" else 1  # our table is stretched to other numbers of steps
-    found = {"steps": steps, "betas": BETAS[table].format(ratio * said["beta_start"], ratio * said["beta_end"]),
+    named = BETAS[table].format(ratio * said["beta_start"], ratio * said["beta_end"])
+    found = {"steps": steps, "betas": said.get("trained_betas", named),
              "parameterization": PREDICTIONS[predicts], "spacing": spacing, "offset": offset,
              "clip": said["clip_sample"], "kept": name in KEPT, "solver": SOLVERS[name]}  # fmt: skip
     if name in ABOVE:
@@ -152,3 +167,93 @@ def _schedule(path: pathlib.Path) -> dict[str, Any]:
             raise UserError(f"{name} with variance_type={said['variance_type']!r} is not built here, only {' or '.join(VARIANCES)}")
         found["variance"] = VARIANCES[said["variance_type"]]
     return found
+
+
+# --- the way back -----------------------------------------------------------------------------------------------------
+
+BACK = {"DDIMScheduler": ddim(), "PNDMScheduler": plms(), "DPMSolverMultistepScheduler": dpm_solver_pp_2m()}
+"""Our solvers of schedulers but DDPM's, whose solver has the process in it."""
+
+
+def written(system: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """{file of the folder: a JSON object, a text, or (name, array) of tensors} of a frozen system of latents or of pixels.
+
+    Raises UserError for a system that none of their pipelines is.
+    """
+    net, image = system.network, fields[system.data]
+    if not isinstance(net.module, Stable):
+        raise UserError(f"a pipeline of diffusers is on the network stable, and this model is on a {type(net.module).__name__}")
+    latent = isinstance(system.codec, Latents)
+    texts = [part for part in system.given.parts if isinstance(part, Encoded)]
+    if latent != bool(texts) or not (latent or isinstance(system.codec, Pixels)):
+        raise UserError("the pipelines of diffusers that can be written are of pixels alone, or of latents and a text")
+    first = system.codec.encoder.module if latent else None
+    factor, channels = (2 ** (len(first.widths) - 1), first.latent) if latent else (1, image.shape[-1])
+    settings, tensors = diffusers_unet.written(net, channels)
+    files = _files("unet", settings | {"sample_size": [side // factor for side in image.shape[:2]]}, tensors)
+    files["scheduler/scheduler_config.json"] = walk = _walked(system)
+    name = "DDIMPipeline" if walk["_class_name"] == "DDIMScheduler" else "DDPMPipeline"
+    index: dict[str, Any] = {"_class_name": name, "unet": ["diffusers", settings["_class_name"]],
+                             "scheduler": ["diffusers", walk["_class_name"]]}  # fmt: skip
+    if latent:
+        settings, tensors = autoencoder.written(system.codec, image.shape[-1])
+        files |= _files("vae", settings, tensors)
+        files |= _spoken(texts[0], fields)
+        index |= {"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", settings["_class_name"]],
+                  "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+                  "safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}  # fmt: skip
+    return files | {"model_index.json": index}
+
+
+def _files(folder: str, settings: dict[str, Any], tensors: Any, stem: str = "diffusion_pytorch_model") -> dict[str, Any]:
+    return {f"{folder}/config.json": settings, f"{folder}/{stem}.safetensors": tensors}
+
+
+def _spoken(part: Encoded, fields: Mapping[str, Field]) -> dict[str, Any]:
+    """The text encoder and its tokenizer."""
+    caption, net = fields.get(part.name), part.net
+    if not isinstance(net.module, ClipText) or not isinstance(caption, Text):
+        raise UserError("a StableDiffusionPipeline reads its text by CLIP with a tokenizer, and this model by "
+                        f"{type(net.module).__name__} and {type(caption).__name__}")  # fmt: skip
+    settings, tensors = transformers_clip.written(net.replace(module=net.module.clone(only=None, projection=None)))
+    about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": caption.length} | caption.signs()
+    return _files("text_encoder", settings, tensors, "model") | {
+        "tokenizer/tokenizer.json": caption.tokenizer, "tokenizer/tokenizer_config.json": about}  # fmt: skip
+
+
+def _walked(system: Any) -> dict[str, Any]:
+    """Their scheduler of the system's chain and walk."""
+    name = "DDPMScheduler" if isinstance(system.solver, Ancestral) else next(
+        (name for name, solver in BACK.items() if system.solver == solver), None)  # fmt: skip
+    grid, chain = system.grid, system.process.schedule
+    predicts = {getattr(parameterizations, ours): theirs for theirs, ours in PREDICTIONS.items()}.get(
+        getattr(system.parameterization, "parameterization", None))  # fmt: skip
+    variance = {Posterior: "fixed_small", Upper: "fixed_large"}.get(type(system.process.variance))
+    if None in (name, predicts, variance) or not isinstance(grid, Discrete) or not hasattr(chain, "betas"):
+        raise UserError(f"a pipeline of diffusers walks a chain by a DDPMScheduler or {', '.join(BACK)}, and this one is walked by "
+                        f"{type(system.solver).__name__} along {type(grid).__name__}")  # fmt: skip
+    found: dict[str, Any] = {
+        "_class_name": name, "num_train_timesteps": grid.steps, "prediction_type": predicts, "timestep_spacing": grid.spacing,
+        "steps_offset": grid.offset, **_betas(chain.betas()),
+    }  # fmt: skip
+    clips = [part for part in system.guidance if isinstance(part, StaticThreshold)]
+    if any(part.kept != (name in KEPT) for part in clips) or (clips and name not in ("DDPMScheduler", "DDIMScheduler")):
+        raise UserError(f"a {name} does not clip as this model's walk does, see `kept` of static_threshold")
+    if name in ("DDPMScheduler", "DDIMScheduler"):
+        found["clip_sample"] = bool(clips)
+    if name in ("DDIMScheduler", "PNDMScheduler"):
+        found["set_alpha_to_one"] = grid.last == "clean"
+    return found | ({"variance_type": variance} if name == "DDPMScheduler" else {}) | (
+        {"skip_prk_steps": True} if name == "PNDMScheduler" else {})  # fmt: skip
+
+
+def _betas(betas: np.ndarray) -> dict[str, Any]:
+    """A table of betas by the name that they have for it, where they have one."""
+    low, high = (float(f"{beta:.4g}") for beta in betas[[0, -1]])
+    n = len(betas)
+    tables = {"linear": np.linspace(low, high, n), "scaled_linear": scaled_linear_betas(n, low, high),
+              "squaredcos_cap_v2": cosine_betas(n)}  # fmt: skip
+    for name, table in tables.items():
+        if np.allclose(table, betas, rtol=1e-3, atol=1e-6):
+            return {"beta_schedule": name, "beta_start": low, "beta_end": high}
+    return {"trained_betas": betas.tolist()}

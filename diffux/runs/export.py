@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
+import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diffux import fields
+from diffux import fields, pretrained
 from diffux.errors import UserError, one_sentence, unknown
 from diffux.files import path_of
 from diffux.runs import tensors
@@ -60,6 +63,42 @@ def write(run: Run, file: Any, *, dtype: str = "float32") -> pathlib.Path:
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or one_sentence(error)}") from error
     return path
+
+
+def write_folder(run: Run, folder: Any, layout: str = "diffusers") -> pathlib.Path:
+    """Write a `run` as a folder in the `layout` of another library, whole or not at all; its path.
+
+    Raises UserError for a run that the layout has no form for, a folder that is there already, and one that cannot be written.
+    """
+    path = path_of(folder).absolute()
+    if path.exists():
+        raise UserError(f"{path} is there already: a folder is written whole, to a new place")
+    files, part = pretrained.written(run.frozen, run.fields, layout), path.with_name(f".{path.name}.part")
+    from safetensors.numpy import save_file
+
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        for name, content in files.items():
+            file = part / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, str | Mapping):
+                file.write_text(content if isinstance(content, str) else json.dumps(content, indent=2) + "\n")
+            else:
+                save_file(dict(content), file, {"format": "pt"})
+                file.chmod(0o666 & ~_umask())
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or one_sentence(error)}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return path
+
+
+def _umask() -> int:
+    """What new files are not; the library that writes tensors makes files that nobody else may read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 @dataclasses.dataclass(frozen=True)

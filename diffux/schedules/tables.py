@@ -27,6 +27,10 @@ class FromBetas(Schedule):
         """T, the chain's number of steps."""
         return self.log_alphas.shape[0] - 1
 
+    def betas(self) -> np.ndarray:
+        """The table (T,)."""
+        return -np.expm1(2 * np.diff(np.asarray(self.log_alphas, np.float64)))
+
     def moments(self, t):
         knots = jnp.asarray(self.log_alphas)
         t = jnp.asarray(t, jnp.result_type(t, knots.dtype))

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux import cli, pretrained, training
+from diffux import cli, grids, guidance, pretrained, schedules, solvers, training
+from diffux.codecs import pixels
 from diffux.errors import UserError
 from diffux.networks.clip import ClipText
 from diffux.networks.stable import Stable
 from diffux.pretrained import diffusers_autoencoder, diffusers_unet, transformers_clip
+from diffux.processes import Gaussian
 from tests.fields.test_fields import clip_folder
 from tests.pretrained.test_stored import net, save, stage
 
@@ -75,6 +77,50 @@ def test_a_run_of_it_is_whole(folder):
     assert run.shape == (4, 4, 3) and run.steps == 50 and sorted(run.parts["nets"]) == ["first_stage", "text"]
     assert (run.system.codec.scale, run.system.codec.shift) == (0.5, 0.25)
     jax.tree.map(np.testing.assert_array_equal, run.variables.params["network"], found.params["network"])
+
+
+def test_the_command_gives_it_back(folder, tmp_path, capsys):
+    """The same run again, and nothing is written over; what has no such form says so."""
+    assert cli.main(["export", "--workdir", str(folder), "--layout", "diffusers", "--out", str(tmp_path / "back")]) == 0
+    one, two = training.load(folder), training.load(tmp_path / "back")
+    jax.tree.map(np.testing.assert_array_equal, one.variables.params, two.variables.params)
+    jax.tree.map(np.testing.assert_array_equal, one.system, two.system)
+    assert not list(tmp_path.glob(".*")) and (tmp_path / "back" / "unet" / "config.json").stat().st_mode & 0o044
+    assert cli.main(["export", "--workdir", str(folder), "--layout", "diffusers", "--out", str(tmp_path / "back")]) == 2
+    assert "is there already: a folder is written whole" in capsys.readouterr().err
+    for words, said in ((["--layout", "flux"], "unknown layout 'flux'"), (["--layout", "diffusers", "--dtype", "float16"],
+                        "--dtype is of a .safetensors file")):  # fmt: skip
+        assert cli.main(["export", "--workdir", str(folder), *words, "--out", str(tmp_path / "new")]) == 2
+        assert said in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
+FORMLESS = {
+    "solver": (lambda system: system.replace(solver=solvers.heun()), "this one is walked by Heun along Discrete"),
+    "grid": (lambda system: system.replace(grid=grids.karras()), "this one is walked by DDIM along Karras"),
+    "clip": (lambda system: system.replace(guidance=(guidance.static_threshold(),)), "does not clip as this model's walk does"),
+    "pixels": (lambda system: system.replace(codec=pixels()), "are of pixels alone, or of latents and a text"),
+    "schedule": (lambda system: system.replace(process=Gaussian(schedules.cosine())), "a pipeline of diffusers walks a chain by"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), FORMLESS.values(), ids=FORMLESS)
+def test_what_has_no_form_there_is_refused(change, said, folder):
+    run = training.load(folder)
+    with pytest.raises(UserError, match=said):
+        pretrained.written(change(run.frozen), run.fields)
+
+
+def test_betas_have_their_names_or_are_written_out(folder):
+    run = training.load(folder)
+    file = "scheduler/scheduler_config.json"
+    for betas, said in ((schedules.linear_betas(), {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}),
+                        (schedules.cosine_betas(), {"beta_schedule": "squaredcos_cap_v2"})):  # fmt: skip
+        process = run.frozen.process.replace(schedule=schedules.from_betas(betas))
+        assert said.items() <= pretrained.written(run.frozen.replace(process=process), run.fields)[file].items()
+    warmed = schedules.warmup_betas()
+    process = run.frozen.process.replace(schedule=schedules.from_betas(warmed))
+    np.testing.assert_allclose(pretrained.written(run.frozen.replace(process=process), run.fields)[file]["trained_betas"], warmed,
+                               rtol=1e-3)  # fmt: skip
 
 
 @pytest.mark.parametrize("broken", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
