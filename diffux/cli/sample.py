@@ -10,6 +10,7 @@
   diffux sample --task cascade --model base=runs/small --model up=runs/up --out large.png
   diffux sample --task restore --model model=runs/sr --given low=photo.png --out restored.png
   diffux sample --pretrained sd-v1-5 --given caption="a red cat" --guidance "classifier_free(7.5)" --n 4 --out cats.png
+  diffux sample --pretrained sd-v1-5 --given caption="a red cat" --task "edit(start=0.6)" --given image=photo.png --out cat.png
 
 Without --solver and --steps the model's own are used. Sample number i of a seed is the same for every --n and --batch.
 Whatever the model is given is asked by --given NAME=WORD; of what is not asked every class is drawn in turn, or held-out examples

@@ -88,7 +88,8 @@ class Run:
         return self.walk.get("steps") or self.system.steps
 
     def generate(self, keys: Any, given: Mapping[str, Any] = {}, *, save: int | None = None,
-                 progress: Callable[[int, int], None] | None = None, until: float | None = None) -> Sampled:  # fmt: skip
+                 progress: Callable[[int, int], None] | None = None, until: float | None = None,
+                 start: tuple[Any, float] | None = None) -> Sampled:  # fmt: skip
         """A sample for each of `keys` (B,), of fields (B, ...) that are `given`; see `systems.generate`.
 
         Raises UserError for a run that is not sampled, and for fields that are missing or that nothing reads.
@@ -97,4 +98,5 @@ class Run:
             raise UserError(f"this run is a {type(self.system).__name__} ({self.plan.name}), which is not sampled")
         with explained():
             shape = (len(keys), *self.shape)
-            return generate(keys, self.system, self.variables, shape, given, save=save, progress=progress, until=until, **self.walk)
+            return generate(keys, self.system, self.variables, shape, given, save=save, progress=progress, until=until,
+                            start=start, **self.walk)  # fmt: skip

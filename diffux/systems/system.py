@@ -111,7 +111,7 @@ class System:
                 raise ValueError(f"the worse model reads {name} of size {size}, and the model {known.get(name, 'none')}")
         return Model(self.network, self.parameterization)
 
-    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None, until=None) -> Sampled:
+    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None, until=None, start=None) -> Sampled:
         """As `systems.generate`, of a system whose nets have weights."""
         shape = shape if isinstance(shape, jax.ShapeDtypeStruct) else jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
         cond = self.conditions(rng.fold_in(keys, 2), given, shape.shape[0])
@@ -119,6 +119,10 @@ class System:
         levels = levels if until is None else grids.until(levels, self.process.schedule(until))
         latent = jax.eval_shape(_encode, self.codec, jax.random.key(0), shape, cond)
         x = _prior(self.process, rng.fold_in(keys, 0), latent.shape)
+        if start is not None:
+            levels, x = self._begun(keys, levels, start, cond)
+            if len(levels.t) < 2:
+                return Sampled(_decode(self.codec, x, cond), None, ())
         model = Model(self.network, self.parameterization, self.guidance)
         solver = self.solver
         if hasattr(self.codec, "known"):
@@ -128,6 +132,19 @@ class System:
             return Sampled(x, trajectory, state)
         trajectory = None if trajectory is None else _decode_all(self.codec, trajectory, cond)
         return Sampled(_decode(self.codec, x, cond), trajectory, state)
+
+    def _begun(self, keys, levels, start, cond) -> tuple[Any, Any]:
+        """(the last levels of a walk, x at the first of them) of (data, the share of the steps that is walked)."""
+        data, share = start
+        if not 0 <= share <= 1:
+            raise ValueError(f"a walk begins with a share of its steps from 0 to 1, got {share}")
+        steps = len(levels.t) - 1
+        left = type(levels)(*(field[steps - int(steps * share) :] for field in levels))
+        z = _encode(self.codec, rng.fold_in(keys, 3), jnp.asarray(data), cond)
+        if len(left.t) < 2:
+            return left, z
+        first = type(levels)(*(field[0] for field in left))
+        return left, _noised(self.process, rng.fold_in(keys, 0), z, first)
 
     def conditions(self, keys, given: Mapping[str, Any], batch: int) -> dict[str, Any]:
         """As the function `conditions`, of this system."""
@@ -204,6 +221,11 @@ def _known_of(codec, cond, shape):
     return codec.known(cond, shape)
 
 
+@jax.jit
+def _noised(process, keys, x, level):
+    return process.marginal(x, level).sample(keys)
+
+
 @functools.partial(jax.jit, static_argnames=("shape",))
 def _prior(process, keys, shape):
     return process.prior(shape).sample(keys)
@@ -271,6 +293,7 @@ def generate(
     save: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     until: float | None = None,
+    start: tuple[Any, float] | None = None,
 ) -> Sampled:
     """Samples of the data's `shape` (B, *d), floats in the codec's data range ([0, 1] for pixels), with EMA weights if any.
 
@@ -281,6 +304,8 @@ def generate(
     - progress: `progress(done, steps)` is called between equal pieces of the walk.
     - guidance: replaces the system's transforms.
     - until: stops at the level t = `until` of the schedule, and returns x_t in the space of the diffusion, not decoded.
+    - start: (data (B, *d), share), and the walk begins with these, noised, for the last `share` of its steps (Meng et al., 2022):
+      0 gives them back, through the codec.
 
     A second call with the same shapes and other numbers (seed, guidance scale, eta, labels) does not compile again.
     Raises ValueError for fields that are missing or that nothing reads, for steps below 1, and for levels that do not decrease.
@@ -294,8 +319,8 @@ def generate(
     changes = {name: part for name, part in changes.items() if part is not None}
     system = resolved(system.replace(**changes) if changes else system, variables)
     system.check()
-    stop = {} if until is None else {"until": until}
-    return system.generate(keys, shape, given, steps=steps, save=save, progress=progress, **stop)
+    ends = {name: value for name, value in (("until", until), ("start", start)) if value is not None}
+    return system.generate(keys, shape, given, steps=steps, save=save, progress=progress, **ends)
 
 
 # --- conditions --------------------------------------------------------------------------------------------------------

@@ -116,6 +116,32 @@ def test_stable_diffusion(name, parts, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
+def test_image_to_image(parts, tmp_path):
+    """From a picture, for 0.6 of the steps: the latent and the noise are theirs."""
+    _, tokenizer, text, stage, unets = parts
+    components = {"vae": stage, "text_encoder": text, "tokenizer": tokenizer, "unet": unets[False], "safety_checker": None,
+                  "feature_extractor": None, "scheduler": diffusers.DDIMScheduler(**SD | FIRST)}  # fmt: skip
+    diffusers.StableDiffusionPipeline(**components, requires_safety_checker=False).save_pretrained(tmp_path)
+    pipeline = diffusers.StableDiffusionImg2ImgPipeline(**components, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    image = RNG.random((1, 16, 16, 3)).astype(np.float32)
+    want = pipeline(WORDS[0], image=torch.tensor(np.moveaxis(image, -1, 1)), strength=0.6, num_inference_steps=STEPS,
+                    guidance_scale=7.5, generator=torch.Generator().manual_seed(0), output_type="np").images  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    first, second = (np.moveaxis(torch.randn((1, 4, 8, 8), generator=generator).numpy(), 1, -1) for _ in range(2))
+    run = training.load(tmp_path)
+    system, steps = run.frozen, int(0.6 * STEPS)
+    mean, log_variance = system.codec.moments(image, {})
+    z = system.codec.scale * (mean + jnp.exp(log_variance / 2) * first)
+    levels = system.grid(system.process.schedule, STEPS)
+    levels = type(levels)(*(field[-steps - 1 :] for field in levels))
+    cond = system.conditions(sample_keys(0, 0, 1), {"caption": run.fields["caption"].encode([WORDS[0]])}, 1)
+    model = Model(system.network, system.parameterization, (guidance.classifier_free(7.5),))
+    x = levels.alpha[0] * z + levels.sigma[0] * second
+    found = solvers.sample(sample_keys(0, 0, 1), model, system.solver, levels, x, cond).x
+    np.testing.assert_allclose(system.codec.decode(found, cond), want, atol=1e-4)
+
+
 @pytest.mark.parametrize("words", ["a Red  cat, can't", "", "x " * 30, "naïve café 42", "<|endoftext|> a", "ÅNGSTRÖM\t\n½"])
 def test_tokens(words, parts, tmp_path):
     """Of the files that transformers writes, and of CLIP's two."""

@@ -68,6 +68,7 @@ def save(folder, family, part, file=None):
     return config, tensors
 
 
+@pytest.mark.full(but=("vq", "t5"))
 @pytest.mark.parametrize("name", PARTS)
 def test_there_and_back(name, tmp_path):
     """Another layout in the file, and the same network and bits when it is read."""

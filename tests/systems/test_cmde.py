@@ -151,6 +151,7 @@ def test_the_loss(most):
     np.testing.assert_allclose(loss, np.mean(np.concatenate(want, -1), (1, 2, 3)), rtol=1e-6)
 
 
+@pytest.mark.full(but=("1.0",))
 @pytest.mark.parametrize("most", [0.0, 1.0])
 @pytest.mark.usefixtures("x64")
 def test_the_loss_of_another_prediction(most):

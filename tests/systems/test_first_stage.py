@@ -45,6 +45,7 @@ def filled(system, params):
     return systems.resolved(system, Variables(params))
 
 
+@pytest.mark.full
 def test_the_loss_of_a_kl_model_in_numpy(params):
     """Sums over an image, a mean over images; the mean of the latent where nothing is trained."""
     system = build(perceptual_weight=0.7, kl=0.01)
@@ -60,6 +61,7 @@ def test_the_loss_of_a_kl_model_in_numpy(params):
     assert metrics["kl"] > 0.1 and "hinge" not in metrics
 
 
+@pytest.mark.full(but=1)
 @pytest.mark.parametrize(("legacy", "codes", "commitment"), [(True, 0.25, 1.0), (False, 1.0, 0.25)])
 def test_the_loss_of_a_vq_model_in_numpy(params, legacy, codes, commitment):
     """Means; the factor 0.25 is with the codebook's error in the released code, and with the encoder's in the paper."""
@@ -146,6 +148,7 @@ def test_a_model_without_discriminator_trains_none():
     assert systems.trainable.not_averaged(build()) == {"discriminator"}
 
 
+@pytest.mark.full
 def test_what_comes_back_of_pictures(params):
     """By the mean of the latent, whatever the key; and its latents are the codec's of another system."""
     system, variables = build(), Variables(params["kl"])

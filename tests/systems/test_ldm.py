@@ -42,6 +42,7 @@ def moved(params, seed=1):
     return jax.tree.map(lambda leaf: jnp.asarray(leaf + 0.2 * rng.normal(size=leaf.shape), leaf.dtype), params)
 
 
+@pytest.mark.full
 def test_in_pixels_it_is_ddpm():
     """The same loss and samples as the older system's, of the same weights."""
     same = {"steps": 100, "betas": "linear", "spacing": "linspace", "clip": True}
@@ -80,6 +81,7 @@ def test_the_loss_is_of_the_scaled_latent(stage, x64):
     np.testing.assert_allclose(found, (0.24**2) * (z**2).mean() + 0.82**2, rtol=0.02)
 
 
+@pytest.mark.full
 def test_samples_are_images_of_the_first_stage(stage):
     system = systems.build("ldm", first_stage=stage, steps=10, draws=2, scale=2.0, solver="ddim", network="unet", **TINY)
     variables = systems.init(jax.random.key(0), system, {"image": IMAGES})
