@@ -34,6 +34,9 @@ class Stored(Mapping[str, np.ndarray]):
             raise UserError(f"{name} in {self.source} is not finite")
         return array
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
 

@@ -83,7 +83,7 @@ def read(path: pathlib.Path) -> tuple[Latents, _table.Report]:
     settings = _stored.said(path)
     encoder, decoder, codebook = built(settings)
     wanted = shapes(encoder, decoder, codebook, settings.get("in_channels", 3))
-    params, report = _table.carried(NAMES, wanted, _stored.stored(path), len(encoder.widths), modern)
+    params, report = _table.carried(NAMES, wanted, _stored.stored(path), _table.upwards(len(encoder.widths)), modern)
     said = DEFAULTS | settings
     books = None if codebook is None else Net(codebook, params["codebook"])
     return latents(Net(encoder, params["encoder"]), Net(decoder, params["decoder"]), books, scale=said["scaling_factor"],
@@ -141,4 +141,4 @@ def written(codec: Latents, channels: int = 3) -> tuple[dict[str, Any], Iterator
     else:
         settings |= {"num_vq_embeddings": book.module.codes, "vq_embed_dim": encoder.latent}
         params["codebook"] = book.weights
-    return settings, _table.given_back(NAMES, params, len(encoder.widths))
+    return settings, _table.given_back(NAMES, params, _table.upwards(len(encoder.widths)))

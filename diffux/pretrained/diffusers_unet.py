@@ -110,7 +110,8 @@ def read(path: pathlib.Path) -> tuple[Net, _table.Report]:
     """(the U-Net of a folder, what became of its tensors)."""
     settings = _stored.said(path)
     network = built(settings)
-    params, report = _table.carried(table(network), shapes(network, settings), _stored.stored(path), len(network.widths), modern)
+    wanted = shapes(network, settings)
+    params, report = _table.carried(table(network), wanted, _stored.stored(path), _counted(network), modern)
     return Net(network, params), report
 
 
@@ -197,4 +198,8 @@ def settings_of(network: Stable, channels: int) -> dict[str, Any]:
 
 def written(net: Net, channels: int) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
     """(their settings, (their name, array) of every weight) of a U-Net for so many `channels`."""
-    return settings_of(net.module, channels), _table.given_back(table(net.module), net.weights, len(net.module.widths))
+    return settings_of(net.module, channels), _table.given_back(table(net.module), net.weights, _counted(net.module))
+
+
+def _counted(network: Stable) -> _table.Count:
+    return _table.upwards(len(network.widths))

@@ -16,6 +16,7 @@ import pytest
 from diffux.networks.adm import ADM, AdaptiveBlock, ADMClassifier, AttentionPool
 from diffux.networks.initialize import initialize
 from diffux.networks.layers import fitting_groups
+from diffux.pretrained import guided_diffusion
 from tests.peers.test_score_sde_networks import DOUBLE, to_numpy, to_torch
 
 torch = pytest.importorskip("torch")
@@ -68,73 +69,18 @@ def test_pool():
 # --- the whole networks ----------------------------------------------------------------------------------------------
 
 
-def carried(reference, network):
-    """The weights of an authors' UNetModel or EncoderUNetModel, under our names."""
-    state = {name: value.detach().numpy() for name, value in reference.state_dict().items()}
-    conv = lambda at: {"kernel": state[f"{at}.weight"].transpose(2, 3, 1, 0), "bias": state[f"{at}.bias"]}  # noqa: E731
-    dense = lambda at: {"kernel": state[f"{at}.weight"].T, "bias": state[f"{at}.bias"]}  # noqa: E731
-    norm = lambda at: {"scale": state[f"{at}.weight"], "bias": state[f"{at}.bias"]}  # noqa: E731
+def carried(reference, network, path):
+    """The weights of an authors' UNetModel or EncoderUNetModel, read from a file of theirs, which is given back as it was."""
+    torch.save(reference.state_dict(), path / "model.pt")
+    net, report = guided_diffusion.read(path / "model.pt", network.clone(**FLOAT), 16)
+    assert not report.ignored
+    back = dict(guided_diffusion.written(net))
+    for name, value in reference.state_dict().items():
+        np.testing.assert_array_equal(back[name].reshape(value.shape), value.float().numpy(), err_msg=name)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, float), net.weights)
 
-    def block(at):
-        told, half = dense(f"{at}.emb_layers.1"), state[f"{at}.emb_layers.1.bias"].size // 2
-        named = {"scale": slice(half), "shift": slice(half, None)} if network.adaptive else {"embedding": slice(None)}
-        found = {name: {"kernel": told["kernel"][:, part], "bias": told["bias"][part]} for name, part in named.items()}
-        found |= {"norm_0": norm(f"{at}.in_layers.0"), "conv_0": conv(f"{at}.in_layers.2")}
-        found |= {"norm_1": norm(f"{at}.out_layers.0"), "conv_1": conv(f"{at}.out_layers.3")}
-        return found | ({"shortcut": conv(f"{at}.skip_connection")} if f"{at}.skip_connection.weight" in state else {})
 
-    def projections(at, heads, by_head):
-        """q, k and v of one 1x1 convolution, head by head or one after the other."""
-        weight, bias = state[f"{at}.weight"][..., 0], state[f"{at}.bias"]
-        if by_head:
-            width = bias.size // heads // 3
-            order = np.arange(bias.size).reshape(heads, 3, width).swapaxes(0, 1).reshape(3, -1)
-        else:
-            order = np.arange(bias.size).reshape(3, -1)
-        return {n: {"kernel": weight[rows].T, "bias": bias[rows]} for n, rows in zip(("query", "key", "value"), order, strict=True)}
-
-    def attention(at):
-        channels = state[f"{at}.norm.weight"].size
-        heads = network.heads if network.head_channels is None else channels // network.head_channels
-        out = {"kernel": state[f"{at}.proj_out.weight"][..., 0].T, "bias": state[f"{at}.proj_out.bias"]}
-        return {"norm": norm(f"{at}.norm"), "out": out} | projections(f"{at}.qkv", heads, by_head=True)
-
-    def both(name, at):
-        found = {f"{name}_block": block(f"{at}.0")}
-        return found | ({f"{name}_attention": attention(f"{at}.1")} if f"{at}.1.qkv.weight" in state else {})
-
-    params = {"noise_0": dense("time_embed.0"), "noise_1": dense("time_embed.2"), "conv_in": conv("input_blocks.0.0")}
-    place, levels = 1, len(network.multipliers)
-    for level in range(levels):
-        for i in range(network.blocks):
-            params |= both(f"down_{level}_{i}", f"input_blocks.{place}")
-            place += 1
-        if level < levels - 1:
-            name, at = f"down_{level}_halve", f"input_blocks.{place}.0"
-            params |= {f"{name}_block": block(at)} if network.resample_blocks else {name: conv(f"{at}.op")}
-            place += 1
-    params |= {f"middle_{i}_block": block(f"middle_block.{2 * i}") for i in (0, 1)}
-    params["middle_attention"] = attention("middle_block.1")
-    params["norm_out"] = norm("out.0")
-    if isinstance(network, ADMClassifier):
-        # the pool's own order: query, key and value one after the other
-        pool = projections("out.2.qkv_proj", None, by_head=False) | {"position": state["out.2.positional_embedding"].T}
-        out = {"kernel": state["out.2.c_proj.weight"][..., 0].T, "bias": state["out.2.c_proj.bias"]}
-        return jax.tree.map(jnp.asarray, params | {"pool": pool | {"out": out}})
-    place = 0
-    for level in reversed(range(levels)):
-        for i in range(network.blocks + 1):
-            params |= both(f"up_{level}_{i}", f"output_blocks.{place}")
-            if level and i == network.blocks:
-                last = max(int(key.split(".")[2]) for key in state if key.startswith(f"output_blocks.{place}."))
-                name, at = f"up_{level}_double", f"output_blocks.{place}.{last}"
-                params |= {f"{name}_block": block(at)} if network.resample_blocks else {name: conv(f"{at}.conv")}
-            place += 1
-    params["conv_out"] = conv("out.2")
-    if network.classes:
-        label = state["label_emb.weight"]
-        params["condition"] = {"label": np.concatenate([label, np.full_like(label[:1], np.nan)])}  # they have no null
-    return jax.tree.map(jnp.asarray, params)
+FLOAT = {"dtype": jnp.float32, "param_dtype": jnp.float32}
 
 
 @pytest.fixture
@@ -168,7 +114,7 @@ COMMON = {"channels": 32, "multipliers": (0.5, 1, 2), "blocks": 2, "attention": 
 NETWORKS = {
     "adm": {"classes": 5},
     "adm by heads": {"heads": 4, "head_channels": None},
-    "adm-u": {"classes": 5, "low": "low"},
+    "adm-u": {"classes": 5, "beside": ("low",)},
     "iddpm": {"heads": 4, "head_channels": None, "resample_blocks": False},
     "iddpm 256": {"heads": 1, "head_channels": None, "resample_blocks": False, "adaptive": False},
 }
@@ -182,23 +128,23 @@ def settings(network):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_equal_weights_give_equal_outputs(name, authors):
+def test_equal_weights_give_equal_outputs(name, authors, tmp_path):
     network = ADM(**COMMON | NETWORKS[name], variance=True, **DOUBLE)
-    kind = authors.UNetModel if network.low is None else authors.SuperResModel
+    kind = authors.SuperResModel if network.beside else authors.UNetModel
     reference = awake(kind(**settings(network), out_channels=6, num_classes=network.classes))
     x, t, label, low = RNG.normal(size=(2, 16, 16, 3)), np.array([3.0, 70.0]), np.array([4, 1]), RNG.normal(size=(2, 4, 4, 3))
     more = {} if network.classes is None else {"y": torch.tensor(label)}
-    more |= {} if network.low is None else {"low_res": to_torch(low)}
+    more |= {"low_res": to_torch(low)} if network.beside else {}
     want = to_numpy(reference(to_torch(x), torch.tensor(t), **more))
-    params = carried(reference, network)
+    params = carried(reference, network, tmp_path)
     got = jnp.concatenate(network.apply({"params": params}, x, t, {"label": label, "low": low}), -1)
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
 
 
-def test_the_classifier_with_equal_weights_gives_equal_logits(authors):
+def test_the_classifier_with_equal_weights_gives_equal_logits(authors, tmp_path):
     network = ADMClassifier(**COMMON, classes=7, **DOUBLE)
     reference = awake(authors.EncoderUNetModel(**settings(network), out_channels=7, pool="attention"))
     x, t = RNG.normal(size=(2, 16, 16, 3)), np.array([3.0, 70.0])
     want = reference(to_torch(x), torch.tensor(t)).detach().numpy()
-    got = network.apply({"params": carried(reference, network)}, x, t)
+    got = network.apply({"params": carried(reference, network, tmp_path)}, x, t)
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())

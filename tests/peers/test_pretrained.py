@@ -105,7 +105,7 @@ def test_unet(name, tmp_path):
         np.testing.assert_array_equal(again.double().eval()(chw(x), torch.tensor(t), **theirs).sample, want)
     loss = lambda weights: jnp.sum(ours.module.apply({"params": weights}, x, t, cond) ** 2)  # noqa: E731
     np.testing.assert_allclose(ours(x, t, cond), hwc(want), atol=2e-6 * want.abs().max().item())
-    gradients = dict(_table.given_back(diffusers_unet.table(net.module), jax.jit(jax.grad(loss))(ours.weights), 2))
+    gradients = dict(_table.given_back(diffusers_unet.table(net.module), jax.jit(jax.grad(loss))(ours.weights), _table.upwards(2)))
     (want**2).sum().backward()
     sizes = {key: parameter.grad.abs().max().item() for key, parameter in peer.named_parameters()}
     least = 1e-12 * max(sizes.values())  # of a key's bias there is none
