@@ -57,8 +57,11 @@ def _pixels(path: pathlib.Path) -> Described:
     settings = _stored.said(path / "unet")
     net, report = diffusers_unet.read(path / "unet")
     config = {"system": {"name": "ldm"} | _network(net.module) | _schedule(path)}
-    sides = _sides(settings, 1)
-    image = Image((*sides, settings.get("in_channels", 3)), None)
+    channels = settings.get("in_channels", 3)
+    if net.module.out_channels != channels or net.module.text_width is not None or net.module.classes is not None:
+        raise UserError(f"the U-Net in {path} is given {channels} channels and gives {net.module.out_channels}, of a text or label or "
+                        "not: read are models of pixels alone, which give what they are given")  # fmt: skip
+    image = Image((*_sides(settings, 1), channels))
     return Described(config, {"image": image}, {"network": net.weights}, report)
 
 
@@ -75,7 +78,7 @@ def _stable(path: pathlib.Path) -> Described:
     system = {"name": "ldm", "empty": caption.encode([""])[0].tolist()} | _network(net.module) | _schedule(path)
     config = {"system": system, "nets": {"first_stage": str(path / "vae"), "text": str(path / "text_encoder")}}
     sides = _sides(settings, 2 ** (len(encoder.widths) - 1))
-    image = Image((*sides, stage.get("in_channels", 3)), None)
+    image = Image((*sides, stage.get("in_channels", 3)))
     return Described(config, {"image": image, "caption": caption}, {"network": net.weights}, report)
 
 

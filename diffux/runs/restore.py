@@ -139,7 +139,7 @@ class _Loaded:
         shapes = {name: tree for name, tree in self.shapes.items() if name in arrays or name not in leave}
         if jax.tree.map(np.shape, arrays) != jax.tree.map(lambda x: x.shape, shapes):
             raise UserError(f"{source} does not fit the system of its config: the parameters have other names or shapes")
-        return jax.tree.map(lambda x, like: jax.device_put(x.astype(like.dtype), like.sharding), arrays, shapes)
+        return jax.tree.map(lambda x, like: jax.device_put(np.asarray(x, like.dtype), like.sharding), arrays, shapes)
 
 
 def _reconstructed(path: pathlib.Path, make, averages: ema.Averages, width: float, step: int | str, warn) -> Run:
