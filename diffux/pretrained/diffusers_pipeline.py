@@ -59,8 +59,8 @@ def _pixels(path: pathlib.Path) -> Described:
     config = {"system": {"name": "ldm"} | _network(net.module) | _schedule(path)}
     channels = settings.get("in_channels", 3)
     if net.module.out_channels != channels or net.module.text_width is not None or net.module.classes is not None:
-        raise UserError(f"the U-Net in {path} is given {channels} channels and gives {net.module.out_channels}, of a text or label or "
-                        "not: read are models of pixels alone, which give what they are given")  # fmt: skip
+        raise UserError(f"the U-Net in {path} is given {channels} channels, gives {net.module.out_channels} and reads "
+                        f"{', '.join(net.module.reads) or 'nothing'}: read are models of pixels alone, and as many")  # fmt: skip
     image = Image((*_sides(settings, 1), channels))
     return Described(config, {"image": image}, {"network": net.weights}, report)
 
