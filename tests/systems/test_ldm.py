@@ -68,8 +68,8 @@ class Answer(nn.Module):
 
 
 def test_the_loss_is_of_the_scaled_latent(stage):
-    """|eps_hat - eps|^2 at the one level x_t = 0.8 z + 0.6 eps of z = scale (latent - shift), where this network errs by 0.8 z / 0.6
-    whatever the noise."""
+    """|eps_hat - eps|^2 at the one level x_t = 0.8 z + 0.6 eps of z = scale (latent - shift), where this network errs by
+    0.8 z / 0.6 whatever the noise."""
     numbers = {"scale": 2.0, "shift": 0.4, "drawn": False}
     system = systems.build("ldm", first_stage=stage, steps=1, betas=[0.36], network="unet", **numbers, **TINY)
     system = system.replace(network=Net(Answer(), {}))
