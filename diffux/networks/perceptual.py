@@ -132,8 +132,8 @@ def random_features() -> RandomFeatures:
     and always the same. It sees blur, noise and texture, and knows nothing of what people find alike.
 
     Example:
-        >>> x = np.random.default_rng(0).random((1, 16, 16, 3))
-        >>> near, far = (random_features()(np.clip(x + step, 0, 1), x)[0] for step in (0.02, 0.2))
+        >>> x = jax.random.uniform(jax.random.key(0), (1, 16, 16, 3))
+        >>> near, far = (random_features()(jnp.clip(x + step, 0, 1), x)[0] for step in (0.02, 0.2))
         >>> bool(0 < near < far)
         True
     """

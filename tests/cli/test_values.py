@@ -106,7 +106,7 @@ def test_flags_of_training(tmp_path, capsys, flags, said):
 CHANGING = {"n": "3", "given": "label=3", "label": "3", "solver": "heun", "steps": "3", "eta": "1.0", "grid": "log_snr",
             "option": "order=1", "guidance": "3", "seed": "1", "checkpoint": "1", "average": "0.5", "raw": None}  # fmt: skip
 BESIDE = {"eta": ["--solver", "ddim"], "option": ["--solver", "unipc"]}
-SAME = {"help", "workdir", "weights", "out", "batch", "task", "model", "net", "classifier", "classifier-scale", "use",
+SAME = {"help", "workdir", "weights", "pretrained", "out", "batch", "task", "model", "net", "classifier", "classifier-scale", "use",
         "trajectory", "frames"}  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def test_the_loss_of_a_kl_model_in_numpy(params):
     assert metrics["kl"] > 0.1 and "hinge" not in metrics
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize(("legacy", "codes", "commitment"), [(True, 0.25, 1.0), (False, 1.0, 0.25)])
 def test_the_loss_of_a_vq_model_in_numpy(params, legacy, codes, commitment):
     """Means; the factor 0.25 is with the codebook's error in the released code, and with the encoder's in the paper."""

@@ -47,7 +47,7 @@ class Wave(nn.Module):
         return jnp.sin(3 * x)
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize("problem, over, norm, power", [
     ("inpainting", "wanted", "squared", 2), ("uncropping", "all", "absolute", 1), ("jpeg", "wanted", "squared", 2),
 ])  # fmt: skip

@@ -32,7 +32,7 @@ class Wave(nn.Module):
         return jnp.sin(3 * x)
 
 
-@pytest.mark.full(but=1)
+@pytest.mark.full
 @pytest.mark.parametrize("norm, power", [("absolute", 1), ("squared", 2)])
 @pytest.mark.parametrize("root", [False, True], ids=["gamma", "sqrt gamma"])
 def test_the_loss_is_the_papers(x64, norm, power, root):

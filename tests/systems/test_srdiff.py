@@ -54,6 +54,7 @@ def enlarged(low):
     return np.asarray(jax.image.resize(low / 127.5 - 1, (len(low), 8, 8, 3), "cubic"))
 
 
+@pytest.mark.full
 def test_the_loss_is_the_papers(x64):
     """The mean of |eps_hat - eps|, where x_t is of the residual times 2, at the steps 0 .. 9, and eps is read off x_t."""
     system = systems.build("srdiff", **TINY).replace(network=Net(Known(), {}))
