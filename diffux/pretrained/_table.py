@@ -57,7 +57,7 @@ class Leaf:
         array = np.concatenate([array, np.zeros((self.more, *array.shape[1:]), array.dtype)]) if self.more else array
         return np.ascontiguousarray(array.transpose(self.axes), like.dtype)
 
-    def put(self, value: np.ndarray, array: np.ndarray | None) -> np.ndarray:
+    def put(self, value: Any, array: np.ndarray | None) -> np.ndarray:
         """Theirs with ours in it, a new one where there is none."""
         value = np.asarray(value)
         part = value.transpose(self.back)[: -self.more or None]

@@ -166,7 +166,7 @@ def test_draws_are_averaged_and_do_not_depend_on_the_batch(found):
 def test_the_distance_is_named(found, tmp_path):
     result, *_ = found
     assert result["perceptual"] == "random-feature distance" and "lpips" not in json.dumps(result).lower()
-    want = perceptual.random_features()(WANT, RIGHT).mean()
+    want = float(perceptual.random_features()(WANT, RIGHT).mean())
     assert value(result, "model", "random_feature_distance") == pytest.approx(want, rel=1e-4)
     np.savez(tmp_path / "alex.npz", **weights("AlexNet"))
     with pytest.raises(EvaluationError, match=r"LPIPS on AlexNet is of .*, got 24x20x3"):
