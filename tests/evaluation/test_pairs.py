@@ -173,7 +173,7 @@ def test_the_distance_is_named(found, tmp_path):
         pairs.held_out(run(), distance=perceptual.lpips(tmp_path / "alex.npz"))
     distance, large = perceptual.lpips(tmp_path / "alex.npz"), TRUTH.repeat(2, 1).repeat(2, 2)
     result, images = pairs.held_out(run(source=data.of_arrays({"image": large})), n=3, distance=distance)
-    want = distance(images["model"], large[ORDER[:3]] / 255).mean()
+    want = float(distance(images["model"], large[ORDER[:3]] / 255).mean())
     assert value(result, "model", "lpips") == pytest.approx(want, rel=1e-4) and want > 0
     said = printed(result, 200)
     assert "LPIPS (AlexNet, weights " in said and "random-feature" not in said + json.dumps(result)
