@@ -138,7 +138,7 @@ class Discrete:
     last: str = struct.field(pytree_node=False)
 
     def __call__(self, schedule: Schedule, steps: int) -> NoiseLevel:
-        total, n = self.steps, _steps(steps, self.steps)
+        total, n = self.steps, _steps(steps, self.steps - self.above)
         index = self._index(n + 1)[:-1] if self.above else self._index(n)
         if index[0] + self.offset >= total:
             raise ValueError(f"{n} steps of a chain of {total}, {self.offset} further up, begin above its end: ask for fewer")

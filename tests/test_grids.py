@@ -186,5 +186,7 @@ def test_a_chains_walk_may_end_at_its_first_step():
     np.testing.assert_array_equal(first.alpha[:-1], clean.alpha[:-1])
     with pytest.raises(ValueError, match="1000 steps of a chain of 1000, 1 further up, begin above its end"):
         grids.discrete(1000, "leading", 1)(schedule, 1000)
+    with pytest.raises(ValueError, match="ask for at most 999"):
+        grids.discrete(1000, "leading", above=True)(schedule, 1000)
     with pytest.raises(ValueError, match="ends clean or first, at an offset from 0 on, got 'dirty' and 0"):
         grids.discrete(last="dirty")

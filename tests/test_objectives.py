@@ -101,6 +101,19 @@ def test_no_denoiser_beats_the_exact_one():
     assert worse > got
 
 
+def test_the_adaptive_weight():
+    """What it multiplies has the other's gradient whatever its own scale, up to 1e4 times, and no gradient flows through it."""
+    loss, adversarial = {"a": jnp.asarray([30.0, 40.0])}, {"a": jnp.asarray([0.0, 5.0])}
+    scaled = lambda k: jax.tree.map(lambda leaf: k * leaf, adversarial)  # noqa: E731
+    pulls = [float(k * 5 * objectives.adaptive_weight(loss, scaled(k))) for k in (0.2, 1.0, 7.0)]
+    np.testing.assert_allclose(pulls, 50, rtol=1e-3)
+    assert float(objectives.adaptive_weight(jax.tree.map(lambda leaf: 1e6 * leaf, loss), adversarial)) == 1e4
+    assert float(objectives.adaptive_weight(jax.tree.map(jnp.zeros_like, loss), adversarial)) == 0
+    for at in (0, 1):
+        gradient = jax.grad(lambda *trees: objectives.adaptive_weight(*trees), at)(loss, adversarial)
+        assert not any(leaf.any() for leaf in jax.tree.leaves(gradient))
+
+
 def test_norms():
     process = Gaussian(schedules.linear())
     zero = lambda x, level, cond: Prediction(jnp.zeros_like(x))  # noqa: E731

@@ -30,8 +30,7 @@ class Latents:
         z = self.encoder(self.images.encode(None, x, cond))
         if not self.encoder.module.moments:
             return z, None
-        mean, log_variance = jnp.split(z, 2, -1)
-        return mean, jnp.clip(log_variance, -30, 20)
+        return moments(z)
 
     def encode(self, key, x, cond):
         """(B, H, W, C) -> (B, h, w, c); key: one, or one for each image."""
@@ -45,6 +44,13 @@ class Latents:
         z = z / self.scale + self.shift
         z = z if self.codebook is None else self.codebook(z)[0]
         return self.images.decode(self.decoder(z), cond)
+
+
+def moments(z) -> tuple[Any, Any]:
+    """(mean, logarithm of the variance), (B, h, w, c) each, of what an encoder gives, (B, h, w, 2 c); logarithms are clipped to
+    [-30, 20] (Rombach et al., 2022, code)."""
+    mean, log_variance = jnp.split(z, 2, -1)
+    return mean, jnp.clip(log_variance, -30, 20)
 
 
 def latents(encoder: Net, decoder: Net, codebook: Net | None = None, *, scale: Any = 1.0, shift: Any = 0.0,

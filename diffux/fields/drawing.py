@@ -51,7 +51,7 @@ def tile(images, columns: int | None = None, gap: int = 1, captions: Sequence[st
     for i, image in enumerate(images):
         top, left = gap + i // columns * (height + text + gap), gap + i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
-        if i < len(below):
+        if i < len(below) and below[i]:
             written = lines(below[i], width, channels)
             sheet[top + height : top + height + len(written), left : left + width] = written
     return sheet

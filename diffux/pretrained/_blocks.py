@@ -17,7 +17,7 @@ RESIDUAL = (
 PROJECTIONS = (("query", "to_q", DENSE), ("key", "to_k", DENSE), ("value", "to_v", DENSE), ("out", "to_out.0", DENSE))
 ATTENTION = (("norm", "group_norm", NORM), *PROJECTIONS)
 
-OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "q": "to_q", "k": "to_k", "v": "to_v", "proj_attn": "to_out.0"}
+OLDER = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 def modern(name: str) -> str:

@@ -87,7 +87,7 @@ def architecture(folder: pathlib.Path) -> str | None:
 
 
 def check(name: Any, settings: Mapping[str, Any], only: Mapping[str, tuple]) -> None:
-    """Raise UserError where a settings has another value than those that are built here, {key: values}."""
+    """Raise UserError where a setting has another value than those that are built here, {key: values}."""
     for key, fits in only.items():
         if key in settings and settings[key] not in fits:
             raise UserError(f"{name} with {key}={settings[key]!r} is not built here, only with {' or '.join(map(repr, fits))}")

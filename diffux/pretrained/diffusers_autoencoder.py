@@ -62,7 +62,7 @@ DEFAULTS = {
     "mid_block_add_attention": True, "down_block_types": ("DownEncoderBlock2D",), "up_block_types": ("UpDecoderBlock2D",),
     "num_vq_embeddings": 256, "vq_embed_dim": None,
 }  # fmt: skip
-"""What their classes take where a settings says nothing; VQModel has 3 latent channels."""
+"""What their classes take where a folder says nothing; VQModel has 3 latent channels."""
 ONLY = {"act_fn": ("silu", "swish"), "latents_mean": (None,), "latents_std": (None,), "norm_type": ("group",),
         "lookup_from_codebook": (False,)}  # fmt: skip
 """Settings that have another value in networks that are not built here."""
@@ -91,7 +91,7 @@ def read(path: pathlib.Path) -> tuple[Latents, _table.Report]:
 
 
 def built(settings: Mapping[str, Any]) -> tuple[ImageEncoder, ImageDecoder, Codebook | None]:
-    """The networks that a settings of theirs describes; UserError for one that is not built here."""
+    """The networks that settings of theirs describe; UserError for one that is not built here."""
     name = settings.get("_class_name")
     _stored.check(name, settings, ONLY)
     kl = name == "AutoencoderKL"

@@ -115,6 +115,12 @@ SOLVERS = {
 """Our solver of a scheduler."""
 KEPT, ABOVE = ("DDIMScheduler",), ("DPMSolverMultistepScheduler",)
 """Those that go on with the noise of the estimate before it is clipped, and whose levels are `grids.discrete(above=True)`."""
+_DIVIDED, _SHIFTED = ("leading", "trailing"), ("leading",)
+SPACINGS = {
+    "DDPMScheduler": _DIVIDED, "DDIMScheduler": _DIVIDED, "PNDMScheduler": _DIVIDED, "EulerDiscreteScheduler": _SHIFTED,
+    "EulerAncestralDiscreteScheduler": _SHIFTED, "DPMSolverMultistepScheduler": ("linspace", *_DIVIDED),
+}  # fmt: skip
+"""Of their levels, those that ours are: by linspace the first three step to others than the next, and Euler's lie between steps."""
 ONLY = {
     "rescale_betas_zero_snr": (False,), "thresholding": (False,), "skip_prk_steps": (True,),
     "use_karras_sigmas": (False, None), "use_exponential_sigmas": (False, None), "use_beta_sigmas": (False, None),
@@ -127,7 +133,7 @@ ONLY = {
 DEFAULTS = {
     "DDPMScheduler": {"clip_sample": True, "timestep_spacing": "leading", "variance_type": "fixed_small"},
     "DDIMScheduler": {"clip_sample": True, "timestep_spacing": "leading", "set_alpha_to_one": True},
-    "PNDMScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": False},
+    "PNDMScheduler": {"timestep_spacing": "leading", "set_alpha_to_one": False, "skip_prk_steps": False},
     "EulerDiscreteScheduler": {"timestep_spacing": "linspace"},
     "EulerAncestralDiscreteScheduler": {"timestep_spacing": "linspace"},
     "DPMSolverMultistepScheduler": {"timestep_spacing": "linspace"},
@@ -141,10 +147,11 @@ def _scheduler(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
     name = settings.get("_class_name")
     if name not in SOLVERS:
         raise UserError(f"{path} is walked by a {name}, and the schedulers that can be read are {', '.join(SOLVERS)}")
-    _stored.check(name, settings, ONLY)
     both = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "steps_offset": 0,
             "prediction_type": "epsilon", "clip_sample": False, "variance_type": None}  # fmt: skip
-    return name, both | DEFAULTS[name] | {key: value for key, value in settings.items() if value is not None}
+    said = both | DEFAULTS[name] | {key: value for key, value in settings.items() if value is not None}
+    _stored.check(name, said, ONLY | {"timestep_spacing": SPACINGS[name]})
+    return name, said
 
 
 def _schedule(path: pathlib.Path) -> dict[str, Any]:
@@ -232,7 +239,10 @@ def _walked(system: Any) -> dict[str, Any]:
     predicts = {getattr(parameterizations, ours): theirs for theirs, ours in PREDICTIONS.items()}.get(
         getattr(system.parameterization, "parameterization", None))  # fmt: skip
     variance = {Posterior: "fixed_small", Upper: "fixed_large"}.get(type(system.process.variance))
-    if None in (name, predicts, variance) or not isinstance(grid, Discrete) or not hasattr(chain, "betas"):
+    fits = isinstance(grid, Discrete) and grid.spacing in SPACINGS.get(name, ())
+    fits = fits and grid.above == (name in ABOVE and grid.spacing != "trailing")
+    fits = fits and (grid.last == "clean" or name in ("DDIMScheduler", "PNDMScheduler"))
+    if None in (name, predicts, variance) or not fits or not hasattr(chain, "betas"):
         raise UserError(f"a pipeline of diffusers walks a chain by a DDPMScheduler or {', '.join(BACK)}, and this one is walked by "
                         f"{type(system.solver).__name__} along {type(grid).__name__}")  # fmt: skip
     found: dict[str, Any] = {

@@ -80,7 +80,7 @@ DEFAULTS = {
         "only_cross_attention": False, "use_linear_projection": False, "num_class_embeds": None, "dropout": 0.0,
     },
 }  # fmt: skip
-"""What their classes take where a settings says nothing."""
+"""What their classes take where a folder says nothing."""
 
 ONLY = {
     "center_input_sample": (False,), "time_embedding_type": ("positional",), "time_embedding_dim": (None,),
@@ -116,7 +116,7 @@ def read(path: pathlib.Path) -> tuple[Net, _table.Report]:
 
 
 def built(settings: Mapping[str, Any]) -> Stable:
-    """The network that a settings of theirs describes; UserError for one that is not built here."""
+    """The network that settings of theirs describe; UserError for one that is not built here."""
     name = settings.get("_class_name")
     _stored.check(name, settings, ONLY)
     said = DEFAULTS[name] | {key: value for key, value in settings.items() if key in DEFAULTS[name]}

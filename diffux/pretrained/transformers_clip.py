@@ -50,7 +50,7 @@ DEFAULTS = {
         "num_channels": 3, "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu",
     },
 }  # fmt: skip
-"""What their classes take where a settings says nothing."""
+"""What their classes take where a folder says nothing."""
 ONLY = {"hidden_act": tuple(GELUS), "layer_norm_eps": (1e-5,), "num_channels": (3,)}
 """Settings that have another value in networks that are not built here."""
 
@@ -76,7 +76,7 @@ def read(path: pathlib.Path) -> tuple[Net, _table.Report]:
 
 
 def built(settings: Mapping[str, Any]) -> ClipText | ClipImage:
-    """The network that a settings of theirs describes; UserError for one that is not built here."""
+    """The network that settings of theirs describe; UserError for one that is not built here."""
     name = settings["architectures"][0]
     _stored.check(name, settings, ONLY)
     text = "Text" in name

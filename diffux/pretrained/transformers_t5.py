@@ -21,7 +21,7 @@ DEFAULTS = {
     "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "feed_forward_proj": "relu",
     "relative_attention_num_buckets": 32, "relative_attention_max_distance": 128,
 }  # fmt: skip
-"""What their class takes where a settings says nothing."""
+"""What their class takes where a folder says nothing."""
 ONLY = {"feed_forward_proj": tuple(GATES), "layer_norm_epsilon": (1e-6,)}
 """Settings that have another value in networks that are not built here."""
 
@@ -44,7 +44,7 @@ def read(path: pathlib.Path) -> tuple[Net, _table.Report]:
 
 
 def built(settings: Mapping[str, Any]) -> T5:
-    """The network that a settings of theirs describes; UserError for one that is not built here."""
+    """The network that settings of theirs describe; UserError for one that is not built here."""
     _stored.check("T5EncoderModel", settings, ONLY)
     said = DEFAULTS | settings
     return T5(width=said["d_model"], layers=said["num_layers"], heads=said["num_heads"], head=said["d_kv"], inner=said["d_ff"],

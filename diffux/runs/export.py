@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -74,8 +73,6 @@ def write_folder(run: Run, folder: Any, layout: str = "diffusers") -> pathlib.Pa
     if path.exists():
         raise UserError(f"{path} is there already: a folder is written whole, to a new place")
     files, part = pretrained.written(run.frozen, run.fields, layout), path.with_name(f".{path.name}.part")
-    from safetensors.numpy import save_file
-
     try:
         shutil.rmtree(part, ignore_errors=True)
         for name, content in files.items():
@@ -84,21 +81,13 @@ def write_folder(run: Run, folder: Any, layout: str = "diffusers") -> pathlib.Pa
             if isinstance(content, str | Mapping):
                 file.write_text(content if isinstance(content, str) else json.dumps(content, indent=2) + "\n")
             else:
-                save_file(dict(content), file, {"format": "pt"})
-                file.chmod(0o666 & ~_umask())
+                tensors.save(file, dict(content), {"format": "pt"})
         part.replace(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or one_sentence(error)}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
-
-
-def _umask() -> int:
-    """What new files are not; the library that writes tensors makes files that nobody else may read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,20 +24,25 @@ PyTree = Any
 
 def write(path: pathlib.Path, tree: PyTree, metadata: Mapping[str, str]) -> None:
     """Write nested dictionaries of arrays to `path`, aside first; OSError where that fails."""
+    flat = traverse_util.flatten_dict(jax.tree.map(lambda x: np.asarray(x, order="C"), tree), sep="/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with aside(path) as part:
+        save(part, flat, {**metadata, "sha256": _digest(flat, metadata)})
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+
+
+def save(path: pathlib.Path, flat: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    """Write {name: array} to `path` as it is, readable as other new files are; OSError where that fails."""
     # A few milliseconds to import, and only needed here and below.
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    flat = traverse_util.flatten_dict(jax.tree.map(lambda x: np.asarray(x, order="C"), tree), sep="/")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with aside(path) as part:
-            part.touch()
-            mode = part.stat().st_mode  # the library makes files that nobody else may read
-            save_file(flat, part, {**metadata, "sha256": _digest(flat, metadata)})
-            part.chmod(mode)
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())
+        path.touch()
+        mode = path.stat().st_mode  # the library makes files that nobody else may read
+        save_file(flat, path, metadata)
+        path.chmod(mode)
     except SafetensorError as error:
         raise OSError(one_sentence(error)) from error
 

@@ -23,14 +23,9 @@ from diffux.networks.discriminator import PatchDiscriminator
 from diffux.networks.perceptual import random_features
 from diffux.objectives import adaptive_weight, hinge
 from diffux.solvers import Sampled
+from diffux.systems.palette import same
 from diffux.systems.system import conditions, inputs
-from diffux.types import Learned, Net, Recording, Step, part
-
-
-@part
-def same(x):
-    """x as it is."""
-    return x
+from diffux.types import Learned, Net, Recording, Step
 
 
 @struct.dataclass
@@ -98,8 +93,7 @@ class FirstStage:
     def latent(self, key, x, train: bool) -> tuple[Any, Any, dict[str, Any]]:
         """(the latent that is decoded, () its regularisation, metrics) of images x in [-1, 1]."""
         if self.codebook is None:
-            mean, log_variance = jnp.split(self.encoder(x), 2, -1)
-            log_variance = jnp.clip(log_variance, -30, 20)
+            mean, log_variance = codecs.moments(self.encoder(x))
             divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1 - log_variance)
             kl = jnp.mean(jnp.sum(divergence, (1, 2, 3)) if self.summed else divergence)
             drawn = jnp.exp(log_variance / 2) * rng.noise(key, mean.shape).astype(mean.dtype) if train else 0
@@ -156,7 +150,7 @@ def _back(codec, x):
     return codec.decode(codec.encode(None, x, {}), {})
 
 
-PERCEPTUAL = {"random": random_features}
+DISTANCES = {"random": random_features}
 REGULARS = {
     "kl": lambda kl, legacy: {"kl": kl},
     "vq": lambda kl, legacy: {"codes": 0.25, "commitment": 1.0} if legacy else {"codes": 1.0, "commitment": 0.25},
@@ -164,15 +158,15 @@ REGULARS = {
 """The weights of what keeps a latent in bounds."""
 
 
-def build(perceptual: Any = "random", regular: str = "kl", widths=(128, 256, 512, 512), blocks: int = 2, kinds=(),
-          middle: str = "self", latent: int = 4, groups: int | None = None, codes: int = 8192, legacy: bool = True,
-          kl: float = 1e-6, perceptual_weight: float = 1.0, adversarial_weight: float = 0.5, start: int | None = 50_001,
-          channels: int = 64, layers: int = 3, colours: int = 3) -> FirstStage:  # fmt: skip
+def build(perceptual: Any = None, distance: str | None = "random", regular: str = "kl", widths=(128, 256, 512, 512),
+          blocks: int = 2, kinds=(), middle: str = "self", latent: int = 4, groups: int | None = None, codes: int = 8192,
+          legacy: bool = True, kl: float = 1e-6, perceptual_weight: float = 1.0, adversarial_weight: float = 0.5,
+          start: int | None = 50_001, channels: int = 64, layers: int = 3, colours: int = 3) -> FirstStage:  # fmt: skip
     """A first stage of images in [0, 1]; the defaults are Stable Diffusion's, of 8x8 pixels a position (Rombach et al., 2022, app.
     G, and code), but for the perceptual distance.
 
-    - perceptual: a distance, in the paper LPIPS on VGG-16, which is a net of the config, `nets: {"perceptual": "vgg.safetensors"}`;
-      "random", that of a random network, or None.
+    - perceptual: a distance, in the paper LPIPS on VGG-16: a net of the config, `nets: {"perceptual": "vgg.safetensors"}`.
+      distance: what stands in its place where there is none, "random", that of a random network, or None for nothing.
     - regular: "kl", a divergence of weight `kl` to the standard normal distribution; or "vq", a codebook of so many `codes`.
       legacy: the factor 0.25 is the codebook's error's, as in the released code, and not the encoder's, as in VQ-VAE's paper.
     - widths, blocks, kinds, middle, latent, groups: of both networks, see `networks.autoencoder`.
@@ -186,7 +180,8 @@ def build(perceptual: Any = "random", regular: str = "kl", widths=(128, 256, 512
     weights = pick("regular", regular, REGULARS)(kl, legacy)
     coded = "codes" in weights
     both = {"widths": widths, "blocks": blocks, "kinds": kinds, "middle": middle, "latent": latent, "groups": groups}
-    distance = pick("perceptual distance", perceptual, PERCEPTUAL)() if isinstance(perceptual, str) else perceptual
+    if perceptual is None and distance is not None:
+        perceptual = pick("distance", distance, DISTANCES)()
     judge = None if start is None else Net(PatchDiscriminator(channels, layers), Learned("discriminator", averaged=False))
     return FirstStage(
         encoder=Net(ImageEncoder(**both, moments=not coded), Learned("encoder")),
@@ -194,6 +189,6 @@ def build(perceptual: Any = "random", regular: str = "kl", widths=(128, 256, 512
         codebook=Net(Codebook(codes, latent), Learned("codebook")) if coded else None,
         discriminator=judge,
         weights={"perceptual": perceptual_weight, "adversarial": adversarial_weight, **weights},
-        perceptual=distance, start=0 if start is None else start, summed=not coded,
+        perceptual=perceptual, start=0 if start is None else start, summed=not coded,
         given=given(made("source", "image", same)),
     )  # fmt: skip

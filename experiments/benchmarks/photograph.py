@@ -14,12 +14,8 @@ docs/restored_photograph.png.
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
-import subprocess
-import sys
 import tempfile
-import time
 
 import harness
 import numpy as np
@@ -42,15 +38,9 @@ def reduced(run: Run, image: np.ndarray) -> np.ndarray:
 
 
 def enlarge(run: pathlib.Path, low: pathlib.Path, out: pathlib.Path) -> dict:
-    """One pass, by the command; its seconds and the most memory that it held, in MB."""
-    command = [sys.executable, "-m", "diffux", "sample", "--task", "restore", "--model", f"model={run}", "--given", f"low={low}",
-               "--out", str(out)]  # fmt: skip
-    begin = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"`{' '.join(command)}` ended with {os.waitstatus_to_exitcode(status)}")
-    return {"seconds": time.perf_counter() - begin, "memory": usage.ru_maxrss / 1000}
+    """One pass, by the command; its seconds and the most memory that it held, in GB."""
+    return harness.cost(["-m", "diffux", "sample", "--task", "restore", "--model", f"model={run}", "--given", f"low={low}",
+                         "--out", str(out)])  # fmt: skip
 
 
 def borders(along, side: int) -> np.ndarray:

@@ -4,7 +4,7 @@
 
 Writes the folder, 4.3 GB, unless it is there, as diffusers would have saved it, and results/stable_cpu.json. "load" is
 `training.load` alone; "step" is the command for one picture of 512x512 pixels in one step, start and compilation included. Memory
-is the most that the process held; "share" is what loading adds to that of a process without weights, over their size in float32.
+is the most that the process held, "own" without mapped files; "share" is what loading adds to the latter, over the weights' size.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import pathlib
-import subprocess
-import sys
-import time
 from typing import Any
 
 import harness
@@ -65,16 +61,6 @@ def write(folder: pathlib.Path) -> None:
     (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
 
 
-def cost(command: list[str]) -> dict[str, float]:
-    """The seconds of a command and the most memory that it held, in GB."""
-    begin = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"`{' '.join(command)}` ended with {os.waitstatus_to_exitcode(status)}")
-    return {"seconds": time.perf_counter() - begin, "memory": usage.ru_maxrss / 1e6}
-
-
 def measure(folder: pathlib.Path) -> dict[str, Any]:
     if not (folder / "model_index.json").exists():
         write(folder)
@@ -83,13 +69,13 @@ def measure(folder: pathlib.Path) -> dict[str, Any]:
     asked = ["--given", "caption=a red cat", "--guidance", "classifier_free(7.5)", "--steps", "1", "--n", "1", "--batch", "1"]
     step = ["-m", "diffux", "sample", "--pretrained", str(folder), *asked, "--out", str(folder / "one.png")]
     found = {
-        "start": cost(["-c", start, root]),
-        "load": cost(["-c", start + "training.load(sys.argv[2])", root, str(folder)]),
-        "step": cost(step),
+        "start": harness.cost(["-c", start, root]),
+        "load": harness.cost(["-c", start + "training.load(sys.argv[2])", root, str(folder)]),
+        "step": harness.cost(step),
     }
     weights = sum(file.stat().st_size for file in folder.rglob("*.safetensors")) / 1e9
     harness.CONSOLE.print(f"weights {weights:.2f} GB", found)
-    return found | {"weights": weights, "share": (found["load"]["memory"] - found["start"]["memory"]) / weights}
+    return found | {"weights": weights, "share": (found["load"]["own"] - found["start"]["own"]) / weights}
 
 
 def main(arguments=None) -> None:

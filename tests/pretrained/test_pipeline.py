@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux import cli, grids, guidance, pretrained, schedules, solvers, training
+from diffux import cli, data, grids, guidance, pretrained, schedules, solvers, training
 from diffux.codecs import pixels
 from diffux.errors import UserError
 from diffux.networks.clip import ClipText
 from diffux.networks.stable import Stable
 from diffux.pretrained import diffusers_autoencoder, diffusers_unet, transformers_clip
 from diffux.processes import Gaussian
+from diffux.runs import export
 from tests.fields.test_fields import clip_folder
 from tests.pretrained.test_stored import net, save, stage
 
@@ -97,6 +98,8 @@ def test_the_command_gives_it_back(folder, tmp_path, capsys):
 FORMLESS = {
     "solver": (lambda system: system.replace(solver=solvers.heun()), "this one is walked by Heun along Discrete"),
     "grid": (lambda system: system.replace(grid=grids.karras()), "this one is walked by DDIM along Karras"),
+    "above": (lambda system: system.replace(grid=grids.discrete(1000, above=True)), "walked by DDIM along Discrete"),
+    "spacing": (lambda system: system.replace(grid=grids.discrete(1000)), "walked by DDIM along Discrete"),
     "clip": (lambda system: system.replace(guidance=(guidance.static_threshold(),)), "does not clip as this model's walk does"),
     "pixels": (lambda system: system.replace(codec=pixels()), "are of pixels alone, or of latents and a text"),
     "schedule": (lambda system: system.replace(process=Gaussian(schedules.cosine())), "a pipeline of diffusers walks a chain by"),
@@ -123,6 +126,24 @@ def test_betas_have_their_names_or_are_written_out(folder):
                                rtol=1e-3)  # fmt: skip
 
 
+WALKS = {
+    "a start by Runge and Kutta": ({"_class_name": "PNDMScheduler"}, "skip_prk_steps=False is not built here, only with True"),
+    "steps beside the next": ({"timestep_spacing": "linspace"}, "timestep_spacing='linspace' is not built here"),
+    "levels between steps": ({"_class_name": "EulerDiscreteScheduler"}, "timestep_spacing='linspace' is not built here, only with"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), WALKS.values(), ids=WALKS)
+def test_what_a_scheduler_leaves_out_is_its_default(change, said, folder, tmp_path):
+    for part in folder.iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    (tmp_path / "scheduler").unlink()
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(SCHEDULER | change))
+    with pytest.raises(UserError, match=said):
+        pretrained.model(tmp_path)
+
+
 @pytest.mark.parametrize("broken", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_a_folder_that_lacks_a_part_is_refused(broken, folder, tmp_path):
     for part in folder.iterdir():
@@ -136,17 +157,22 @@ def test_a_folder_that_lacks_a_part_is_refused(broken, folder, tmp_path):
 
 
 def test_training_begins_with_its_weights(folder, tmp_path):
-    """Fine-tuned on pictures with captions, for two steps: the first stage and the text encoder stay as they are."""
-    from diffux import data
-
-    field = training.load(folder).fields["caption"]
+    """Fine-tuned on pictures with captions, for two steps: the first stage and the text encoder stay as they are; drawn by other
+    words, and given back."""
+    model = pretrained.model(folder)
     images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 3)).astype(np.uint8)
-    source = data.of_arrays({"image": images, "caption": field.encode(["a red cat"] * 8)}, name="cats")
-    config = pretrained.model(folder).config
-    config |= {"data": {"batch_size": 4}, "training": {"steps": 2, "start": str(folder), "eval_examples": 4, "sample_every": 0},
-               "optimizer": {"learning_rate": 1e-3}, "sample": {"n": 2, "steps": 2}}  # fmt: skip
+    arrays = {"image": images, "caption": np.array(["a red cat"] * 8)}
+    source = data.of_arrays(arrays, fields={"caption": model.fields["caption"]}, name="cats")
+    config = model.config | {
+        "data": {"batch_size": 4}, "optimizer": {"learning_rate": 1e-3}, "sample": {"n": 2, "steps": 2},
+        "training": {"steps": 2, "start": str(folder), "eval_examples": 4, "sample_every": 0},
+    }  # fmt: skip
     training.train(config, tmp_path / "run", source=(source, source))
     before, after = training.load(folder), training.load(tmp_path / "run", raw=True)
     moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before.variables.params, after.variables.params)
     assert 0 < max(jax.tree.leaves(moved)) < 0.01
     jax.tree.map(np.testing.assert_array_equal, before.system.codec, after.system.codec)
+    asked = ["--workdir", str(tmp_path / "run"), "--given", "caption=a cat", "--steps", "2", "--n", "1"]
+    assert cli.main(["sample", *asked, "--out", str(tmp_path / "cat.png")]) == 0
+    again = training.load(export.write_folder(after, tmp_path / "pipeline"))
+    jax.tree.map(np.testing.assert_array_equal, again.variables.params, after.variables.params)

@@ -1,14 +1,18 @@
 """First stages against their published losses: each term in numpy, whose gradient goes where, and what comes back."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
 
 from diffux import codecs, keys, systems
+from diffux.config import parts
+from diffux.networks.perceptual import random_features
 from diffux.systems.trainable import Variables
 from diffux.types import Net
 
@@ -65,7 +69,7 @@ def test_the_loss_of_a_kl_model_in_numpy(params):
 @pytest.mark.parametrize(("legacy", "codes", "commitment"), [(True, 0.25, 1.0), (False, 1.0, 0.25)])
 def test_the_loss_of_a_vq_model_in_numpy(params, legacy, codes, commitment):
     """Means; the factor 0.25 is with the codebook's error in the released code, and with the encoder's in the paper."""
-    system = build(regular="vq", legacy=legacy, perceptual=None)
+    system = build(regular="vq", legacy=legacy, distance=None)
     gradient = jax.jit(jax.grad(lambda params: loss(system, params, train=False)[0]))(params["vq"])
     value, metrics = jax.jit(lambda params: loss(system, params, train=False))(params["vq"])
     parts = filled(system, params["vq"])
@@ -84,7 +88,7 @@ def test_the_loss_of_a_vq_model_in_numpy(params, legacy, codes, commitment):
 
 
 def test_a_latent_passes_its_codes_gradient_on_as_it_is(params):
-    system = filled(build(regular="vq", perceptual=None), params["vq"]).replace(encoder=Net(Same(), {}))
+    system = filled(build(regular="vq", distance=None), params["vq"]).replace(encoder=Net(Same(), {}))
     z = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     along = jax.random.normal(KEY, z.shape)
     through = jax.grad(lambda z: jnp.sum(along * system.latent(KEY, z, True)[0]))(z)
@@ -104,7 +108,7 @@ class Same(nn.Module):
 @pytest.fixture(scope="module")
 def gradients(params):
     """(gradient at a training step, metrics) by the step, with the adversarial weight."""
-    system = build(perceptual=None, kl=0.0)
+    system = build(distance=None, kl=0.0)
 
     def at(params, step, scale):
         told = dataclasses.replace(system, weights={**system.weights, "adversarial": scale})
@@ -143,7 +147,7 @@ def test_the_adaptive_weight_makes_both_pull_alike_at_the_last_layer(gradients):
 
 
 def test_a_model_without_discriminator_trains_none():
-    system = build(start=None, perceptual=None)
+    system = build(start=None, distance=None)
     assert sorted(systems.init(jax.random.key(0), system, {"image": IMAGES}).params) == ["decoder", "encoder"]
     assert systems.trainable.not_averaged(build()) == {"discriminator"}
 
@@ -176,9 +180,28 @@ def test_latents_are_drawn_from_their_moments():
         codecs.latents(Net(Same(), {}), Net(Same(), {}), scale=0)
 
 
+@struct.dataclass
+class Twice:
+    """Another distance."""
+
+    distance: Any
+
+    def __call__(self, images, truth):
+        return 2 * self.distance(images, truth)
+
+
+def test_a_net_of_the_config_is_the_perceptual_distance():
+    """Also of a saved config, which has every default."""
+    saved = parts.filled({"system": {"name": "first_stage"} | TINY})["system"]
+    twice = Twice(random_features())
+    assert saved["distance"] == "random" and parts.system(saved).perceptual == random_features()
+    assert parts.system(saved, nets={"perceptual": twice}).perceptual == twice
+    assert parts.system(saved | {"distance": None}).perceptual is None
+
+
 WRONG = {
     "regular": ({"regular": "ae"}, "unknown regular 'ae'"),
-    "perceptual": ({"perceptual": "vgg"}, "unknown perceptual distance 'vgg'"),
+    "distance": ({"distance": "vgg"}, "unknown distance 'vgg'"),
     "kinds": ({"kinds": ("self",)}, "kinds are one for each of the 2 levels"),
     "middle": ({"middle": "cross"}, "what follows a block is plain or self, got 'cross'"),
 }

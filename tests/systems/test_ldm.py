@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 TINY = {"channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "dropout": 0.0}
 LOOKS = {"widths": (8,), "blocks": 1, "kinds": ("cross",), "heads": (2,), "depth": (1,), "text_width": 8, "groups": 4}
-STAGE = {"widths": (4, 8), "blocks": 1, "latent": 3, "start": None, "perceptual": None}
+STAGE = {"widths": (4, 8), "blocks": 1, "latent": 3, "start": None, "distance": None}
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype(np.uint8)
 TOKENS, NONE = np.asarray([[5, 3, 2], [5, 4, 2], [5, 1, 2], [5, 4, 2]]), (5, 2, 2)
 

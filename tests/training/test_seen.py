@@ -98,6 +98,13 @@ def test_digits_without_names_have_a_column_for_each_class(config, tmp_path):
         assert sheet.size == (10 * (48 + 3) + 3, 2 * (48 + 12 + 3) + 3)
 
 
+def test_empty_captions_are_no_captions():
+    """Of the empty text, as a model of texts has it where nothing is asked; also between others."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(drawing.tile(images, 3, captions=["", "", ""]), drawing.tile(images, 3))
+    assert drawing.tile(images, 3, captions=["", "a cat", ""]).shape == drawing.tile(images, 3, captions=["a cat"] * 3).shape
+
+
 def test_captions_are_whole_where_three_lines_hold_them():
     image = np.zeros((1, 48, 48, 1), np.uint8)
     below = lambda caption: drawing.tile(image, captions=[caption])[50:-2, 2:-2]  # noqa: E731
