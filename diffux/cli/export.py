@@ -20,7 +20,7 @@ def parser() -> _flags.Parser:
     parser = _flags.Parser("export", __doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="of a training run")
     parser.add_argument("--out", required=True, metavar="FILE", help="a .safetensors file, or a new folder with --layout")
-    parser.add_argument("--layout", metavar="NAME", help="diffusers: a folder that diffusers loads")
+    parser.add_argument("--layout", metavar="NAME", help="diffusers: a folder that diffusers loads; peft: low-rank updates alone")
     parser.add_argument("--net", action="append", metavar="NAME=RUN", help="where a network lies now that the run is built on")
     _flags.add_weights(parser)
     _flags.add_use(parser)

@@ -19,7 +19,8 @@ are shown to it. A .png is one picture of all samples: a grid of images, a scatt
 a slash at its end, or of a folder, is for single files, 000012_cat.png; the same command continues a folder that was left half way.
 A list in the guidance draws the same samples at each of its numbers, as one labelled picture.
 The task `restore` takes a picture, or each of a folder, at its own size, and writes what comes of it beside the source as well.
---pretrained takes a pipeline of diffusers on disk, whose schedule, levels and solver are the model's own.
+--pretrained takes a pipeline of diffusers on disk, whose schedule, levels and solver are the model's own; --lora adds low-rank
+updates to its network, or to that of a run that began with one.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ def parser() -> _flags.Parser:
                         help=".png, .npz, or a folder/ for a file each; several times")  # fmt: skip
     parser.add("n")
     _flags.add_samples(parser)
+    parser.add_argument("--lora", metavar="FILE", help="low-rank updates of the network, as peft and diffusers store them")
+    parser.add("lora-scale")
     parser.add_argument("--trajectory", metavar="FILE", help="the walk of the first samples: a .png strip or a .gif")
     parser.add("frames")
     return parser
@@ -49,7 +52,11 @@ def main(arguments) -> int:
     flags = parser().parse(arguments)
     if flags.trajectory is None:
         _flags.refuse(flags, ["frames"], "belongs to --trajectory")
+    if flags.lora is None:
+        _flags.refuse(flags, ["lora_scale"], "belongs to --lora")
     runs, walk = _flags.directories(flags, flags.workdir or flags.weights or flags.pretrained), _flags.walk(flags)
+    if flags.lora is not None:
+        walk |= {"lora": flags.lora, "lora_scale": 1.0 if flags.lora_scale is None else flags.lora_scale}
 
     from diffux import listing, tasks
     from diffux.sampling import files, one_by_one, sweep

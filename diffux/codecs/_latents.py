@@ -25,6 +25,11 @@ class Latents:
     images: Codec
     drawn: bool = struct.field(pytree_node=False)
 
+    @property
+    def factor(self) -> int:
+        """The pixels along a side that a position of the latent stands for."""
+        return 2 ** (len(self.encoder.module.widths) - 1)
+
     def moments(self, x, cond) -> tuple[Any, Any]:
         """(the latent of images, or its mean, (B, h, w, c); the logarithm of its variance, or None)."""
         z = self.encoder(self.images.encode(None, x, cond))

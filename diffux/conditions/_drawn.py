@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -148,10 +149,11 @@ def _degraded(operator, strengths, keys, x):
 
 @struct.dataclass
 class Filled(Part):
-    """fields[name] where fields[mask], and standard normal noise elsewhere."""
+    """fields[name] where fields[mask], and a value or standard normal noise elsewhere."""
 
     name: str = struct.field(pytree_node=False)
     mask: str = struct.field(pytree_node=False)
+    value: Any = None
 
     @property
     def asks(self):
@@ -160,12 +162,13 @@ class Filled(Part):
     def __call__(self, keys, fields, train):
         x, mask = fields[self.name], fields[self.mask]
         _need_mask(self.mask, mask, self.name, x)
-        return fields | {self.name: jnp.where(append_axes(mask, x), x, rng.noise(rng.fold_in(keys, 0), x.shape, x.dtype))}
+        fill = rng.noise(rng.fold_in(keys, 0), x.shape, x.dtype) if self.value is None else jnp.asarray(self.value, x.dtype)
+        return fields | {self.name: jnp.where(append_axes(mask, x), x, fill)}
 
 
-def filled(name: str, mask: str = "mask") -> Filled:
+def filled(name: str, mask: str = "mask", value: float | None = None) -> Filled:
     """The field `name`, (B, H, W, C), with fresh standard normal noise where `mask`, Bool[B, H, W], is False, in training and in
-    sampling (Saharia et al., 2022, "Palette", sec. 4).
+    sampling (Saharia et al., 2022, "Palette", sec. 4); or with a `value` there.
 
     After `into`, so that the noise is of the diffusion's range, and after `hidden`, which makes the mask. Raises ValueError for a
     mask of another shape.
@@ -176,4 +179,4 @@ def filled(name: str, mask: str = "mask") -> Filled:
         >>> (filled("source")(jax.random.key(0), fields, False)["source"] == 1).ravel().tolist()
         [True, False, True]
     """
-    return Filled(name, mask)
+    return Filled(name, mask, value)

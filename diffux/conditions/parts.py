@@ -123,19 +123,21 @@ class Applied(Part):
     name: str = struct.field(pytree_node=False)
     operator: Callable
     to: str = struct.field(pytree_node=False)
+    stays: bool = struct.field(pytree_node=False, default=True)
 
     @property
     def makes(self):
         return (self.to,)
 
     def __call__(self, keys, fields, train):
-        return fields | {self.to: self.operator(fields[self.name])}
+        others = {key: value for key, value in fields.items() if self.stays or key != self.name}
+        return others | {self.to: self.operator(fields[self.name])}
 
 
-def applied(name: str, operator: Callable, to: str | None = None) -> Applied:
+def applied(name: str, operator: Callable, to: str | None = None, stays: bool = True) -> Applied:
     """operator(the field `name`) in the place of the field, in training and in sampling: a small picture at the sides of the large
-    one, say, applied("low", operators.rescale(4)). With `to` the field stays, and the result is an entry of that name beside it."""
-    return Applied(name, as_part(operator), name if to is None else to)
+    one, say, applied("low", operators.rescale(4)). With `to` the result is an entry of that name, and the field `stays` or goes."""
+    return Applied(name, as_part(operator), name if to is None else to, stays)
 
 
 @struct.dataclass

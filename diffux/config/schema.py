@@ -131,6 +131,7 @@ FLAGS: dict[str, Key] = {
     "steps": _like("sample.steps", "steps of the walk; the model's own number by default"),
     "eta": _like("sample.eta", "share of noise of ddim, 0 (deterministic) to 1; 0 by default", default=None, kind=float),
     "classifier-scale": Key(None, "of its gradient; 0 is none (1)", kind=float, least=-1e6, most=1e6),
+    "lora-scale": Key(None, "how much of the low-rank updates is added; 0 is none (1)", kind=float, least=-1e6, most=1e6),
     "frames": Key(10, "states of the trajectory (10)", least=1),
     "judged": Key(None, "how many samples, or held-out examples (512 images, 5000 points, 2000 sequences)", kind=int, least=2),
     "probes": Key(1, "of Hutchinson's estimate, an image (1)", least=1, most=1_000_000),

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diffux.networks.initialize import normal
+from diffux.networks.initialize import fan_average, normal
 from diffux.networks.layers import Dense
 from diffux.networks.network import per_sample
 
@@ -21,8 +21,8 @@ def sinusoidal(noise: Array, features: int, form: str = "ddpm", longest: float =
     """Sines and cosines of `noise` at geometrically falling frequencies: (B,) -> (B, features), float32 at least.
 
     With n = features // 2 frequencies, `form="ddpm"` is [sin, cos] of noise * longest^(-k / (n - 1)) (Ho et al., 2020,
-    code), and `form="openai"` is [cos, sin] of noise * longest^(-k / n) (Nichol and Dhariwal, 2021, code). They differ
-    in weights that are carried over, hardly in quality. An odd last feature is zero.
+    code), and `form="openai"` is [cos, sin] of noise * longest^(-k / n) (Nichol and Dhariwal, 2021, code); "cos_first" is
+    [cos, sin] of the first one's. They differ in weights that are carried over, hardly in quality. An odd last feature is zero.
 
     Raises:
         ValueError: for another form, or fewer than two features.
@@ -31,12 +31,12 @@ def sinusoidal(noise: Array, features: int, form: str = "ddpm", longest: float =
         >>> sinusoidal(jnp.zeros(1), 4).tolist(), sinusoidal(jnp.zeros(1), 4, "openai").tolist()
         ([[0.0, 0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0, 0.0]])
     """
-    if form not in ("ddpm", "openai"):
-        raise ValueError(f"a sinusoidal embedding's form is 'ddpm' or 'openai', got {form!r}.")
+    if form not in ("ddpm", "openai", "cos_first"):
+        raise ValueError(f"a sinusoidal embedding's form is 'ddpm', 'openai' or 'cos_first', got {form!r}.")
     if features < 2:
         raise ValueError(f"a sinusoidal embedding has at least 2 features, got {features}.")
     noise, half = jnp.asarray(noise), features // 2
-    last = max(half - 1, 1) if form == "ddpm" else half
+    last = half if form == "openai" else max(half - 1, 1)
     dtype = jnp.promote_types(jnp.result_type(noise), jnp.float32)
     angle = noise.astype(dtype)[:, None] * jnp.exp(jnp.arange(half, dtype=dtype) * (-math.log(longest) / last))
     waves = (jnp.sin(angle), jnp.cos(angle)) if form == "ddpm" else (jnp.cos(angle), jnp.sin(angle))
@@ -162,7 +162,7 @@ class ConditionEmbedding(nn.Module):
             _expect("label", label, (null.shape[0],))
             legal = (label >= 0) & (label < self.classes)
             row = jnp.where(null, self.classes, jnp.where(legal, label, self.classes + 1))
-        rows = table.at[row].get(mode="fill", fill_value=jnp.nan)
+        rows = jnp.asarray(table).at[row].get(mode="fill", fill_value=jnp.nan)
         return rows if self.dtype is None else rows.astype(self.dtype)
 
     def text(self, text: Array | None, mask: Array | None, null: Array) -> tuple[Array, Array]:
@@ -178,14 +178,16 @@ class ConditionEmbedding(nn.Module):
 
 
 def embedded(noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any], *, channels: int, form: str,
-             classes: int | None = None, text_width: int | None = None, augment: int | None = None,
-             numbers: Sequence[str] = ()) -> tuple[Array, Condition]:  # fmt: skip
-    """(what a U-Net's blocks are told (B, 4 channels), activated; the embedded condition): the noise's number through two dense
-    layers, and the condition added (Ho et al., 2020, app. B). The layers belong to the module within whose call this stands."""
+             features: int | None = None, kernel_init: Any = None, classes: int | None = None, text_width: int | None = None,
+             augment: int | None = None, numbers: Sequence[str] = ()) -> tuple[Array, Condition]:  # fmt: skip
+    """(what a network's blocks are told (B, features), activated; the embedded condition): the noise's number, as so many waves as
+    `channels`, through two dense layers, and the condition added (Ho et al., 2020, app. B). Features are 4 channels where they are
+    not given. The layers belong to the module within whose call this stands."""
+    features, layer = features or 4 * channels, {"kernel_init": kernel_init or fan_average(), **types}
     told = sinusoidal(per_sample(noise, x), channels, form).astype(types["dtype"])
-    told = nn.swish(Dense(4 * channels, **types, name="noise_0")(told))
-    told = Dense(4 * channels, **types, name="noise_1")(told)
-    given = ConditionEmbedding(4 * channels, classes, text_width, augment, numbers, **types, name="condition")(cond, x.shape[0])
+    told = nn.swish(Dense(features, **layer, name="noise_0")(told))
+    told = Dense(features, **layer, name="noise_1")(told)
+    given = ConditionEmbedding(features, classes, text_width, augment, numbers, **types, name="condition")(cond, x.shape[0])
     return nn.swish(told if given.embedding is None else told + given.embedding), given
 
 

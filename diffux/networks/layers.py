@@ -247,9 +247,9 @@ def check_image(network: str, shape: Sequence[int], halvings: int, patch: int = 
     factor = patch * 2**halvings
     if any(side % factor or side == 0 for side in shape[1:3]):
         fitting = "x".join(str(max(1, round(side / factor)) * factor) for side in shape[1:3])
-        levels = f"{halvings + 1} levels" + (f" and patches of {patch}x{patch}" if patch > 1 else "")
+        parts = [f"{halvings + 1} levels"] * (halvings > 0) + [f"patches of {patch}x{patch}"] * (patch > 1)
         raise ValueError(
-            f"{network} with {levels} got images of {shape[1]}x{shape[2]}, wanted sides that are multiples of "
+            f"{network} with {' and '.join(parts)} got images of {shape[1]}x{shape[2]}, wanted sides that are multiples of "
             f"{factor}: {fitting} would fit."
         )
 

@@ -204,7 +204,7 @@ class Stable(Network):
                 raise ValueError(f'cond["label"] is ({x.shape[0]},), one of {self.classes} classes each, got '
                                  f"{'none' if label is None else jnp.shape(label)}")  # fmt: skip
             row = jnp.where((label >= 0) & (label < self.classes), label, self.classes)  # NaN for those, as in ConditionEmbedding
-            told = told + table.at[row].get(mode="fill", fill_value=jnp.nan).astype(types["dtype"])
+            told = told + jnp.asarray(table).at[row].get(mode="fill", fill_value=jnp.nan).astype(types["dtype"])
         return nn.swish(told)
 
     def text(self, cond: Mapping[str, Array], x: Array, types: Mapping[str, Any]) -> Array | None:
@@ -227,7 +227,7 @@ class Stable(Network):
 
 
 stable_1 = functools.partial(Stable)
-stable_1_inpainting = functools.partial(Stable, beside=("mask", "masked"), out_channels=4)
+stable_1_inpainting = functools.partial(Stable, beside=("holes", "source"), out_channels=4)
 stable_2 = functools.partial(Stable, heads=(5, 10, 20, 20), text_width=1024, linear=True)
 stable_x4 = functools.partial(
     Stable, widths=(256, 512, 512, 1024), kinds=("plain", "cross", "cross", "cross"), text_width=1024, linear=True,

@@ -40,12 +40,18 @@ def model(path: pathlib.Path) -> Any:
     return None
 
 
+def holds(path: pathlib.Path) -> bool:
+    """Whether a folder holds a whole model of others, as `model` reads it."""
+    return any(found.load().holds(path) for found in listing.modules(sys.modules[__name__], "described").values())
+
+
 def written(system: Any, fields: Mapping[str, Any], layout: str = "diffusers") -> dict[str, Any]:
     """{file of a folder: a JSON object, a text, or (name, array) of tensors} that a frozen system of ours is in the `layout` of
-    others, of which there is one. Raises UserError for a system that it has no form for."""
-    from diffux.pretrained import diffusers_pipeline
+    others: "diffusers", a pipeline, or "peft", the low-rank updates of a system `lora` alone. Raises UserError for a system that it
+    has no form for."""
+    from diffux.pretrained import diffusers_pipeline, peft
 
-    return pick("layout", layout, {"diffusers": diffusers_pipeline.written})(system, fields)
+    return pick("layout", layout, {"diffusers": diffusers_pipeline.written, "peft": peft.folder})(system, fields)
 
 
 def load(path: pathlib.Path) -> Any:

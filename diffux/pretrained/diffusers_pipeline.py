@@ -1,5 +1,5 @@
-"""Whole pipelines of diffusers as runs, and runs as pipelines: DDPMPipeline and DDIMPipeline, and StableDiffusionPipeline of Stable
-Diffusion 1 and 2."""
+"""Whole pipelines of diffusers as runs, and runs as pipelines: DDPMPipeline and DDIMPipeline, those of Stable Diffusion 1 and 2,
+also for inpainting and for enlarging by 4, and DiTPipeline."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ import numpy as np
 
 from diffux import parameterizations
 from diffux.codecs._latents import Latents
+from diffux.codecs._pasted import Pasted
 from diffux.codecs._pixels import Pixels
-from diffux.conditions.parts import Encoded
+from diffux.conditions.parts import Augmented, Encoded
 from diffux.errors import UserError
-from diffux.fields import Field, Image, Text
+from diffux.fields import Field, Image, Label, Text
 from diffux.fields.text import of_folder
 from diffux.grids import Discrete
 from diffux.guidance.threshold import StaticThreshold
 from diffux.networks.clip import ClipText
+from diffux.networks.dit import DiT
+from diffux.networks.network import Network
 from diffux.networks.stable import Stable
-from diffux.pretrained import _stored, _table, diffusers_unet, transformers_clip
+from diffux.pretrained import _stored, _table, diffusers_dit, diffusers_unet, transformers_clip
 from diffux.pretrained import diffusers_autoencoder as autoencoder
 from diffux.processes.gaussian import Posterior, Upper
 from diffux.schedules import cosine_betas, scaled_linear_betas
@@ -56,7 +59,7 @@ def _pixels(path: pathlib.Path) -> Described:
     """An unconditional model of pixels."""
     settings = _stored.said(path / "unet")
     net, report = diffusers_unet.read(path / "unet")
-    config = {"system": {"name": "ldm"} | _network(net.module) | _schedule(path)}
+    config = {"system": _system(path, net.module)}
     channels = settings.get("in_channels", 3)
     if net.module.out_channels != channels or net.module.text_width is not None or net.module.classes is not None:
         raise UserError(f"the U-Net in {path} is given {channels} channels, gives {net.module.out_channels} and reads "
@@ -66,24 +69,67 @@ def _pixels(path: pathlib.Path) -> Described:
 
 
 def _stable(path: pathlib.Path) -> Described:
-    """A model of latents that looks at a text."""
+    """A model of latents that looks at a text, and perhaps at pictures beside them."""
     settings, stage = _stored.said(path / "unet"), _stored.said(path / "vae")
     net, report = diffusers_unet.read(path / "unet")
     encoder, *_ = autoencoder.built(stage)
-    if net.module.text_width is None or settings.get("in_channels", 4) != encoder.latent:
-        raise UserError(f"the U-Net in {path} is of {settings.get('in_channels', 4)} channels, and its first stage's latents of "
-                        f"{encoder.latent}: models of a picture beside the latents are not read")  # fmt: skip
+    factor, colours, channels = 2 ** (len(encoder.widths) - 1), stage.get("in_channels", 3), settings.get("in_channels", 4)
+    enlarges = (path / "low_res_scheduler").is_dir()
+    known = {encoder.latent: {}, 2 * encoder.latent + 1: {"problem": "inpainting", "beside": list(HOLES)}}
+    if enlarges:
+        known = {encoder.latent + colours: {"problem": _enlarging(path, factor), "beside": list(LOW)}}
+    if net.module.text_width is None or channels not in known:
+        raise UserError(f"the U-Net in {path} is of {channels} channels, and its first stage's latents of {encoder.latent}: read "
+                        f"are U-Nets of {' or '.join(map(str, known))} that look at a text")  # fmt: skip
     words = _stored.said(path / "text_encoder")
     caption = of_folder(path / "tokenizer", words.get("max_position_embeddings", 77))
-    system = {"name": "ldm", "empty": caption.encode([""])[0].tolist()} | _network(net.module) | _schedule(path)
+    system = _system(path, net.module) | known[channels] | {"empty": caption.encode([""])[0].tolist()}
     config = {"system": system, "nets": {"first_stage": str(path / "vae"), "text": str(path / "text_encoder")}}
-    sides = _sides(settings, 2 ** (len(encoder.widths) - 1))
-    image = Image((*sides, stage.get("in_channels", 3)))
+    image = Image((*_sides(settings, factor), colours))
     return Described(config, {"image": image, "caption": caption}, {"network": net.weights}, report)
+
+
+HOLES, LOW = ("holes", "source"), ("low",)
+"""The pictures beside latents of models for inpainting and for enlarging."""
+NOISE = 20
+"""The number of the noise level that the pipeline adds to small pictures unless it is told another."""
+
+
+def _enlarging(path: pathlib.Path, factor: int) -> dict[str, Any]:
+    """The problem of a model that is given a small picture with noise."""
+    name, said = _scheduler(path, "low_res_scheduler")
+    steps, most = said["num_train_timesteps"], _stored.said(path, "model_index.json").get("max_noise_level", 350)
+    if not isinstance(most, int) or not NOISE <= most < steps:
+        raise UserError(f"the max_noise_level of {path} is a whole number from {NOISE} to {steps - 1}, got {most!r}")
+    return {"name": "enlarging", "by": factor, "betas": _betas_of(name, said), "steps": steps, "most": (most + 1) / steps,
+            "level": (NOISE + 1) / steps}  # fmt: skip
+
+
+def _dit(path: pathlib.Path) -> Described:
+    """A model of latents and classes."""
+    settings, stage = _stored.said(path / "transformer"), _stored.said(path / "vae")
+    net, report = diffusers_dit.read(path / "transformer")
+    encoder, *_ = autoencoder.built(stage)
+    channels = diffusers_dit.channels(settings)
+    if channels != encoder.latent:
+        raise UserError(f"the transformer in {path} is of {channels} channels, and its first stage's latents of {encoder.latent}")
+    config = {"system": _system(path, net.module), "nets": {"first_stage": str(path / "vae")}}
+    sides, classes = _sides(diffusers_dit.DEFAULTS | settings, 2 ** (len(encoder.widths) - 1)), net.module.classes
+    image = {"image": Image((*sides, stage.get("in_channels", 3)))}
+    return Described(config, image | {"label": Label(classes, _names(path, classes))}, {"network": net.weights}, report)
+
+
+def _names(path: pathlib.Path, classes: int) -> tuple[str, ...] | None:
+    """The first of the names that a pipeline says for each class; None where it does not for all."""
+    named = _stored.said(path, "model_index.json").get("id2label")
+    if not isinstance(named, dict) or not all(isinstance(named.get(str(i)), str) for i in range(classes)):
+        return None
+    return tuple(named[str(i)].partition(",")[0].strip() for i in range(classes))
 
 
 PIPELINES: dict[str, Callable[[pathlib.Path], Described]] = {
     "DDPMPipeline": _pixels, "DDIMPipeline": _pixels, "PNDMPipeline": _pixels, "StableDiffusionPipeline": _stable,
+    "StableDiffusionInpaintPipeline": _stable, "StableDiffusionUpscalePipeline": _stable, "DiTPipeline": _dit,
 }  # fmt: skip
 
 
@@ -95,13 +141,15 @@ def _sides(settings: Mapping[str, Any], factor: int) -> tuple[int, int]:
     return (factor * sides[0], factor * sides[1])
 
 
-def _network(network: Stable) -> dict[str, Any]:
-    """The fields of the network that differ from its defaults, as a config has them."""
-    plain = Stable()
-    skipped = ("parent", "name", "dtype", "param_dtype", "remat")
-    own = {name: getattr(network, name) for name in Stable.__dataclass_fields__ if name not in skipped}
+def _system(path: pathlib.Path, network: Network) -> dict[str, Any]:
+    """The system as a config has it: the network with its fields that differ from their defaults, the schedule and the walk."""
+    plain = type(network)()
+    skipped = ("parent", "name", "dtype", "param_dtype", "remat", "variance")
+    own = {name: getattr(network, name) for name in network.__dataclass_fields__ if name not in skipped}
     own = {name: value for name, value in own.items() if value != getattr(plain, name)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+    fields = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+    learned = {"variance": "interpolated"} if getattr(network, "variance", False) else {}
+    return {"name": "ldm", "network": type(network).__name__.lower()} | fields | _schedule(path) | learned
 
 
 # --- schedulers -------------------------------------------------------------------------------------------------------
@@ -141,9 +189,9 @@ DEFAULTS = {
 VARIANCES = {"fixed_small": "posterior", "fixed_large": "upper"}
 
 
-def _scheduler(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def _scheduler(path: pathlib.Path, folder: str = "scheduler") -> tuple[str, dict[str, Any]]:
     """(the class, its settings) of a pipeline's scheduler."""
-    settings = _stored.said(path / "scheduler", "scheduler_config.json")
+    settings = _stored.said(path / folder, "scheduler_config.json")
     name = settings.get("_class_name")
     if name not in SOLVERS:
         raise UserError(f"{path} is walked by a {name}, and the schedulers that can be read are {', '.join(SOLVERS)}")
@@ -157,15 +205,11 @@ def _scheduler(path: pathlib.Path) -> tuple[str, dict[str, Any]]:
 def _schedule(path: pathlib.Path) -> dict[str, Any]:
     """The chain, what the network predicts, and the walk, as arguments of the system."""
     name, said = _scheduler(path)
-    table, predicts = said["beta_schedule"], said["prediction_type"]
-    if table not in BETAS or predicts not in PREDICTIONS:
-        raise UserError(f"{name} with beta_schedule={table!r} and prediction_type={predicts!r} is not built here, only "
-                        f"{', '.join(BETAS)} and {', '.join(PREDICTIONS)}")  # fmt: skip
-    steps, spacing = said["num_train_timesteps"], said["timestep_spacing"]
+    predicts, steps, spacing = said["prediction_type"], said["num_train_timesteps"], said["timestep_spacing"]
+    if predicts not in PREDICTIONS:
+        raise UserError(f"{name} with prediction_type={predicts!r} is not built here, only {', '.join(PREDICTIONS)}")
     offset = said["steps_offset"] if spacing == "leading" else 0
-    ratio = steps / 1000 if table == "linear" else 1  # our table is stretched to other numbers of steps
-    named = BETAS[table].format(ratio * said["beta_start"], ratio * said["beta_end"])
-    found = {"steps": steps, "betas": said.get("trained_betas", named),
+    found = {"steps": steps, "draws": min(50, steps), "betas": _betas_of(name, said),
              "parameterization": PREDICTIONS[predicts], "spacing": spacing, "offset": offset,
              "clip": said["clip_sample"], "kept": name in KEPT, "solver": SOLVERS[name]}  # fmt: skip
     if name in ABOVE:
@@ -179,10 +223,31 @@ def _schedule(path: pathlib.Path) -> dict[str, Any]:
     return found
 
 
+def _betas_of(name: str, said: Mapping[str, Any]) -> Any:
+    """The table of betas of a scheduler's settings, as a config has it."""
+    table = said["beta_schedule"]
+    if table not in BETAS:
+        raise UserError(f"{name} with beta_schedule={table!r} is not built here, only {', '.join(BETAS)}")
+    ratio = said["num_train_timesteps"] / 1000 if table == "linear" else 1  # our table is stretched to other numbers of steps
+    return said.get("trained_betas", BETAS[table].format(ratio * said["beta_start"], ratio * said["beta_end"]))
+
+
 # --- the way back -----------------------------------------------------------------------------------------------------
 
 BACK = {"DDIMScheduler": ddim(), "PNDMScheduler": plms(), "DPMSolverMultistepScheduler": dpm_solver_pp_2m()}
 """Our solvers of schedulers but DDPM's, whose solver has the process in it."""
+
+
+LAYOUT = "0.30.0"
+"""The version of diffusers whose layout the folders have; it asks for one."""
+NETWORKS: dict[type, tuple[str, Any]] = {Stable: ("unet", diffusers_unet), DiT: ("transformer", diffusers_dit)}
+"""Their folder of a network, and its family."""
+NAMES = {
+    ("unet", False, False, ()): "DDPMPipeline", ("unet", True, True, ()): "StableDiffusionPipeline",
+    ("unet", True, True, HOLES): "StableDiffusionInpaintPipeline", ("unet", True, True, LOW): "StableDiffusionUpscalePipeline",
+    ("transformer", True, False, ()): "DiTPipeline",
+}  # fmt: skip
+"""The pipelines by the network's folder, whether they are of latents, whether of a text, and the pictures beside x."""
 
 
 def written(system: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
@@ -190,28 +255,43 @@ def written(system: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
 
     Raises UserError for a system that none of their pipelines is.
     """
-    net, image = system.network, fields[system.data]
-    if not isinstance(net.module, Stable):
-        raise UserError(f"a pipeline of diffusers is on the network stable, and this model is on a {type(net.module).__name__}")
-    latent = isinstance(system.codec, Latents)
+    net, image = getattr(system.network, "merged", system.network), fields[system.data]
+    if type(net.module) not in NETWORKS:
+        known = " or ".join(network.__name__ for network in NETWORKS)
+        raise UserError(f"a pipeline of diffusers is on the network {known}, and this model is on a {type(net.module).__name__}")
+    place, family = NETWORKS[type(net.module)]
+    codec = system.codec.codec if isinstance(system.codec, Pasted) else system.codec
+    latent, beside = isinstance(codec, Latents), tuple(getattr(net.module, "beside", ()))
     texts = [part for part in system.given.parts if isinstance(part, Encoded)]
-    if latent != bool(texts) or not (latent or isinstance(system.codec, Pixels)):
-        raise UserError("the pipelines of diffusers that can be written are of pixels alone, or of latents and a text")
-    first = system.codec.encoder.module if latent else None
-    factor, channels = (2 ** (len(first.widths) - 1), first.latent) if latent else (1, image.shape[-1])
-    settings, tensors = diffusers_unet.written(net, channels)
-    files = _files("unet", settings | {"sample_size": [side // factor for side in image.shape[:2]]}, tensors)
+    name = NAMES.get((place, latent, bool(texts), beside))
+    if name is None or not (latent or isinstance(codec, Pixels)):
+        raise UserError("the pipelines of diffusers that can be written are of pixels alone, of latents and a text, also for "
+                        "inpainting and enlarging, and a DiT's of latents and classes")  # fmt: skip
+    factor, channels = (codec.factor, codec.encoder.module.latent) if latent else (1, image.shape[-1])
+    settings, tensors = family.written(net, channels + {HOLES: channels + 1, LOW: image.shape[-1]}.get(beside, 0))
+    files = _files(place, settings | {"sample_size": family.size([side // factor for side in image.shape[:2]])}, tensors)
     files["scheduler/scheduler_config.json"] = walk = _walked(system)
-    name = "DDIMPipeline" if walk["_class_name"] == "DDIMScheduler" else "DDPMPipeline"
-    index: dict[str, Any] = {"_class_name": name, "unet": ["diffusers", settings["_class_name"]],
+    if (name, walk["_class_name"]) == ("DDPMPipeline", "DDIMScheduler"):
+        name = "DDIMPipeline"
+    index: dict[str, Any] = {"_class_name": name, "_diffusers_version": LAYOUT, place: ["diffusers", settings["_class_name"]],
                              "scheduler": ["diffusers", walk["_class_name"]]}  # fmt: skip
     if latent:
-        settings, tensors = autoencoder.written(system.codec, image.shape[-1])
+        settings, tensors = autoencoder.written(codec, image.shape[-1])
         files |= _files("vae", settings, tensors)
+        index["vae"] = ["diffusers", settings["_class_name"]]
+    if texts:
         files |= _spoken(texts[0], fields)
-        index |= {"_class_name": "StableDiffusionPipeline", "vae": ["diffusers", settings["_class_name"]],
-                  "text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
-                  "safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}  # fmt: skip
+        index |= {"text_encoder": ["transformers", "CLIPTextModel"], "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+                  "safety_checker": [None, None], "feature_extractor": [None, None]}  # fmt: skip
+        index |= {} if beside == LOW else {"requires_safety_checker": False}
+    names = getattr(fields.get("label"), "names", None)
+    index |= {"id2label": dict(enumerate(names))} if names else {}
+    for part in system.given.parts:
+        if isinstance(part, Augmented):
+            betas = part.process.schedule.betas()
+            low = {"_class_name": "DDPMScheduler", "num_train_timesteps": len(betas), **_betas(betas)}
+            files["low_res_scheduler/scheduler_config.json"] = low
+            index |= {"low_res_scheduler": ["diffusers", "DDPMScheduler"], "max_noise_level": round(part.most * len(betas)) - 1}
     return files | {"model_index.json": index}
 
 
@@ -242,7 +322,8 @@ def _walked(system: Any) -> dict[str, Any]:
     fits = isinstance(grid, Discrete) and grid.spacing in SPACINGS.get(name, ())
     fits = fits and grid.above == (name in ABOVE and grid.spacing != "trailing")
     fits = fits and (grid.last == "clean" or name in ("DDIMScheduler", "PNDMScheduler"))
-    if None in (name, predicts, variance) or not fits or not hasattr(chain, "betas"):
+    fits = fits and hasattr(chain, "betas") and not (variance is None and isinstance(system.solver, Ancestral))
+    if None in (name, predicts) or not fits:
         raise UserError(f"a pipeline of diffusers walks a chain by a DDPMScheduler or {', '.join(BACK)}, and this one is walked by "
                         f"{type(system.solver).__name__} along {type(grid).__name__}")  # fmt: skip
     found: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -199,6 +199,11 @@ def settings_of(network: Stable, channels: int) -> dict[str, Any]:
 def written(net: Net, channels: int) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
     """(their settings, (their name, array) of every weight) of a U-Net for so many `channels`."""
     return settings_of(net.module, channels), _table.given_back(table(net.module), net.weights, _counted(net.module))
+
+
+def size(sides: Sequence[int]) -> Any:
+    """Their sample_size of so high and wide an x: one number of a square."""
+    return list(sides) if len(set(sides)) > 1 else sides[0]
 
 
 def _counted(network: Stable) -> _table.Count:

@@ -63,7 +63,10 @@ def _places(path: str, pin: Mapping[str, Any] | None, near: pathlib.Path | None)
 
 def _read(load, path: pathlib.Path, pin: Mapping[str, Any] | None, warn) -> tuple[Any, dict[str, Any]]:
     ours = path.suffix == ".safetensors" or (path / "config.json").exists() or (path / "checkpoints").exists()
-    if ours and pretrained.family(path) is None:
+    if pretrained.holds(path):
+        part, step = load(path, warn=warn).frozen, None
+        weights = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(part))}
+    elif ours and pretrained.family(path) is None:
         step = pin["step"] if pin and path.is_dir() else "last"
         run = load(path, step=step, warn=warn)
         part, step, weights = run.frozen, run.step, run.variables.params

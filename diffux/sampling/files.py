@@ -18,6 +18,7 @@ from diffux.errors import UserError
 from diffux.fields import Field, drawing
 from diffux.files import path_of, writing
 from diffux.naming import parse
+from diffux.pretrained import peft
 from diffux.runs import nets as frozen_nets
 from diffux.runs import tensors
 from diffux.runs.restore import load
@@ -39,6 +40,8 @@ def models(
     guidance: Any = None,
     options: Mapping[str, Any] | None = None,
     nets: Mapping[str, str] = {},
+    lora: str | None = None,
+    lora_scale: float = 1.0,
     step: int | str = "last",
     average: str | float | None = None,
     raw: bool = False,
@@ -47,11 +50,14 @@ def models(
     """The runs in `directories` {name: folder or export}, as a task takes them, with one walk for all that can be sampled.
 
     solver, steps, eta, grid, guidance, options: see `config.parts.walk`. nets: {name: path} of networks that the guidance names,
-    and of those that a run is built on and that lie elsewhere now. step, average, raw: which weights, see `runs.restore.load`.
+    and of those that a run is built on and that lie elsewhere now. lora, lora_scale: see `pretrained.peft.adapted`. step,
+    average, raw: which weights, see `runs.restore.load`.
     Raises UserError for what does not fit the runs, and for a net that nothing takes.
     """
     chosen = {"step": step, "average": average, "raw": raw, "warn": warn}
     runs = {name: load(directory, nets=nets, **chosen) for name, directory in directories.items()}
+    if lora is not None:
+        runs = {name: peft.adapted(run, path_of(lora), lora_scale) for name, run in runs.items()}
     built_on = {name for run in runs.values() for name in run.parts.get("nets", {})}
     guiding = {name: path for name, path in nets.items() if name not in built_on}
     asked = [parse("guidance", spec)[0] for spec in (guidance if isinstance(guidance, list | tuple) else [guidance])

@@ -15,6 +15,7 @@ from jaxtyping import Array, Key
 
 from diffux import grids
 from diffux import keys as rng
+from diffux.adapted import Adapted
 from diffux.codecs import Codec, pixels
 from diffux.conditions import Given
 from diffux.denoisers import as_denoiser, chain, memory, tells_step
@@ -46,7 +47,7 @@ class System:
     Where the codec joins a condition to the data, the network and the process are of both and the solver is of the data.
     """
 
-    network: Net | nn.Module
+    network: Net | Adapted | nn.Module
     process: Process
     parameterization: Parameterization
     objective: Objective
@@ -235,7 +236,7 @@ def _prior(process, keys, shape):
 class Model:
     """A network as a denoiser, and a pytree: weights are arguments of the compiled sampler."""
 
-    network: Net
+    network: Net | Adapted
     parameterization: Parameterization
     guidance: tuple[Transform, ...] = ()
     dropout_key: Any = None

@@ -19,7 +19,8 @@ def get_config():
             "sigma_max": 27.7,  # the root of 3 16 16
             "sigma_max_given": 0.1,
             "operator": "shrink(2)",
-            "normalize": True,
+            "parameterization": "edm(0.5)",
+            "weighting": "edm(0.5)",
             "steps": 100,
             "network": "unet",
             "channels": 32,

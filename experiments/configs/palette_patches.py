@@ -9,7 +9,7 @@
   diffux sample --workdir runs/inpainting --given source=photo.png --given mask=mask.png --n 16 --out mine.png
 
 With `regression_` before its name, what Palette is compared with: the same network's one answer. A mask is white where the picture
-is known. The walk has 250 of the paper's 1000 steps, between the same betas.
+is known. The model predicts v, and the walk is the one that SR3's was found best with, as in `sr3_patches`.
 """
 
 from ml_collections import ConfigDict
@@ -35,7 +35,9 @@ def get_config(part: str = "inpainting"):
             "dropout": 0.0,
         }
     )
-    config.system.update({"name": "regression"} if one_answer else {"name": "palette", "draws": 250})
+    walk = {"draws": 100, "variance": "posterior", "grid": "log_snr(end=1e-4)", "parameterization": "v",
+            "weighting": "snr_plus_one"}  # fmt: skip
+    config.system.update({"name": "regression"} if one_answer else {"name": "palette"} | walk)
     config.data = ConfigDict({"name": "patches/16_photographs", "batch_size": 32, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})

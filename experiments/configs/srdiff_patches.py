@@ -4,7 +4,8 @@
   diffux train --config srdiff_patches --workdir runs/srdiff
   diffux sample --workdir runs/srdiff --n 16 --out large.png
 
-`srdiff_patches:joint` trains the features with the model. Two photographs are held out whole.
+`srdiff_patches:joint` trains the features with the model. Two photographs are held out whole. The model predicts v and not the
+noise, as in `sr3_patches`.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +24,17 @@ def get_config(part: str = "model"):
     if part == "encoder":
         config.system = ConfigDict({"name": "regression", "network": "rrdb", "enlarges": 2, "channels": 16, "blocks": 2})
         return config
-    config.system = ConfigDict({"name": "srdiff", "enlarges": 2, "channels": 16, "multipliers": (1, 2), "blocks": 1})
+    config.system = ConfigDict(
+        {
+            "name": "srdiff",
+            "enlarges": 2,
+            "channels": 16,
+            "multipliers": (1, 2),
+            "blocks": 1,
+            "parameterization": "v",
+            "weighting": "snr_plus_one",
+        }
+    )
     if part == "joint":
         config.system.update({"encoder_channels": 16, "encoder_blocks": 2})
     else:

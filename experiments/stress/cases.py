@@ -187,7 +187,8 @@ _BASE: dict[str, dict[str, str]] = {
 }
 # What a flag needs beside it.
 _BESIDE = {"--eta": {"--solver": "ddim"}, "--option": {"--solver": "unipc"}, "--frames": {"--trajectory": "t.png"},
-           "--classifier-scale": {"--classifier": "run"}, "--process": {"--processes": "1"}}  # fmt: skip
+           "--classifier-scale": {"--classifier": "run"}, "--lora-scale": {"--lora": "run"},
+           "--process": {"--processes": "1"}}  # fmt: skip
 _OF_LIKELIHOOD = ("--trace", "--probes", "--draws", "--dequantizer-steps", "--start", "--tolerance", "--reconstruct")
 
 

@@ -78,8 +78,9 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(whole(0)), "data.crop"),
     (whole(0, 1024), "data.workers"),
     (whole(1), "data.batch_size optimizer.accumulate training.steps training.log_every training.eval_examples training.keep "
-               "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner system.depth "
-               "system.width system.heads system.base system.units system.basis system.scales system.dense_out system.draws "
+               "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner "
+               "system.width system.layers system.latent system.codes system.tokens system.text_layers system.text_heads "
+               "system.base system.units system.basis system.scales system.dense_out system.draws "
                "system.encoder_channels system.encoder_blocks --n --batch --frames --probes --draws --processes"),
     (whole(0), "optimizer.warmup ema.snapshot_every training.sample_every training.eval_every training.keep_best "
                "training.keep_every sharding.smallest faults.most_skips --dequantizer-steps --process"),
@@ -100,7 +101,21 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (either(whole(1), whole(-1, -1)), "sharding.data sharding.fsdp sharding.tensor"),
     (words("with_parameters", "sharded"), "sharding.optimizer"),
     (words("stop", "skip"), "faults.action"),
-    (_PART, "system.betas system.parameterization system.weighting system.codec system.grid"),
+    (_PART, "system.betas system.parameterization system.weighting system.codec system.solver"),
+    (optional(_PART), "system.grid"),
+    (either(whole(1), several(whole(1), 1)), "system.heads system.depth"),  # of some networks one for each level
+    (optional(whole(1)), "system.groups system.text_width"),
+    (several(words("plain", "self", "cross")), "system.kinds"),
+    (words("plain", "self", "cross"), "system.middle"),
+    (words("kl", "vq"), "system.regular"),
+    (optional(words("random")), "system.distance"),
+    (optional(whole(0)), "system.start"),
+    (words("clean", "first"), "system.last"),
+    (either(whole(0), several(whole(0), 1)), "system.empty"),
+    (optional(either(number(), several(number(), 1))), "system.shift"),
+    (optional(either(_ABOVE_0, several(_ABOVE_0, 1))), "system.scale"),
+    (boolean, "system.legacy system.drawn system.kept"),
+    (number(0), "system.kl system.perceptual_weight system.adversarial_weight"),
     (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
     (_SHARE, "system.dropout system.label_dropout"),
@@ -108,8 +123,9 @@ _BY_RULE: list[tuple[Rule, str]] = [
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
     (_ABOVE_0, "system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
-               "system.step system.beta_min system.beta_max system.scale"),
-    (optional(words()), "system.encoder"),  # a run, which no value of a config is
+               "system.step system.beta_min system.beta_max"),
+    # runs, which no value of a config is
+    (optional(words()), "system.encoder system.first_stage system.text system.perceptual system.low"),
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),
     (words("linear", "cosine", "geometric"), "system.schedule"),
@@ -136,7 +152,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (words("vp", "sub_vp", "ve"), "system.sde"),
     (words("gaussian", "binomial"), "system.kind"),
     (optional(text), "system.network system.data system.name"),
-    (number(), "--classifier-scale"),
+    (number(), "--classifier-scale --lora-scale"),
     (number(0, 1, open_below=True), "--tolerance"),
     (whole(0, 10_000), "--profile"),
     (_ABOVE_0, "--start-timeout"),

@@ -73,6 +73,7 @@ def tiny(monkeypatch):
     # what would change nothing
     ("sample --frames 3", "--frames belongs to --trajectory"),
     ("sample --classifier-scale 2", "--classifier-scale belongs to --classifier"),
+    ("sample --lora-scale 2", "--lora-scale belongs to --lora"),
     ("evaluate --probes 1", "--probes belongs to --likelihood"),
     ("evaluate --reconstruct", "--reconstruct belongs to --likelihood"),
     ("evaluate --likelihood --trace exact --probes 3", "--probes is of an estimate, and --trace exact makes none"),
@@ -107,7 +108,7 @@ CHANGING = {"n": "3", "given": "label=3", "label": "3", "solver": "heun", "steps
             "option": "order=1", "guidance": "3", "seed": "1", "checkpoint": "1", "average": "0.5", "raw": None}  # fmt: skip
 BESIDE = {"eta": ["--solver", "ddim"], "option": ["--solver", "unipc"]}
 SAME = {"help", "workdir", "weights", "pretrained", "out", "batch", "task", "model", "net", "classifier", "classifier-scale", "use",
-        "trajectory", "frames"}  # fmt: skip
+        "trajectory", "frames", "lora", "lora-scale"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

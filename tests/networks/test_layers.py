@@ -136,7 +136,7 @@ def test_an_attention_block_begins_as_the_identity_and_mixes_positions_after():
         Attention(heads=3).init(jax.random.key(0), x)
 
 
-def test_the_two_published_sinusoids():
+def test_the_published_sinusoids():
     noise = np.array([0.0, 1.0, 500.0])
     ddpm = np.exp(-np.arange(4) * np.log(10_000) / 3)  # from 1 to 1/10000
     openai = np.exp(-np.arange(4) * np.log(10_000) / 4)
@@ -144,8 +144,10 @@ def test_the_two_published_sinusoids():
     want_openai = np.concatenate([np.cos(noise[:, None] * openai), np.sin(noise[:, None] * openai)], 1)
     np.testing.assert_allclose(sinusoidal(jnp.asarray(noise), 8), want_ddpm, atol=1e-4)
     np.testing.assert_allclose(sinusoidal(jnp.asarray(noise), 8, "openai"), want_openai, atol=1e-4)
+    want_cos_first = np.concatenate([want_ddpm[:, 4:], want_ddpm[:, :4]], 1)
+    np.testing.assert_allclose(sinusoidal(jnp.asarray(noise), 8, "cos_first"), want_cos_first, atol=1e-4)
     assert sinusoidal(jnp.arange(2), 5).shape == (2, 5)
-    with pytest.raises(ValueError, match="'ddpm' or 'openai', got 'other'"):
+    with pytest.raises(ValueError, match="'ddpm', 'openai' or 'cos_first', got 'other'"):
         sinusoidal(jnp.zeros(1), 8, "other")
 
 

@@ -142,6 +142,97 @@ def test_image_to_image(parts, tmp_path):
     np.testing.assert_allclose(system.codec.decode(found, cond), want, atol=1e-4)
 
 
+def spoken(parts, **options):
+    """The components of a pipeline whose first stage draws no latents: of each it has the mean."""
+    _, tokenizer, text, stage, _ = parts
+    weights, stage = stage.state_dict(), type(stage).from_config(stage.config).eval()
+    stage.load_state_dict(weights)
+    with torch.no_grad():
+        stage.quant_conv.weight[4:] = 0
+        stage.quant_conv.bias[4:] = -30
+    crossed = {"cross_attention_dim": 16, "attention_head_dim": (2, 4), "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+               "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "out_channels": 4}  # fmt: skip
+    return {"vae": stage, "text_encoder": text, "tokenizer": tokenizer, "scheduler": diffusers.DDIMScheduler(**SD | FIRST),
+            "unet": random(diffusers.UNet2DConditionModel(**SMALL, **crossed, **options))}  # fmt: skip
+
+
+def both(name, components, tmp_path, given, **asked):
+    """(our pictures, theirs, our run) of a pipeline with text, from the same noise; `asked` is what theirs is given besides."""
+    pipeline = getattr(diffusers, name)(**components)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path)
+    noise = RNG.normal(size=(1, 8, 8, 4)).astype(np.float32)
+    call = {"negative_prompt": WORDS[1], "num_inference_steps": STEPS, "guidance_scale": 7.5, "output_type": "np",
+            "latents": torch.tensor(np.moveaxis(noise, -1, 1))} | asked  # fmt: skip
+    drawn = lambda pipeline: pipeline(WORDS[0], generator=torch.Generator().manual_seed(0), **call).images  # noqa: E731
+    want = drawn(pipeline)
+    run = training.load(tmp_path)
+    words = {key: run.fields["caption"].encode([words]) for key, words in zip(("caption", "negative"), WORDS, strict=True)}
+    cond = run.frozen.conditions(sample_keys(0, 0, 1), words | given, 1)
+    again = getattr(diffusers, name).from_pretrained(export.write_folder(run, tmp_path / "again"))
+    again.set_progress_bar_config(disable=True)
+    np.testing.assert_allclose(drawn(again), want, atol=1e-6)
+    return walked(run, noise, cond, guidance.classifier_free(7.5)), want, run
+
+
+def test_inpainting(parts, tmp_path):
+    """Where it is to be made theirs, elsewhere the picture itself: of theirs, which has been through the first stage, it is not."""
+    image = RNG.random((1, 16, 16, 3)).astype(np.float32)
+    known = np.ones((1, 16, 16), bool)
+    known[:, 3:12, 5:14] = False
+    given = {"source": image, "mask": known.astype(np.uint8)}
+    checker = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    theirs = {"image": torch.tensor(np.moveaxis(image, -1, 1)), "mask_image": torch.tensor(~known, dtype=torch.float32)[None]}
+    components = spoken(parts, in_channels=9) | checker
+    found, want, run = both("StableDiffusionInpaintPipeline", components, tmp_path, given, **theirs)
+    assert set(run.asks) == {"source", "mask", "caption", "negative"}
+    np.testing.assert_allclose(found[~known], want[~known], atol=1e-4)
+    np.testing.assert_array_equal(found[known], image[known])
+
+
+def test_enlarging(parts, tmp_path):
+    """The small picture with noise of a level that the network is told; its noise is theirs."""
+    low = RNG.random((1, 8, 8, 3)).astype(np.float32)
+    components = spoken(parts, in_channels=7, num_class_embeds=1000)
+    components["vae"].register_to_config(scaling_factor=0.08333)
+    chain = diffusers.DDPMScheduler(beta_schedule="squaredcos_cap_v2")
+    noise = torch.randn((1, 3, 8, 8), generator=torch.Generator().manual_seed(0))
+    level = torch.tensor([30])
+    noised = chain.add_noise(torch.tensor(np.moveaxis(2 * low - 1, -1, 1)), noise, level).numpy()
+    given = {"low": low, "low_noised": np.moveaxis(noised, 1, -1), "low_level": np.full(1, 31 / 1000, np.float32)}
+    found, want, run = both("StableDiffusionUpscalePipeline", components | {"low_res_scheduler": chain}, tmp_path, given,
+                            image=torch.tensor(np.moveaxis(low, -1, 1)), noise_level=30)  # fmt: skip
+    np.testing.assert_allclose(found, want, atol=1e-4)
+    told = run.frozen.conditions(sample_keys(0, 0, 1), {"low": low, "caption": np.zeros((1, 12), np.int32)}, 1)
+    assert told["label"].tolist() == [20]  # their default
+
+
+def test_a_transformer_of_patches(parts, tmp_path):
+    """DiT with a learned variance, which its walk leaves aside, guided from its null class; names of classes from the folder."""
+    stage, net = parts[3], diffusers.DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=8, num_layers=2, sample_size=8,
+                                                           out_channels=8, num_embeds_ada_norm=1000)  # fmt: skip
+    pipeline = diffusers.DiTPipeline(random(net, 0.1), stage, diffusers.DDIMScheduler(clip_sample=False))
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["id2label"] = {i: f"thing {i}, or {i}" for i in range(1000)}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    labels = [3, 999]
+    call = {"guidance_scale": 4.0, "num_inference_steps": STEPS, "output_type": "np"}
+    want = pipeline(labels, generator=torch.Generator().manual_seed(0), **call).images
+    noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(0)).numpy()
+    run = training.load(tmp_path)
+    assert run.fields["label"].read("thing 3,999").tolist() == labels
+    cond = run.frozen.conditions(sample_keys(0, 0, 2), {"label": np.asarray(labels)}, 2)
+    found = walked(run, np.moveaxis(noise, 1, -1), cond, guidance.classifier_free(4.0))
+    assert want.std() > 0.03
+    np.testing.assert_allclose(found, want, atol=1e-4)
+    again = diffusers.DiTPipeline.from_pretrained(export.write_folder(run, tmp_path / "again"))
+    again.set_progress_bar_config(disable=True)
+    assert again.labels["thing 7"] == 7
+    np.testing.assert_allclose(again(labels, generator=torch.Generator().manual_seed(0), **call).images, want, atol=1e-6)
+
+
 @pytest.mark.parametrize("words", ["a Red  cat, can't", "", "x " * 30, "naïve café 42", "<|endoftext|> a", "ÅNGSTRÖM\t\n½"])
 def test_tokens(words, parts, tmp_path):
     """Of the files that transformers writes, and of CLIP's two."""

@@ -101,7 +101,7 @@ FORMLESS = {
     "above": (lambda system: system.replace(grid=grids.discrete(1000, above=True)), "walked by DDIM along Discrete"),
     "spacing": (lambda system: system.replace(grid=grids.discrete(1000)), "walked by DDIM along Discrete"),
     "clip": (lambda system: system.replace(guidance=(guidance.static_threshold(),)), "does not clip as this model's walk does"),
-    "pixels": (lambda system: system.replace(codec=pixels()), "are of pixels alone, or of latents and a text"),
+    "pixels": (lambda system: system.replace(codec=pixels()), "are of pixels alone, of latents and a text"),
     "schedule": (lambda system: system.replace(process=Gaussian(schedules.cosine())), "a pipeline of diffusers walks a chain by"),
 }
 

@@ -136,12 +136,12 @@ def test_training_takes_the_empty_text_for_some(spoken):
 
 
 WRONG = {
-    "no encoder": (lambda text: LOOKS, "a network that looks at a text has an encoder of it"),
     "no text": (lambda text: UNET | {"text": text}, "UNet looks at no text"),
     "no net": (lambda text: LOOKS | {"text": 3}, "a text encoder is a Net, got a int"),
     "no stage": (lambda text: UNET | {"first_stage": 3}, "a first_stage is a run of one or a codec, got a int"),
     "scale": (lambda text: UNET | {"scale": 2.0}, "scale are of the latents of a first_stage, and there is none"),
     "solver": (lambda text: UNET | {"solver": "ddmi"}, "unknown solver 'ddmi'; did you mean 'ddim'"),
+    "problem": (lambda text: UNET | {"problem": "impainting"}, "unknown problem 'impainting'; did you mean 'inpainting'"),
 }
 UNET = {"network": "unet"} | TINY
 
