@@ -3,9 +3,11 @@
 from diffux.codecs._bits import binarized, bits
 from diffux.codecs._joined import joined
 from diffux.codecs._latents import latents, moments
+from diffux.codecs._measured import latents_in, measured, told
 from diffux.codecs._pasted import pasted
 from diffux.codecs._pixels import Codec, pixels
 from diffux.codecs._residual import residual
 from diffux.codecs._standardized import standardized
 
-__all__ = ["Codec", "binarized", "bits", "joined", "latents", "moments", "pasted", "pixels", "residual", "standardized"]
+__all__ = ["Codec", "binarized", "bits", "joined", "latents", "latents_in", "measured", "moments", "pasted", "pixels", "residual",
+           "standardized", "told"]  # fmt: skip

@@ -30,6 +30,11 @@ class Latents:
         """The pixels along a side that a position of the latent stands for."""
         return 2 ** (len(self.encoder.module.widths) - 1)
 
+    @property
+    def numbers(self) -> tuple[Any, Any]:
+        """(scale, shift), 1 and 0 where they are not known yet."""
+        return 1.0 if self.scale is None else self.scale, 0.0 if self.shift is None else self.shift
+
     def moments(self, x, cond) -> tuple[Any, Any]:
         """(the latent of images, or its mean, (B, h, w, c); the logarithm of its variance, or None)."""
         z = self.encoder(self.images.encode(None, x, cond))
@@ -42,11 +47,13 @@ class Latents:
         z, log_variance = self.moments(x, cond)
         if self.drawn and log_variance is not None:
             z = z + jnp.exp(log_variance / 2) * rng.noise(key, z.shape).astype(z.dtype)
-        return self.scale * (z - self.shift)
+        scale, shift = self.numbers
+        return scale * (z - shift)
 
     def decode(self, z, cond):
         """(B, h, w, c) -> (B, H, W, C)."""
-        z = z / self.scale + self.shift
+        scale, shift = self.numbers
+        z = z / scale + shift
         z = z if self.codebook is None else self.codebook(z)[0]
         return self.images.decode(self.decoder(z), cond)
 
@@ -65,11 +72,12 @@ def latents(encoder: Net, decoder: Net, codebook: Net | None = None, *, scale: A
     - encoder, decoder: nets such as `networks.autoencoder` has, of images (B, H, W, C) and latents (B, h, w, c). Of an encoder that
       gives `moments`, z is drawn from its Gaussian, whose log variances are clipped to [-30, 20], or is its mean unless `drawn`.
     - codebook: of VQ models. What is diffused is what the encoder gives; decoding begins with the nearest code.
-    - scale, shift: numbers, or one for each channel; they bring the latent's standard deviation to 1.
+    - scale, shift: numbers, or one for each channel; they bring the latent's standard deviation to 1. None counts as 1 and 0, until
+      training measures them.
     - images: the range of pixels that the encoder sees, [-1, 1] by default.
 
     Raises ValueError for a scale that is not above 0.
     """
-    if not isinstance(scale, jax.core.Tracer) and not bool(jnp.all(jnp.asarray(scale) > 0)):
+    if scale is not None and not isinstance(scale, jax.core.Tracer) and not bool(jnp.all(jnp.asarray(scale) > 0)):
         raise ValueError(f"the scale of latents is above 0, got {scale}")
     return Latents(encoder, decoder, codebook, scale, shift, pixels() if images is None else images, drawn)

@@ -76,6 +76,14 @@ def said(folder: pathlib.Path, name: str = "config.json") -> dict[str, Any]:
     return found
 
 
+def header(file: pathlib.Path) -> dict[str, str]:
+    """What the header of a safetensors file says besides its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as opened:
+        return dict(opened.metadata() or {})
+
+
 def architecture(folder: pathlib.Path) -> str | None:
     """The class that a folder's config.json names, as diffusers or transformers write it; None where it names none."""
     try:

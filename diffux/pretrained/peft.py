@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from flax import struct
 
 from diffux.adapted import Adapted
-from diffux.errors import UserError
+from diffux.errors import UserError, one_sentence
 from diffux.networks.dit import DiT
 from diffux.networks.low_rank import Factors, LowRank, kernels, merged, named
 from diffux.networks.stable import Stable
@@ -81,24 +82,52 @@ def matches(path: pathlib.Path) -> bool:
 
 
 def load(path: pathlib.Path) -> Updates:
-    """The updates of a file or folder, but for those of text encoders; UserError where a factor lacks its other half."""
+    """The updates of a file or folder, but for those of text encoders.
+
+    Raises UserError where a factor lacks its other half, and for tensors of other methods, such as DoRA's magnitudes.
+    """
     stored = _stored.stored(_file(path))
-    found: dict[str, tuple[Any, Any]] = {}
+    alpha_of, read, found = _alphas(_file(path)), set(), {}
     for name in stored:
-        for down, up in DIALECTS:
-            if name.endswith(down) and not name.startswith(("text_encoder", "lora_te")):
-                stem = name.removesuffix(down)
-                if f"{stem}{up}" not in stored:
-                    raise UserError(f"{stored.source} has {name} without {stem}{up}")
-                a, b = (np.asarray(stored[f"{stem}{ending}"], np.float32) for ending in (down, up))
-                if a.ndim not in (2, 4) or b.ndim not in (2, 4) or a.shape[0] != b.shape[1]:
-                    raise UserError(f"the factors of {stem} in {stored.source} have the shapes {a.shape} and {b.shape}, which are "
-                                    "of no one rank")  # fmt: skip
-                alpha = float(stored[f"{stem}.alpha"]) if f"{stem}.alpha" in stored else a.shape[0]
-                found[_plain(stem)] = (a, b * np.float32(alpha / a.shape[0]))
-    if not found:
-        raise UserError(f"{stored.source} holds no low-rank updates of a network")
+        down, up = next((pair for pair in DIALECTS if name.endswith(pair[0])), ("", ""))
+        if not down or _of_text(name):
+            continue
+        stem = name.removesuffix(down)
+        if f"{stem}{up}" not in stored:
+            raise UserError(f"{stored.source} has {name} without {stem}{up}")
+        a, b = (np.asarray(stored[f"{stem}{ending}"], np.float32) for ending in (down, up))
+        if a.ndim not in (2, 4) or b.ndim not in (2, 4) or a.shape[0] != b.shape[1]:
+            came = f"have the shapes {a.shape} and {b.shape}, which are of no one rank"
+            raise UserError(f"the factors of {stem} in {stored.source} {came}")
+        rank, told = a.shape[0], f"{stem}.alpha"
+        alpha = float(stored[told]) if told in stored else alpha_of(_plain(stem), rank)
+        read |= {name, f"{stem}{up}", told}
+        found[_plain(stem)] = (a, b * np.float32(alpha / rank))
+    strange = sorted(name for name in stored if name not in read and not _of_text(name))
+    if not found or strange:
+        more = f" but {strange[0]}" if strange else ""
+        raise UserError(f"{stored.source} holds {'no' if not found else 'not only'} low-rank updates of a network{more}")
     return Updates(found)
+
+
+def _of_text(name: str) -> bool:
+    return name.startswith(("text_encoder", "lora_te"))
+
+
+def _alphas(file: pathlib.Path) -> Callable[[str, int], float]:
+    """(a layer, its rank) -> alpha, as the file's header or the settings beside it say; the rank where they do not."""
+    beside, said = file.with_name("adapter_config.json"), {}
+    if beside.is_file():
+        said = _stored.said(file.parent, beside.name)
+    else:
+        try:
+            packed = json.loads(_stored.header(file).get("lora_adapter_metadata", "{}"))
+            said = {_plain(name): value for name, value in packed.items() if not _of_text(name)}
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"the lora_adapter_metadata of {file} cannot be read: {one_sentence(error)}") from error
+    _stored.check(f"the adapter in {file}", said, {"use_rslora": (False,), "use_dora": (False,)})
+    patterns, alpha = said.get("alpha_pattern") or {}, said.get("lora_alpha")
+    return lambda name, rank: float(patterns.get(name, rank if alpha is None else alpha))
 
 
 def adapted(run: Any, path: pathlib.Path, scale: float = 1.0) -> Any:
@@ -133,7 +162,9 @@ def written(low: Net, base: Net, scale: float = 1.0) -> Iterator[tuple[str, np.n
 
 def _file(path: pathlib.Path) -> pathlib.Path:
     path = pathlib.Path(path)
-    return path / FILE if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    return next((path / name for name in (FILE, "adapter_model.safetensors") if (path / name).is_file()), path / FILE)
 
 
 def _plain(stem: str) -> str:

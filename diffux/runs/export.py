@@ -23,6 +23,7 @@ from diffux import fields, pretrained
 from diffux.errors import UserError, one_sentence, unknown
 from diffux.files import path_of
 from diffux.runs import tensors
+from diffux.runs.folder import NOTHING
 from diffux.runs.run import Run
 from diffux.version import __version__
 
@@ -107,7 +108,7 @@ def read(file: Any) -> tuple[PyTree, Said]:
     if not metadata.keys() >= {"step", "weights", "config", "data"}:
         raise UserError(f"{file} is no export of a run: its metadata are {', '.join(metadata)}")
     try:
-        parts = {"nets": {}, "use": {}} | json.loads(metadata.get("parts", "{}"))
+        parts = {**NOTHING, **json.loads(metadata.get("parts", "{}"))}
         known = fields.read(json.loads(metadata["data"]))
         return params, Said(int(metadata["step"]), metadata["weights"], json.loads(metadata["config"]), known, parts)
     except (ValueError, KeyError, TypeError) as error:

@@ -27,6 +27,8 @@ from diffux.files import aside, path_of
 from diffux.runs import checkpoint, storage
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
+NOTHING: Mapping[str, dict[str, Any]] = {"nets": {}, "use": {}, "latents": {}}
+"""What a run is built on, before it is on anything."""
 _FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")
 _FILES = ("config.json", "data.json", "parts.json", "versions.json", "metrics.jsonl", "metrics.csv", "samples.png", "losses.png")
 
@@ -179,13 +181,14 @@ def _data(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def parts(workdir: Any) -> dict[str, dict[str, Any]]:
-    """What the run in `workdir` is built on: {"nets": {name: pin}, "use": {file: SHA-256}}; see `runs.nets` and `check_used`."""
+    """What the run in `workdir` is built on: {"nets": {name: pin}, "use": {file: SHA-256}}, see `runs.nets` and `check_used`; and
+    the numbers of "latents" that it measured when it began."""
     path = path_of(workdir) / "parts.json"
     try:
         said = _read(path)
-        return {key: dict(said.get(key, {})) for key in ("nets", "use")}
+        return {key: dict(said.get(key, {})) for key in NOTHING}
     except (FileNotFoundError, NotADirectoryError):  # what stands in the way of a folder is refused where it is made
-        return {"nets": {}, "use": {}}
+        return dict(NOTHING)
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {one_sentence(error)}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from diffux import averages as ema
-from diffux import pretrained
+from diffux import codecs, pretrained
 from diffux.config.parts import filled
 from diffux.config.plan import Plan, named_nets, plan
 from diffux.config.schema import check
@@ -96,11 +97,14 @@ def planned(config: Any, parts: Mapping[str, Any] | None = None, near: Any = "."
     files of parts that are in use for it. Raises UserError for what cannot work, and for networks and files of parts that are
     missing or are not what they were.
     """
-    near, parts = path_of(near).absolute(), parts or {"nets": {}, "use": {}}
+    near, parts = path_of(near).absolute(), {**folder.NOTHING, **(parts or {})}
     folder.check_used(near, parts["use"], warn)
     config = check(filled(config))
     loaded, pins = nets.frozen(load, named_nets(config), parts["nets"], near, warn, named)
-    return plan(config, nets=loaded, source=source), {"nets": pins, "use": {**parts["use"], **use}}
+    made = plan(config, nets=loaded, source=source)
+    if parts["latents"]:
+        made = dataclasses.replace(made, system=codecs.told(made.system, **parts["latents"]))
+    return made, {"nets": pins, "use": {**parts["use"], **use}, "latents": parts["latents"]}
 
 
 class _Loaded:

@@ -115,7 +115,7 @@ def build(first_stage: Any = None, text: Any = None, problem: Any = None, steps:
       "interpolated", the bound has this `share` of the loss, see `iddpm`.
     - draws, spacing, offset, last: of the walk, see `grids.discrete`; or another `grid`, and the `solver`, by name.
     - clip, kept: whether the estimate is clipped to [-1, 1], as pixels are, and how a step goes on, see `static_threshold`.
-    - scale, shift, drawn: of the latent, see `codecs.latents`; None as the codec has them, and 1 and 0 of a run.
+    - scale, shift, drawn: of the latent, see `codecs.latents`; None as the codec has them, and of a run as training measures them.
     - label_dropout: how often training takes the text "negative", or a network's own null of a label, for what is given.
     - network: one of `networks.names()`, whose fields further keywords are.
 
@@ -153,7 +153,7 @@ def _space(first_stage: Any, numbers: dict[str, Any], drawn: bool) -> Codec:
             raise ValueError(f"{' and '.join(stated)} are of the latents of a first_stage, and there is none")
         return pixels()
     if hasattr(first_stage, "latents"):  # a run
-        return first_stage.latents(drawn=drawn, **stated)
+        return first_stage.latents(drawn=drawn, **numbers)
     if not isinstance(first_stage, Codec):
         raise ValueError(f"a first_stage is a run of one or a codec, got a {type(first_stage).__name__}")
     return first_stage.replace(drawn=drawn, **stated)

@@ -32,6 +32,7 @@ from diffux.training.batches import Batches
 from diffux.training.due import Work, do, due
 from diffux.training.held_out import HeldOut
 from diffux.training.program import Program, prepare
+from diffux.training.scaling import scaled
 from diffux.training.signals import Stop
 from diffux.training.state import TrainState
 from diffux.training.watch import Watch
@@ -83,6 +84,8 @@ def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[
         if profile:
             profiling.check(total - begun)
         examples, test, batches = _data(stack, plan, path, begun, progress)
+        if not begun:
+            plan, parts = scaled(plan, parts, examples, progress.say)
         first = next(batches)
         program = prepare(plan, first, mesh)
         check_memory("the parameters of the system", program.shapes.params)

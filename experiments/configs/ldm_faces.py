@@ -4,7 +4,7 @@
   diffux train --config ldm_faces --workdir runs/ldm_faces --config.nets.first_stage=runs/vq_f4
 
 LDM-4 in latents of 64x64x3, before a codebook of 8192; 500,000 steps of batch 96: made for accelerators, and not trained here. The
-paper reports a Frechet distance of 5.11 in 500 steps. The learning rate is the code's, of one device: 2e-6 for each image of a batch.
+paper reports a Frechet distance of 5.11 in 500 steps. The learning rate is the code's, 2e-6 for each image of a batch.
 """
 
 from ml_collections import ConfigDict

@@ -1,5 +1,4 @@
-"""Text to image in latents: 32x32 pictures of one coloured shape and their captions, with an encoder of the captions that is trained
-with the model.
+"""Text to image in latents: 32x32 pictures of one coloured shape and their captions, whose encoder is trained with the model.
 
   diffux train --config ldm_shapes:first_stage --workdir runs/shapes_stage
   diffux train --config ldm_shapes --workdir runs/ldm_shapes --config.nets.first_stage=runs/shapes_stage
@@ -20,8 +19,18 @@ def get_config(part: str = "model"):
     config.training = ConfigDict({"steps": 4000, "log_every": 50, "sample_every": 1000, "checkpoint_every": 500})
     config.sample = ConfigDict({"n": 16})
     if part == "first_stage":
-        stage = {"regular": "kl", "widths": (16, 32, 64), "blocks": 1, "middle": "plain", "latent": 3, "distance": None, "start": None}
-        config.system = ConfigDict({"name": "first_stage"} | stage)
+        config.system = ConfigDict(
+            {
+                "name": "first_stage",
+                "regular": "kl",
+                "widths": (16, 32, 64),
+                "blocks": 1,
+                "middle": "plain",
+                "latent": 3,
+                "distance": None,
+                "start": None,
+            }
+        )
         config.training.steps = 2000
         config.optimizer.clip = None
         return config

@@ -3,9 +3,9 @@
   diffux train --config stable_1 --workdir runs/sd --config.nets.first_stage=sd/vae --config.nets.text=sd/text_encoder \
     --config.training.start=sd --config.data.name=NAME
 
-`sd` is the published model's folder, and the data have pictures of 512x512 and captions of its tokenizer, see docs/pretrained.md,
-which also tells how to begin without this file. Batch 2048 and a constant rate of 1e-4 after 10,000 steps; a tenth of the captions is
-dropped. 860 million parameters: made for accelerators, and not trained here.
+`sd` is the published model's folder, and the data, for which a set of shapes stands here, have pictures of 512x512 and captions by
+its tokenizer, see docs/pretrained.md. Batch 2048 at a constant rate of 1e-4 after 10,000 steps; a tenth of the captions is empty.
+860 million parameters: made for accelerators, and not trained here.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""A first stage with a codebook, of 32x32 colour patches of photographs: 8x8 numbers of 256 codes; two photographs are held out whole.
+"""A first stage with a codebook, of 32x32 colour patches of photographs: 8x8 of 256 codes; two photographs are held out whole.
 
   diffux train --config vq_patches --workdir runs/vq
   diffux evaluate --workdir runs/vq --pairs

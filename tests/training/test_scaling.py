@@ -1,0 +1,79 @@
+"""The scale of latents: measured when a run begins and kept with it, or looked at where the config states one."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from diffux import codecs, data, sampling, training
+from diffux.errors import UserError
+from diffux.runs import export
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+DATA = {"name": "digits", "batch_size": 16}
+STAGE = {"name": "first_stage", "widths": [4, 8], "blocks": 1, "latent": 2, "start": None, "distance": None, "colours": 1,
+         "codes": 7}  # fmt: skip
+MODEL = {"name": "ldm", "network": "unet", "channels": 8, "multipliers": [1], "blocks": 1, "attention": [], "dropout": 0.0,
+         "steps": 20, "draws": 4, "solver": "ddim"}  # fmt: skip
+
+
+def trained(folder, system, steps=1, **more):
+    often = {"steps": steps, "sample_every": 0, "checkpoint_every": steps}
+    training.train({"system": system, "data": DATA, "training": often} | more, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stages")
+    return {regular: trained(folder / regular, STAGE | {"regular": regular}) for regular in ("kl", "vq")}
+
+
+def on(stage):
+    return {"nets": {"first_stage": str(stage)}}
+
+
+@pytest.mark.full
+def test_it_is_measured_once_and_kept(stages, tmp_path):
+    """What is diffused has the standard deviation 1 and the mean 0 on the data; continued and exported runs keep the numbers."""
+    folder = trained(tmp_path / "run", MODEL, **on(stages["kl"]))
+    kept = json.loads((folder / "parts.json").read_text())["latents"]
+    run = training.load(folder)
+    (latents,) = codecs.latents_in(run.system.codec)
+    images = data.arrays(data.load("digits", split="train"), 512)["image"]
+    z = np.asarray(run.frozen.codec.encode(jax.random.key(3), images, {}))
+    assert abs(z.std() - 1) < 0.03 and np.abs(z.mean((0, 1, 2))).max() < 0.1
+    assert latents.numbers[0] == kept["scale"] != 1
+    trained(folder, MODEL, steps=2, **on(stages["kl"]))
+    assert json.loads((folder / "parts.json").read_text())["latents"] == kept
+    run = training.load(folder)
+    again = training.load(export.write(run, tmp_path / "run.safetensors"))
+    np.testing.assert_array_equal(*(sampling.samples(one, 2, steps=2) for one in (run, again)))
+
+
+@pytest.mark.full
+def test_one_that_is_far_from_1_is_refused_before_anything_is_there(stages, tmp_path, capsys):
+    with pytest.raises(UserError, match=r"latents have the standard deviation \d+ at system.scale=100, .* or state 0.\d+"):
+        trained(tmp_path / "run", MODEL | {"scale": 100.0}, **on(stages["kl"]))
+    assert not (tmp_path / "run").exists()
+    trained(tmp_path / "vq", MODEL | {"scale": 100.0}, **on(stages["vq"]))
+    assert "warning: the latents have the standard deviation" in capsys.readouterr().out
+    assert not json.loads((tmp_path / "vq" / "parts.json").read_text())["latents"]
+
+
+def test_the_numbers_of_given_latents():
+    """Of latents that are a linear map of the images, in numpy; a codec that has numbers keeps them."""
+    from diffux.types import Net
+    from tests.systems.test_first_stage import Same
+
+    codec = codecs.latents(Net(Same(False), {}), Net(Same(), {}), scale=None, shift=None, drawn=False)
+    images = np.random.default_rng(0).integers(0, 256, (3, 10, 4, 4, 2)).astype(np.uint8)
+    law = codecs.measured(codec, jax.random.key(0), images)
+    z = images.reshape(-1, 2) / 127.5 - 1
+    np.testing.assert_allclose(law.means, z.mean(0), atol=1e-5)
+    np.testing.assert_allclose([law.std, law.scaled], (z - z.mean(0)).std(), rtol=1e-5)
+    told = codecs.told({"a": codec, "b": codecs.pasted(codec)}, 2.0, [0.1, 0.2])
+    assert [float(one.scale) for one in codecs.latents_in(told)] == [2.0, 2.0]
+    np.testing.assert_allclose(codecs.told(told, 5.0, 0.0)["a"].numbers[1], [0.1, 0.2])
