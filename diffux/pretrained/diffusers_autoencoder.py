@@ -122,7 +122,12 @@ def shapes(encoder: ImageEncoder, decoder: ImageDecoder, codebook: Codebook | No
 
 
 def written(codec: Latents, channels: int = 3) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:
-    """(their settings, (their name, array) of every weight) of the codec of an autoencoder of so many `channels`."""
+    """(their settings, (their name, array) of every weight) of the codec of an autoencoder of so many `channels`.
+
+    A shift of each channel, for which they have no setting that pipelines heed, goes into the biases of the 1x1 convolutions around
+    the latent; UserError for a codec without them.
+    """
+    codec = _shiftless(codec) if np.ndim(codec.numbers[1]) else codec
     encoder, decoder, book = codec.encoder.module, codec.decoder.module, codec.codebook
     inner = encoder.inner or encoder.latent
     words = {"plain": ("DownEncoderBlock2D", "UpDecoderBlock2D"), "self": ("AttnDownEncoderBlock2D", "AttnUpDecoderBlock2D")}
@@ -130,15 +135,34 @@ def written(codec: Latents, channels: int = 3) -> tuple[dict[str, Any], Iterator
     settings: dict[str, Any] = {
         "_class_name": "AutoencoderKL" if book is None else "VQModel", "in_channels": channels, "out_channels": decoder.channels,
         "block_out_channels": list(encoder.widths), "layers_per_block": encoder.blocks, "norm_num_groups": encoder.groups,
-        "latent_channels": inner, "mid_block_add_attention": encoder.middle == "self", "scaling_factor": float(codec.scale),
+        "latent_channels": inner, "mid_block_add_attention": encoder.middle == "self", "scaling_factor": float(codec.numbers[0]),
         "down_block_types": [words[kind][0] for kind in encoder.kinds or plain],
         "up_block_types": [words[kind][1] for kind in reversed(decoder.kinds or plain)],
     }  # fmt: skip
     params = {"encoder": codec.encoder.weights, "decoder": codec.decoder.weights}
     if book is None:
-        settings |= {"shift_factor": float(codec.shift) or None, "use_quant_conv": encoder.quantized,
+        settings |= {"shift_factor": float(codec.numbers[1]) or None, "use_quant_conv": encoder.quantized,
                    "use_post_quant_conv": decoder.quantized}  # fmt: skip
     else:
         settings |= {"num_vq_embeddings": book.module.codes, "vq_embed_dim": encoder.latent}
         params["codebook"] = book.weights
     return settings, _table.given_back(NAMES, params, _table.upwards(len(encoder.widths)))
+
+
+def _shiftless(codec: Latents) -> Latents:
+    """The same latents and images by other weights, without a shift."""
+    _, shift = codec.numbers
+    if not (codec.encoder.module.quantized and codec.decoder.module.quantized):
+        raise UserError("the latents have a shift of each channel, for which diffusers has no place without 1x1 convolutions")
+
+    def biased(weights: Any, change: Any) -> dict[str, Any]:
+        layer = weights["quantized"]
+        return {**weights, "quantized": {**layer, "bias": layer["bias"] + change}}
+
+    shift = np.broadcast_to(np.asarray(shift, np.float32), codec.encoder.module.latent)
+    moments = np.zeros(len(shift) * codec.encoder.module.moments, np.float32)  # of the logarithms of variances
+    encoder = codec.encoder.replace(weights=biased(codec.encoder.weights, -np.concatenate([shift, moments])))
+    decoder = codec.decoder.weights
+    decoder = codec.decoder.replace(weights=biased(decoder, shift @ np.asarray(decoder["quantized"]["kernel"])[0, 0]))
+    book = codec.codebook and codec.codebook.replace(weights={"table": np.asarray(codec.codebook.weights["table"]) - shift})
+    return codec.replace(encoder=encoder, decoder=decoder, codebook=book, shift=0.0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from diffux import pretrained
 from diffux.errors import UserError
@@ -71,6 +72,6 @@ def _read(load, path: pathlib.Path, pin: Mapping[str, Any] | None, warn) -> tupl
         run = load(path, step=step, warn=warn)
         part, step, weights = run.frozen, run.step, run.variables.params
     else:
-        part, step = pretrained.load(path), None
+        part, step = jax.tree.map(jnp.asarray, pretrained.load(path)), None
         weights = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(part))}
     return part, {"path": str(path), "step": step, "sha256": tensors.digest(jax.device_get(weights))}

@@ -138,12 +138,21 @@ class _Loaded:
     def placed(self, arrays: Mapping[str, Any], source: str, leave: frozenset[str] = frozenset()) -> Any:
         """Arrays from a file on the device and in the dtypes that they should have; UserError where they are not of that form.
 
-        leave: the nets that need not be there.
+        They are taken out of the dictionaries that hold them, so that no more than one is there twice. leave: the nets that need
+        not be there.
         """
         shapes = {name: tree for name, tree in self.shapes.items() if name in arrays or name not in leave}
         if jax.tree.map(np.shape, arrays) != jax.tree.map(lambda x: x.shape, shapes):
             raise UserError(f"{source} does not fit the system of its config: the parameters have other names or shapes")
-        return jax.tree.map(lambda x, like: jax.device_put(np.asarray(x, like.dtype), like.sharding), arrays, shapes)
+        return _moved(arrays, shapes)
+
+
+def _moved(arrays: Any, shapes: Any) -> Any:
+    if isinstance(shapes, Mapping):
+        take = arrays.pop if isinstance(arrays, dict) else arrays.__getitem__
+        return {name: _moved(take(name), like) for name, like in shapes.items()}
+    # now: what is still under way would hold the file's array
+    return jax.block_until_ready(jax.device_put(np.asarray(arrays, shapes.dtype), shapes.sharding))
 
 
 def _reconstructed(path: pathlib.Path, make, averages: ema.Averages, width: float, step: int | str, warn) -> Run:

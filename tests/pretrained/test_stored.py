@@ -14,8 +14,17 @@ from diffux.codecs import latents
 from diffux.errors import UserError
 from diffux.networks import clip, stable, t5
 from diffux.networks.autoencoder import Codebook, ImageDecoder, ImageEncoder
+from diffux.networks.dit import DiT
 from diffux.networks.initialize import initialize
-from diffux.pretrained import _stored, _table, diffusers_autoencoder, diffusers_unet, transformers_clip, transformers_t5
+from diffux.pretrained import (
+    _stored,
+    _table,
+    diffusers_autoencoder,
+    diffusers_dit,
+    diffusers_unet,
+    transformers_clip,
+    transformers_t5,
+)
 from diffux.types import Net
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -47,9 +56,15 @@ def coded():
     return latents(*nets)
 
 
+def dit():
+    module = DiT(width=8, layers=2, heads=2, classes=3, own=True, embedding="cos_first", variance=True)
+    return net(module, jnp.ones((1, 4, 4, 5)), jnp.ones(1))
+
+
 SIZES = {"width": 8, "layers": 2, "heads": 2, "inner": 6}
 PARTS = {
     "unet": (diffusers_unet, unet),
+    "dit": (diffusers_dit, dit),
     "kl": (diffusers_autoencoder, stage),
     "vq": (diffusers_autoencoder, coded),
     "clip of texts": (transformers_clip, lambda: net(clip.ClipText(**SIZES, vocabulary=9, length=4, end=7, projection=5), TOKENS)),
@@ -61,7 +76,7 @@ PARTS = {
 
 def save(folder, family, part, file=None):
     """A folder as they would write it: (config, tensors)."""
-    config, tensors = family.written(part, *((5,) if family is diffusers_unet else ()))
+    config, tensors = family.written(part, *((5,) if family in (diffusers_unet, diffusers_dit) else ()))
     (folder / "config.json").write_text(json.dumps(config))
     tensors = dict(tensors)
     save_file(tensors, folder / (file or "model.safetensors"))
@@ -81,6 +96,27 @@ def test_there_and_back(name, tmp_path):
     assert jax.tree.structure(found) == jax.tree.structure(part)  # the modules, too
     jax.tree.map(np.testing.assert_array_equal, found, part)
     assert any(one.shape != two.shape for one, two in zip(tensors.values(), jax.tree.leaves(part), strict=False))
+
+
+@pytest.mark.parametrize("make", [stage, coded], ids=["kl", "vq"])
+def test_a_shift_of_each_channel_goes_into_the_weights(make, tmp_path):
+    """The same latents and images, of a codec that has none left; a book's rows move with it."""
+    part = make()
+    rng = np.random.default_rng(0)
+    moved = lambda net: net and net.replace(  # noqa: E731
+        weights=jax.tree.map(lambda leaf: np.float32(leaf + rng.normal(size=leaf.shape)), net.weights))  # fmt: skip
+    part = part.replace(encoder=moved(part.encoder), decoder=moved(part.decoder), codebook=moved(part.codebook), drawn=False,
+                        scale=0.7, shift=np.float32([0.3, -0.2, 0.5])[: part.encoder.module.latent])  # fmt: skip
+    save(tmp_path, diffusers_autoencoder, part)
+    found = diffusers_autoencoder.load(tmp_path).replace(drawn=False)
+    assert float(found.numbers[1]) == 0 and found.numbers[0] == 0.7
+    x = rng.random((2, 4, 4, 3)).astype(np.float32)
+    z = part.encode(None, x, {})
+    np.testing.assert_allclose(found.encode(None, x, {}), z, atol=1e-5)
+    np.testing.assert_allclose(found.decode(z, {}), part.decode(z, {}), atol=1e-5)
+    alone = part.replace(encoder=part.encoder.replace(module=part.encoder.module.clone(quantized=False)))
+    with pytest.raises(UserError, match="diffusers has no place without 1x1 convolutions"):
+        diffusers_autoencoder.written(alone)
 
 
 COUNTS = {

@@ -21,6 +21,7 @@ from diffux import averages as ema
 from diffux import training
 from diffux.errors import UserError
 from diffux.runs import checkpoint, export, snapshots, tensors
+from diffux.runs.folder import NOTHING
 from diffux.sampling import files
 from diffux.version import __version__
 from tests.small import SMALL, Tiny
@@ -201,7 +202,7 @@ def test_an_export_is_the_weights_bit_for_bit(run, tmp_path, chosen):
     assert same(params, whole.variables.params)
     assert tensors.read(file)[1]["diffux"] == __version__ and (said.step, said.weights) == (60, whole.weights)
     assert said.config == whole.plan.config == json.loads((run / "config.json").read_text())
-    assert said.fields == whole.fields and said.parts == {"nets": {}, "use": {}}
+    assert said.fields == whole.fields and said.parts == NOTHING
     assert [path.name for path in file.parent.iterdir()] == ["model.safetensors"]
     (file.parent / "plain").touch()
     assert file.stat().st_mode == (file.parent / "plain").stat().st_mode
