@@ -134,8 +134,8 @@ def of_folder(folder: Any, length: int, blank: str | None = "") -> Text:
              if name.endswith("_token")}  # fmt: skip
     if (folder / "tokenizer.json").is_file():
         made = _tokenizer(of_file(folder / "tokenizer.json", length).tokenizer)
-    else:
-        made = _clip(package, folder, words)
+    else:  # which transformers fills up with the end sign unless told
+        made, words = _clip(package, folder, words), {"pad_token": "<|endoftext|>"} | words
     made.no_padding()
     made.enable_truncation(length)
     pad = made.token_to_id(words.get("pad_token", ""))

@@ -23,11 +23,12 @@ TORCH = (".bin", ".pt", ".pth", ".ckpt")
 class Stored(Mapping[str, np.ndarray]):
     """{name: array} of some files, each read when it is looked up; `shape(name)` reads nothing."""
 
-    def __init__(self, source: pathlib.Path, files: Mapping[str, Any]):
+    def __init__(self, source: pathlib.Path, files: Mapping[str, Any], whole: Mapping[str, str] | None = None):
         self.source, self._files = source, files
+        self._whole = dict(zip(files, files, strict=True)) if whole is None else whole
 
     def __getitem__(self, name: str) -> np.ndarray:
-        array = self._files[name].get(name)
+        array = self._files[name].get(self._whole[name])
         if array.dtype.kind not in "fV":  # V is how numpy calls bfloat16
             raise UserError(f"{name} in {self.source} is of {array.dtype}, and weights are of floating point")
         if not np.isfinite(np.asarray(array, np.float32)).all():
@@ -44,7 +45,13 @@ class Stored(Mapping[str, np.ndarray]):
         return len(self._files)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return self._files[name].shape(name)
+        return self._files[name].shape(self._whole[name])
+
+    def under(self, prefix: str) -> Stored:
+        """The tensors whose names begin with `prefix`, without it."""
+        names = {name.removeprefix(prefix): name for name in self if name.startswith(prefix)}
+        return Stored(self.source, {short: self._files[name] for short, name in names.items()},
+                      {short: self._whole[name] for short, name in names.items()})  # fmt: skip
 
 
 def stored(path: pathlib.Path) -> Stored:

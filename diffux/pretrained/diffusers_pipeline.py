@@ -141,15 +141,20 @@ def _sides(settings: Mapping[str, Any], factor: int) -> tuple[int, int]:
     return (factor * sides[0], factor * sides[1])
 
 
-def _system(path: pathlib.Path, network: Network) -> dict[str, Any]:
-    """The system as a config has it: the network with its fields that differ from their defaults, the schedule and the walk."""
-    plain = type(network)()
+def network(module: Network) -> dict[str, Any]:
+    """A network as a config has it: its name, and its fields that differ from their defaults."""
+    plain = type(module)()
     skipped = ("parent", "name", "dtype", "param_dtype", "remat", "variance")
-    own = {name: getattr(network, name) for name in network.__dataclass_fields__ if name not in skipped}
+    own = {name: getattr(module, name) for name in module.__dataclass_fields__ if name not in skipped}
     own = {name: value for name, value in own.items() if value != getattr(plain, name)}
     fields = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
-    learned = {"variance": "interpolated"} if getattr(network, "variance", False) else {}
-    return {"name": "ldm", "network": type(network).__name__.lower()} | fields | _schedule(path) | learned
+    return {"network": type(module).__name__.lower()} | fields
+
+
+def _system(path: pathlib.Path, module: Network) -> dict[str, Any]:
+    """The system as a config has it: the network, the schedule and the walk."""
+    learned = {"variance": "interpolated"} if getattr(module, "variance", False) else {}
+    return {"name": "ldm"} | network(module) | _schedule(path) | learned
 
 
 # --- schedulers -------------------------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def frozen(load: Callable[..., Any], named: Mapping[str, Any], pins: Mapping[str
 
 
 def _one(load, name: str, path: str, near, pin: Mapping[str, Any] | None, warn) -> tuple[Any, dict[str, Any]]:
-    places = [place for place in dict.fromkeys(_places(path, pin, near)) if place.exists()]
+    # a part of a file stands after the file's name, see `pretrained.compvis`
+    places = [place for place in dict.fromkeys(_places(path, pin, near)) if pathlib.Path(str(place).partition("#")[0]).exists()]
     if not places:
         raise UserError(f"the net {name} is not at {path}: say where it is, --net {name}=PATH")
     refusal = None

@@ -54,12 +54,12 @@ def load(
     if raw and average is not None:
         raise UserError(f"raw weights and the average {average} exclude each other")
     chosen = raw or average is not None or step != "last"
-    if path.is_file():
-        return _exported(path, *export.read(path), chosen, nets, warn)
-    others = pretrained.model(path) if path.is_dir() else None
+    others = pretrained.model(path)
     if others is not None:
         said = export.Said(0, "as published", others.config, others.fields, {})
         return _exported(path, others.params, said, chosen, nets, warn)
+    if path.is_file():
+        return _exported(path, *export.read(path), chosen, nets, warn)
     config = folder.saved_config(path)
     if config is None:
         raise UserError(f"{path} holds no run" if path.is_dir() else f"there is no folder {path}")
