@@ -5,6 +5,7 @@ An objective returns (loss (B,), metrics of scalars, next state). `init()` gives
 
 from diffux.objectives._adversarial import adaptive_weight, hinge
 from diffux.objectives._classification import classification
+from diffux.objectives._codes import moving_codes
 from diffux.objectives._contrastive import contrastive
 from diffux.objectives._denoising import absolute, denoising, squared
 from diffux.objectives._elbo import Bound, Decoder, discretized, edge, elbo, kernel
@@ -15,6 +16,6 @@ from diffux.objectives.score_matching import implicit_score_matching, sliced_sco
 
 __all__ = [
     "Bound", "Decoder", "Objective", "Term", "absolute", "adaptive_weight", "classification", "contrastive", "denoising",
-    "discretized", "edge", "elbo", "frozen_mean", "hinge", "implicit_score_matching", "kernel", "mean_over_dims", "mix", "noised",
-    "shared", "sliced_score_matching", "squared",
+    "discretized", "edge", "elbo", "frozen_mean", "hinge", "implicit_score_matching", "kernel", "mean_over_dims", "mix",
+    "moving_codes", "noised", "shared", "sliced_score_matching", "squared",
 ]  # fmt: skip

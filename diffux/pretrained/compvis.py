@@ -134,7 +134,7 @@ def unet_of(stored: _stored.Stored) -> tuple[Stable, int, int]:
     looking = next((name for name in sorted(stored) if name.endswith("attn2.to_k.weight")), None)
     if looking is None:
         raise UserError(f"the U-Net in {stored.source} looks at no text, and such are not read of a single file")
-    linear = len(stored.shape(looking.partition("transformer_blocks")[0] + "proj_in.weight")) == 2
+    linear = not stored.shape(looking.partition("transformer_blocks")[0] + "proj_in.weight")[2:]  # else a 1x1 convolution
     heads = tuple(width // WIDE for width in widths) if linear else (HEADS,) * levels
     network = Stable(widths=widths, blocks=blocks, kinds=kinds, heads=heads, depth=depth, text_width=stored.shape(looking)[1],
                      linear=linear, out_channels=stored.shape("out.2.weight")[0])  # fmt: skip

@@ -21,7 +21,7 @@ from diffux.naming import pick
 from diffux.networks.autoencoder import Codebook, ImageDecoder, ImageEncoder
 from diffux.networks.discriminator import PatchDiscriminator
 from diffux.networks.perceptual import random_features
-from diffux.objectives import adaptive_weight, hinge
+from diffux.objectives import adaptive_weight, hinge, moving_codes
 from diffux.solvers import Sampled
 from diffux.systems.palette import same
 from diffux.systems.system import conditions, inputs
@@ -37,6 +37,7 @@ class FirstStage:
     - perceptual: a distance of pairs of images in [0, 1], (B, H, W, C) each -> (B,), or None.
     - weights: of the terms: "perceptual", "adversarial", and "kl", or "codes" and "commitment".
     - summed: whether errors and divergences are sums over an image's values, or means.
+    - moving: how the codebook follows the latents, in the place of its error; see `build`.
     """
 
     encoder: Net
@@ -46,6 +47,7 @@ class FirstStage:
     discriminator: Net | None = None
     perceptual: Any = None
     start: Any = 0
+    moving: Any = None
     step: Any = Step()
     codec: Codec = pixels()
     summed: bool = struct.field(pytree_node=False, default=True)
@@ -54,7 +56,7 @@ class FirstStage:
     steps: int = struct.field(pytree_node=False, default=1)
 
     def state(self):
-        return ()
+        return () if self.moving is None else self.moving.init(self.codebook.module.codes, self.codebook.module.features)
 
     def check(self):
         pass
@@ -66,7 +68,7 @@ class FirstStage:
     def loss(self, key, batch, state, train):
         key_given, key_codec, key_latent = jax.random.split(key, 3)
         x, _ = inputs(key_given, key_codec, self, batch, train)
-        z, regular, metrics = self.latent(key_latent, x, train)
+        z, regular, metrics, state = self.latent(key_latent, x, train, state)
         # sums weigh as the released code's of the KL models do, means as those of its VQ models
         size = jnp.size(x[0]) if self.summed else 1
 
@@ -90,22 +92,32 @@ class FirstStage:
         adversarial = self.weights["adversarial"] * weight * deceived(images)
         return total + regular + counts * (adversarial + apart), (metrics, state)
 
-    def latent(self, key, x, train: bool) -> tuple[Any, Any, dict[str, Any]]:
-        """(the latent that is decoded, () its regularisation, metrics) of images x in [-1, 1]."""
+    def latent(self, key, x, train: bool, state: Any = ()) -> tuple[Any, Any, dict[str, Any], Any]:
+        """(the latent that is decoded, () its regularisation, metrics, the next state) of images x in [-1, 1]."""
         if self.codebook is None:
             mean, log_variance = codecs.moments(self.encoder(x))
             divergence = 0.5 * (mean**2 + jnp.exp(log_variance) - 1 - log_variance)
             kl = jnp.mean(jnp.sum(divergence, (1, 2, 3)) if self.summed else divergence)
             drawn = jnp.exp(log_variance / 2) * rng.noise(key, mean.shape).astype(mean.dtype) if train else 0
-            return mean + drawn, self.weights["kl"] * kl, {"kl": jnp.mean(divergence), "std": jnp.std(mean)}
+            return mean + drawn, self.weights["kl"] * kl, {"kl": jnp.mean(divergence), "std": jnp.std(mean)}, state
         z = self.encoder(x)
         near, number = self.codebook(z)
         stop = jax.lax.stop_gradient
         codes, commitment = (jnp.mean((a - b) ** 2) for a, b in ((near, stop(z)), (stop(near), z)))
         used = jnp.bincount(number.ravel(), length=self.codebook.module.codes) / number.size
         perplexity = jnp.exp(-jnp.sum(jnp.where(used > 0, used * jnp.log(jnp.maximum(used, 1e-30)), 0)))
+        if self.moving is not None:
+            codes, state = self.followed(key, stop(z), number, state, train)
         regular = self.weights["codes"] * codes + self.weights["commitment"] * commitment
-        return z + stop(near - z), regular, {"commitment": commitment, "perplexity": perplexity, "std": jnp.std(z)}
+        return z + stop(near - z), regular, {"commitment": commitment, "perplexity": perplexity, "std": jnp.std(z)}, state
+
+    def followed(self, key, z, number, state, train: bool) -> tuple[Any, Any]:
+        """(() what has the way to the next codebook as its gradient, the next state)."""
+        if not train or isinstance(self.codebook.weights, Recording):  # while the nets are only found, there is no table
+            return jnp.zeros(()), state
+        table = self.codebook.weights["table"]
+        new, state = self.moving(key, state, z, number, jax.lax.stop_gradient(table))
+        return jnp.sum(jax.lax.stop_gradient(table - new) * (table - jax.lax.stop_gradient(table))), state
 
     def perceived(self, x, images) -> Any:
         """() the mean perceptual distance, of pictures in [-1, 1]."""
@@ -154,14 +166,17 @@ DISTANCES = {"random": random_features}
 REGULARS = {
     "kl": lambda kl, legacy: {"kl": kl},
     "vq": lambda kl, legacy: {"codes": 0.25, "commitment": 1.0} if legacy else {"codes": 1.0, "commitment": 0.25},
+    "vq_moving": lambda kl, legacy: {"codes": 1.0, "commitment": 0.25},
 }
 """The weights of what keeps a latent in bounds."""
+MOVING = ("vq_moving",)
 
 
 def build(perceptual: Any = None, distance: str | None = "random", regular: str = "kl", widths=(128, 256, 512, 512),
           blocks: int = 2, kinds=(), middle: str = "self", latent: int = 4, groups: int | None = None, codes: int = 8192,
-          legacy: bool = True, kl: float = 1e-6, perceptual_weight: float = 1.0, adversarial_weight: float = 0.5,
-          start: int | None = 50_001, channels: int = 64, layers: int = 3, colours: int = 3) -> FirstStage:  # fmt: skip
+          legacy: bool = True, decay: float = 0.99, restart: float = 0.0, kl: float = 1e-6, perceptual_weight: float = 1.0,
+          adversarial_weight: float = 0.5, start: int | None = 50_001, channels: int = 64, layers: int = 3,
+          colours: int = 3) -> FirstStage:  # fmt: skip
     """A first stage of images in [0, 1]; the defaults are Stable Diffusion's, of 8x8 pixels a position (Rombach et al., 2022, app.
     G, and code), but for the perceptual distance.
 
@@ -169,6 +184,9 @@ def build(perceptual: Any = None, distance: str | None = "random", regular: str 
       distance: what stands in its place where there is none, "random", that of a random network, or None for nothing.
     - regular: "kl", a divergence of weight `kl` to the standard normal distribution; or "vq", a codebook of so many `codes`.
       legacy: the factor 0.25 is the codebook's error's, as in the released code, and not the encoder's, as in VQ-VAE's paper.
+      "vq_moving": the codes are moving averages of the latents, see `objectives.moving_codes` for `decay` and `restart`; the
+      gradient of the codebook is then the whole way, `optimizer.groups = [("^codebook", {"name": "sgd", "learning_rate": 1.0,
+      "schedule": "constant", "warmup": 0, "clip": None})]`.
     - widths, blocks, kinds, middle, latent, groups: of both networks, see `networks.autoencoder`.
     - adversarial_weight: what the adaptive weight is multiplied by. start: the training step from which the discriminator counts;
       None for none at all. channels, layers: its own.
@@ -178,7 +196,7 @@ def build(perceptual: Any = None, distance: str | None = "random", regular: str 
     of its own, `optimizer.groups = [("^discriminator", {...})]`. Raises ValueError for another regularisation or distance.
     """
     weights = pick("regular", regular, REGULARS)(kl, legacy)
-    coded = "codes" in weights
+    coded, moving = "codes" in weights, moving_codes(decay, restart) if regular in MOVING else None
     both = {"widths": widths, "blocks": blocks, "kinds": kinds, "middle": middle, "latent": latent, "groups": groups}
     if perceptual is None and distance is not None:
         perceptual = pick("distance", distance, DISTANCES)()
@@ -186,7 +204,7 @@ def build(perceptual: Any = None, distance: str | None = "random", regular: str 
     return FirstStage(
         encoder=Net(ImageEncoder(**both, moments=not coded), Learned("encoder")),
         decoder=Net(ImageDecoder(**both, channels=colours), Learned("decoder")),
-        codebook=Net(Codebook(codes, latent), Learned("codebook")) if coded else None,
+        codebook=Net(Codebook(codes, latent), Learned("codebook", averaged=moving is None)) if coded else None, moving=moving,
         discriminator=judge,
         weights={"perceptual": perceptual_weight, "adversarial": adversarial_weight, **weights},
         perceptual=perceptual, start=0 if start is None else start, summed=not coded,

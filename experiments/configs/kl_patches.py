@@ -36,6 +36,5 @@ def get_config(part: str = "absolute"):
     config.sample = ConfigDict({"n": 16})
     if part == "perceptual":
         config.system.update({"distance": "random", "start": 2001, "channels": 32, "layers": 2})
-        # its second moment forgets soon, and it learns as fast as the rest
-        config.optimizer.groups = (("^discriminator", {"name": "adam", "b1": 0.5, "b2": 0.9}),)
+        config.optimizer.groups = (("^discriminator", {"options": {"b1": 0.5, "b2": 0.9}}),)
     return config

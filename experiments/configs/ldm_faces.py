@@ -22,7 +22,8 @@ def get_config(part: str = "model"):
     if part == "first_stage":
         stage = {"regular": "vq", "codes": 8192, "widths": (128, 256, 512), "latent": 3, "start": 250_001, "distance": None}
         config.system = ConfigDict({"name": "first_stage", "adversarial_weight": 0.75} | stage)
-        config.optimizer = ConfigDict({"name": "adam", "b1": 0.5, "b2": 0.9, "learning_rate": 4.5e-6 * 96, "clip": None})
+        adam = {"name": "adam", "learning_rate": 4.5e-6 * 96, "clip": None, "options": {"b1": 0.5, "b2": 0.9}}
+        config.optimizer = ConfigDict(adam | {"groups": (("^discriminator", {}),)})
         config.nets = ConfigDict({"perceptual": "vgg.safetensors"})
         return config
     config.system = ConfigDict(

@@ -3,7 +3,7 @@
   diffux train --config vq_patches --workdir runs/vq
   diffux evaluate --workdir runs/vq --pairs
 
-Otherwise as `kl_patches`, with VQ-VAE's own weights of its two errors.
+The codes are moving averages of the latents, and those that are hardly used begin again at a latent; otherwise as `kl_patches`.
 """
 
 from ml_collections import ConfigDict
@@ -15,9 +15,9 @@ def get_config():
     config.system = ConfigDict(
         {
             "name": "first_stage",
-            "regular": "vq",
+            "regular": "vq_moving",
             "codes": 256,
-            "legacy": False,
+            "restart": 0.05,
             "widths": (32, 64, 64),
             "blocks": 1,
             "middle": "plain",
@@ -28,6 +28,7 @@ def get_config():
     )
     config.data = ConfigDict({"name": "patches/32_photographs", "batch_size": 32, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 100, "clip": None})
+    config.optimizer.groups = (("^codebook", {"name": "sgd", "learning_rate": 1.0, "schedule": "constant", "warmup": 0}),)
     config.ema = ConfigDict({"decay": 0.998})
     config.training = ConfigDict({"steps": 4000, "log_every": 50, "sample_every": 1000, "checkpoint_every": 500})
     config.sample = ConfigDict({"n": 16})

@@ -87,6 +87,50 @@ def test_the_loss_of_a_vq_model_in_numpy(params, legacy, codes, commitment):
     np.testing.assert_allclose(gradient["codebook"]["table"], codes * want, atol=1e-6)  # what is decoded adds nothing
 
 
+def followed(table, z, counts, totals, decay, restart, key):
+    """The rule by loops: (the next table, counts, totals)."""
+    rows = z.reshape(-1, z.shape[-1])
+    number = ((rows[:, None] - table) ** 2).sum(-1).argmin(-1)
+    codes, chosen = len(table), rows[np.asarray(jax.random.randint(key, (len(table),), 0, len(rows)))]
+    counts = [decay * counts[k] + (1 - decay) * (number == k).sum() for k in range(codes)]
+    totals = [decay * totals[k] + (1 - decay) * rows[number == k].sum(0) for k in range(codes)]
+    table, even = table.copy(), sum(counts) / codes
+    for k in range(codes):
+        if counts[k] > 0:
+            table[k] = totals[k] / counts[k]
+        if counts[k] < restart * even:
+            table[k], counts[k], totals[k] = chosen[k], even, even * chosen[k]
+    return table, counts, totals
+
+
+@pytest.mark.parametrize("restart", [0.0, 0.9])
+def test_codes_that_follow_the_latents(restart, params):
+    """In three steps of the optimizer that the docs name: the gradient is the whole way, whatever the other terms are."""
+    system = filled(build(regular="vq_moving", distance=None, decay=0.6, restart=restart, codes=5), params["vq"])
+    system = system.replace(encoder=Net(Same(), {}))
+    rng = np.random.default_rng(0)
+    table, counts, totals, state = rng.normal(size=(5, 3)), [0.0] * 5, [np.zeros(3)] * 5, system.state()
+    for step in range(3):
+        z, key = rng.normal(size=(2, 4, 4, 3)) + np.asarray([0, 0, 2]), jax.random.key(step)
+
+        def regular(table, key=key, z=z, state=state):
+            told = system.replace(codebook=system.codebook.replace(weights={"table": table}))
+            _, value, _, state = told.latent(key, jnp.asarray(z, jnp.float32), True, state)
+            return value, state
+
+        gradient, state = jax.grad(regular, has_aux=True)(jnp.asarray(table, jnp.float32))
+        found = table - np.asarray(gradient)
+        table, counts, totals = followed(table, z, counts, totals, 0.6, restart, key)
+        np.testing.assert_allclose(found, table, atol=1e-5)
+        np.testing.assert_allclose(state.count, counts, atol=1e-5)
+    assert restart == 0 or min(counts) > 0
+
+
+def test_shares_of_a_codebook_are_checked():
+    with pytest.raises(ValueError, match="the decay of a codebook is a share 0 <= s < 1, got 1"):
+        build(regular="vq_moving", decay=1.0)
+
+
 def test_a_latent_passes_its_codes_gradient_on_as_it_is(params):
     system = filled(build(regular="vq", distance=None), params["vq"]).replace(encoder=Net(Same(), {}))
     z = jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
