@@ -20,8 +20,8 @@ ROOT = PACKAGE.parent
 # A row knows only the rows above it, those of a smaller number, and the words that everybody speaks.
 RANKS = {
     "version": 0, "errors": 0, "files": 0, "naming": 1, "listing": 1, "console": 1, "networks": 1, "fields": 1, "data": 2,
-    "loggers": 2, "noise_level": 1, "types": 2, "keys": 2, "adapted": 3, "distributions": 3, "schedules": 3, "averages": 3,
-    "times": 4, "grids": 4, "processes": 4, "parameterizations": 4, "sde": 4,
+    "loggers": 2, "noise_level": 1, "types": 2, "keys": 2, "tiles": 2, "adapted": 3, "distributions": 3, "schedules": 3,
+    "averages": 3, "times": 4, "grids": 4, "processes": 4, "parameterizations": 4, "sde": 4,
     "denoisers": 5, "weightings": 5, "integrate": 5, "operators": 5, "degradations": 6, "devices": 5, "clocks": 5,
     "guidance": 6, "solvers": 6, "objectives": 6, "likelihood": 6, "codecs": 6, "conditions": 7,
     "systems": 8, "pretrained": 8, "config": 9, "runs": 10, "tasks": 11, "sampling": 12, "training": 13, "evaluation": 14,

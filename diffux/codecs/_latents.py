@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from diffux import keys as rng
 from diffux.codecs._pixels import Codec, pixels
+from diffux.tiles import laid, smooth
 from diffux.types import Net
 
 
@@ -24,6 +27,7 @@ class Latents:
     shift: Any
     images: Codec
     drawn: bool = struct.field(pytree_node=False)
+    tile: int | None = struct.field(pytree_node=False, default=None)
 
     @property
     def factor(self) -> int:
@@ -37,7 +41,7 @@ class Latents:
 
     def moments(self, x, cond) -> tuple[Any, Any]:
         """(the latent of images, or its mean, (B, h, w, c); the logarithm of its variance, or None)."""
-        z = self.encoder(self.images.encode(None, x, cond))
+        z = self._tiled(self.encoder, self.images.encode(None, x, cond), Fraction(1, self.factor))
         if not self.encoder.module.moments:
             return z, None
         return moments(z)
@@ -55,7 +59,23 @@ class Latents:
         scale, shift = self.numbers
         z = z / scale + shift
         z = z if self.codebook is None else self.codebook(z)[0]
-        return self.images.decode(self.decoder(z), cond)
+        return self.images.decode(self._tiled(self.decoder, z, Fraction(self.factor)), cond)
+
+    def _tiled(self, net: Net, x, times: Fraction):
+        """net(x), whose sides are so many `times` those of x, tile by tile where x is larger than a tile."""
+        own = self.tile and (self.tile if times < 1 else self.tile // self.factor)
+        if own is None or max(x.shape[1:3]) <= own:
+            return net(x)
+        sides = tuple(int(side * times) for side in x.shape[1:3])
+        tile = tuple(min(side, int(own * times)) for side in sides)
+        unit = max(int(times), 1)  # what begins on a position of x
+        overlap = min(tile) // 4 // unit * unit
+        tiles = laid(sides, tile, overlap, smooth(overlap, overlap // 4), unit)
+        made = lambda number: net(tiles.cut(x, number, 1 / times))  # noqa: E731
+        like = jax.eval_shape(made, 0)
+        add = lambda total, number: (tiles.add(total, made(number), number), None)  # noqa: E731
+        whole = jnp.zeros((len(x), *sides, *like.shape[3:]), like.dtype)
+        return jax.lax.scan(add, whole, np.arange(tiles.count))[0]
 
 
 def moments(z) -> tuple[Any, Any]:
@@ -66,7 +86,7 @@ def moments(z) -> tuple[Any, Any]:
 
 
 def latents(encoder: Net, decoder: Net, codebook: Net | None = None, *, scale: Any = 1.0, shift: Any = 0.0,
-            images: Codec | None = None, drawn: bool = True) -> Latents:  # fmt: skip
+            images: Codec | None = None, drawn: bool = True, tile: int | None = None) -> Latents:  # fmt: skip
     """scale (z - shift) of the latent z that an autoencoder, frozen, has of images in [0, 1] (Rombach et al., 2022, sec. 3.1).
 
     - encoder, decoder: nets such as `networks.autoencoder` has, of images (B, H, W, C) and latents (B, h, w, c). Of an encoder that
@@ -76,8 +96,15 @@ def latents(encoder: Net, decoder: Net, codebook: Net | None = None, *, scale: A
       training measures them.
     - images: the range of pixels that the encoder sees, [-1, 1] by default.
 
-    Raises ValueError for a scale that is not above 0.
+    - tile: larger pictures are encoded and decoded in tiles of so many pixels along a side, one after the other, which overlap by a
+      quarter and are blended there, so that memory goes by the tile. A network that looks at the whole picture, in its middle or by
+      its normalisations, then sees a tile, and the result is another one.
+
+    Raises ValueError for a scale that is not above 0, and for a tile that is no multiple of 4 positions of the latent.
     """
     if scale is not None and not isinstance(scale, jax.core.Tracer) and not bool(jnp.all(jnp.asarray(scale) > 0)):
         raise ValueError(f"the scale of latents is above 0, got {scale}")
-    return Latents(encoder, decoder, codebook, scale, shift, pixels() if images is None else images, drawn)
+    codec = Latents(encoder, decoder, codebook, scale, shift, pixels() if images is None else images, drawn, tile)
+    if tile is not None and (tile < 1 or tile % (4 * codec.factor)):
+        raise ValueError(f"a tile is a multiple of {4 * codec.factor} pixels, got {tile}")
+    return codec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,52 +14,8 @@ from flax import struct
 from jax import lax
 
 from diffux import keys as rng
-from diffux.noise_level import append_axes
+from diffux.tiles import Tiles, by, laid, smooth
 from diffux.types import Cond, Denoiser, Prediction, checked
-
-
-class Axis(NamedTuple):
-    """The tiles along one side of a picture: where they begin (n,), and what their pixels weigh (n, tile).
-
-    At every pixel of the side the weights of all tiles sum to one.
-    """
-
-    origins: np.ndarray
-    weights: np.ndarray
-
-
-class Tiles(NamedTuple):
-    """The tiles of a picture, numbered row by row."""
-
-    rows: Axis
-    columns: Axis
-
-    @property
-    def count(self) -> int:
-        return len(self.rows.origins) * len(self.columns.origins)
-
-    def cut(self, picture, number, share: Fraction = Fraction(1)):
-        """Tile `number` of a picture (B, H, W, ...) whose sides are the `share` of those that the tiles are of."""
-        places = [_times(origin, share) for origin in self._at([axis.origins for axis in self], number)]
-        sides = [_times(axis.weights.shape[1], share) for axis in self]
-        return lax.dynamic_slice(picture, _start(places, picture), (picture.shape[0], *sides, *picture.shape[3:]))
-
-    def add(self, total, part, number):
-        """`total` (B, H, W, ...) with tile `number` times its weights on top; nothing where there are not so many tiles."""
-        rows, columns = self._at([axis.weights for axis in self], number)
-        weights = jnp.where(number < self.count, rows[:, None] * columns, 0)[None]
-        start = _start(self._at([axis.origins for axis in self], number), total)
-        there = lax.dynamic_slice(total, start, part.shape)
-        return lax.dynamic_update_slice(total, there + (append_axes(weights, part) * part).astype(total.dtype), start)
-
-    def _at(self, each, number):
-        """The entry of the tile's row and that of its column, of (n, ...) of all rows and of all columns."""
-        i, j = jnp.divmod(jnp.minimum(number, self.count - 1), len(self.columns.origins))
-        return jnp.asarray(each[0])[i], jnp.asarray(each[1])[j]
-
-
-def _start(places, picture):
-    return (0, *places, *(0 for _ in picture.shape[3:]))
 
 
 @struct.dataclass
@@ -100,40 +56,10 @@ class Tiled:
 
     def tiles(self, sides: Sequence[int], unit: int = 1) -> Tiles:
         """The tiles of a picture (H, W), which begin at multiples of `unit`; ValueError where they do not fit."""
-        if any(side < tile for side, tile in zip(sides, self.sides, strict=True)):
-            raise ValueError(f"tiles of {_by(self.sides)} are larger than the picture, {_by(sides)}: pad it to their sides")
-        if any(tile % unit for tile in self.sides):
-            raise ValueError(f"a condition has 1/{unit} of its picture's sides, and tiles of {_by(self.sides)} do not"
-                             f" divide by {unit}")  # fmt: skip
-        if min(self.sides) - self.overlap < unit:
-            raise ValueError(f"tiles of {_by(self.sides)} that begin at multiples of {unit} overlap by {min(self.sides) - unit} at "
-                             f"most, got {self.overlap}")  # fmt: skip
-        return Tiles(*(self._axis(side, tile, unit) for side, tile in zip(sides, self.sides, strict=True)))
-
-    def _axis(self, side: int, tile: int, unit: int) -> Axis:
-        stride = (tile - self.overlap) // unit * unit
-        origins = np.minimum(np.arange(-(-(side - tile) // stride) + 1) * stride, side - tile)
-        rising, flat, total = self._window(np.arange(tile)), np.ones(tile), np.zeros(side)
-        weights = [(rising if first > 0 else flat) * (rising[::-1] if first + tile < side else flat) for first in origins]
-        for first, weight in zip(origins, weights, strict=True):
-            total[first : first + tile] += weight
-        shares = [weight / total[first : first + tile] for first, weight in zip(origins, weights, strict=True)]
-        return Axis(origins, np.stack(shares))
+        return laid(sides, self.sides, self.overlap, self._window, unit)
 
     def _window(self, inside):
-        """What pixels weigh that are so far `inside` of a border."""
-        width = self.overlap - 2 * self.margin
-        if not width:
-            return np.where(inside < self.margin, 0.0, 1.0)
-        return np.sin(np.pi / 2 * np.clip((inside - self.margin + 0.5) / width, 0, 1)) ** 2
-
-
-def _by(sides: Sequence[int]) -> str:
-    return "x".join(map(str, sides))
-
-
-def _times(number, share: Fraction):
-    return number * share.numerator // share.denominator
+        return smooth(self.overlap, self.margin)(inside)
 
 
 def _shares(cond: Cond, x) -> Any:
@@ -147,8 +73,8 @@ def _shares(cond: Cond, x) -> Any:
             return 0
         high, wide = (Fraction(own, side) for own, side in zip(shape[1:3], x.shape[1:3], strict=True))
         if high != wide:
-            raise ValueError(f"the condition {name} has the sides {_by(shape[1:3])}, and tiled cuts pictures whose sides are those "
-                             f"of x, {_by(x.shape[1:3])}, or the same part of both")  # fmt: skip
+            raise ValueError(f"the condition {name} has the sides {by(shape[1:3])}, and tiled cuts pictures whose sides are those "
+                             f"of x, {by(x.shape[1:3])}, or the same part of both")  # fmt: skip
         return high
 
     return jax.tree_util.tree_map_with_path(share, dict(cond))
@@ -161,7 +87,7 @@ def _zeros(like: Prediction, x, sides: tuple[int, int]) -> Prediction:
         if part.shape[1:3] != sides:
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ValueError(f"the {name} of a tile's prediction has the shape {part.shape}, and tiled puts pictures of "
-                             f"{_by(sides)} together")  # fmt: skip
+                             f"{by(sides)} together")  # fmt: skip
         return jnp.zeros((*x.shape[:3], *part.shape[3:]), jnp.promote_types(part.dtype, jnp.float32))
 
     return jax.tree_util.tree_map_with_path(zeros, like)
@@ -201,7 +127,7 @@ def tiled(sides: Sequence[int], overlap: int, margin: int | None = None, at_once
     if len(sides) != 2 or not all(whole(side) and side > 0 for side in sides):
         raise ValueError(f"tiled takes the sides of a tile, two whole numbers from 1 on, got {sides}")
     if not whole(overlap) or not 0 <= overlap < min(sides):
-        raise ValueError(f"tiles of {_by(sides)} overlap by 0 to {min(sides) - 1} pixels, got {overlap}")
+        raise ValueError(f"tiles of {by(sides)} overlap by 0 to {min(sides) - 1} pixels, got {overlap}")
     margin = overlap // 4 if margin is None else margin
     if not whole(margin) or not 0 <= 2 * margin <= overlap:
         raise ValueError(f"the margin of tiles that overlap by {overlap} is 0 to {overlap // 2} pixels, got {margin}")

@@ -100,10 +100,10 @@ PROBLEMS = {"inpainting": inpainting, "enlarging": enlarging, "labelling": label
 def build(first_stage: Any = None, text: Any = None, problem: Any = None, steps: int = 1000,
           betas: Any = "scaled_linear(0.00085,0.012)", transforms: Any = None, parameterization: Any = "epsilon",
           weighting: Any = "snr", variance: Any = "posterior", share: float = 0.001, spacing: str = "leading", offset: int = 0,
-          last: str = "clean", draws: int = 50, grid: Any = None,
-          solver: Any = "ancestral", clip: bool = False, kept: bool = False, scale: Any = None, shift: Any = None,
-          drawn: bool = True, tokens: int = 30522, text_layers: int = 32, text_heads: int = 8, empty: Sequence[int] = (0,),
-          label_dropout: float = 0.1, network: str = "stable", **options) -> System:  # fmt: skip
+          last: str = "clean", draws: int = 50, grid: Any = None, solver: Any = "ancestral", clip: bool = False, kept: bool = False,
+          scale: Any = None, shift: Any = None, drawn: bool = True, tile: int | None = None, tokens: int = 30522,
+          text_layers: int = 32, text_heads: int = 8, empty: Sequence[int] = (0,), label_dropout: float = 0.1,
+          network: str = "stable", **options) -> System:  # fmt: skip
     """Latent diffusion of images in [0, 1]; the defaults are the released models' (Rombach et al., 2022, app. E, and code).
 
     - first_stage: a run of `first_stage`, or the codec of others' autoencoder, frozen; None for pixels in [-1, 1].
@@ -115,7 +115,8 @@ def build(first_stage: Any = None, text: Any = None, problem: Any = None, steps:
       "interpolated", the bound has this `share` of the loss, see `iddpm`.
     - draws, spacing, offset, last: of the walk, see `grids.discrete`; or another `grid`, and the `solver`, by name.
     - clip, kept: whether the estimate is clipped to [-1, 1], as pixels are, and how a step goes on, see `static_threshold`.
-    - scale, shift, drawn: of the latent, see `codecs.latents`; None as the codec has them, and of a run as training measures them.
+    - scale, shift, drawn, tile: of the latent, see `codecs.latents`; scale and shift None as the codec has them, and of a run as
+      training measures them.
     - label_dropout: how often training takes the text "negative", or a network's own null of a label, for what is given.
     - network: one of `networks.names()`, whose fields further keywords are.
 
@@ -129,7 +130,7 @@ def build(first_stage: Any = None, text: Any = None, problem: Any = None, steps:
     made = networks.named(network)(**({"variance": True} if learned else {}), **options)
     simple = objectives.denoising(process, make("weighting", weighting, public(weightings), schedule=chain), clock.times)
     f = make("parameterization", parameterization, public(parameterizations))
-    space = _space(first_stage, {"scale": scale, "shift": shift}, drawn)
+    space = _space(first_stage, {"scale": scale, "shift": shift}, {"drawn": drawn, "tile": tile})
     beside = Beside((), space)
     if problem is not None:
         beside = make("problem", problem, PROBLEMS, codec=space, factor=getattr(space, "factor", 1))
@@ -146,17 +147,17 @@ def build(first_stage: Any = None, text: Any = None, problem: Any = None, steps:
     )  # fmt: skip
 
 
-def _space(first_stage: Any, numbers: dict[str, Any], drawn: bool) -> Codec:
+def _space(first_stage: Any, numbers: dict[str, Any], how: dict[str, Any]) -> Codec:
     stated = {name: value for name, value in numbers.items() if value is not None}
     if first_stage is None:
         if stated:
             raise ValueError(f"{' and '.join(stated)} are of the latents of a first_stage, and there is none")
         return pixels()
     if hasattr(first_stage, "latents"):  # a run
-        return first_stage.latents(drawn=drawn, **numbers)
+        return first_stage.latents(**how, **numbers)
     if not isinstance(first_stage, Codec):
         raise ValueError(f"a first_stage is a run of one or a codec, got a {type(first_stage).__name__}")
-    return first_stage.replace(drawn=drawn, **stated)
+    return first_stage.replace(**how, **stated)
 
 
 def _given(network: Any, text: Any, beside: Sequence[Part], empty: Sequence[int], dropout: float) -> Given:
