@@ -23,6 +23,29 @@ GELUS = {
 }
 
 
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""Of the colours of the images that the published encoders were trained on, in [0, 1]."""
+
+
+def seen(images: Array, side: int = 224) -> Array:
+    """Images (B, H, W, 3) in [0, 1] as CLIP sees them, (B, side, side, 3): the shorter side made `side` by the cubic kernel, the
+    middle of the longer one, and colours normalised (Radford et al., 2021, code).
+
+    Gradients reach the images. The published preprocessing rounds to 8 bits after it has resized; this does not.
+
+    Example:
+        >>> seen(jnp.full((1, 300, 400, 3), 0.5), 224).shape
+        (1, 224, 224, 3)
+    """
+    height, width = images.shape[1:3]
+    short = min(height, width)
+    sides = tuple(side if length == short else int(side * length / short) for length in (height, width))
+    x = images if sides == (height, width) else jax.image.resize(images, (len(images), *sides, 3), "cubic")
+    top, left = ((length - side) // 2 for length in sides)
+    x = jnp.clip(x[:, top : top + side, left : left + side], 0, 1)
+    return (x - jnp.asarray(MEAN, x.dtype)) / jnp.asarray(STD, x.dtype)
+
+
 class Encoded(NamedTuple):
     """`hidden` (B, L, width), of every token or position, normalised; and `pooled` (B, width or the projection's), of the whole."""
 
@@ -121,7 +144,7 @@ class ClipText(_Clip):
 
 
 class ClipImage(_Clip):
-    """Images (B, side, side, 3), normalised as CLIP's are -> `Encoded`, whose first position is of the whole.
+    """Images (B, side, side, 3), as `seen` makes them -> `Encoded`, whose first position is of the whole.
 
     Example:
         >>> from diffux.networks.initialize import initialize

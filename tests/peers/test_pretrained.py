@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from diffux import pretrained
+from diffux.networks import clip
 from diffux.pretrained import _table, diffusers_autoencoder, diffusers_unet, transformers_clip, transformers_t5
 
 torch = pytest.importorskip("torch")
@@ -197,6 +198,19 @@ def test_clip(name, tmp_path):
     np.testing.assert_allclose(found.hidden, want.last_hidden_state, atol=1e-6)  # their softmax is float32
     np.testing.assert_allclose(found.pooled, whole, atol=1e-6)
     assert config["architectures"] == [case.peer]
+
+
+@pytest.mark.parametrize("sides", [(40, 52), (70, 30), (20, 20), (14, 17)])
+def test_what_clip_sees(sides):
+    """As their processor makes it of 8-bit pictures, to what 8 bits leave open between the passes along both sides."""
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    image = np.clip(np.cumsum(RNG.normal(size=(*sides, 3)), 0) * 8 + 128, 40, 215).astype(np.uint8)
+    processor = CLIPImageProcessorPil(size={"shortest_edge": 20}, crop_size={"height": 20, "width": 20})
+    want = np.moveaxis(np.asarray(processor(image, return_tensors="np")["pixel_values"])[0], 0, -1)
+    found = clip.seen(jnp.asarray(image[None] / 255), 20)[0]
+    np.testing.assert_allclose(found, want, atol=1.6 / 255 / min(clip.STD))
+    assert np.abs(found - want).mean() < 0.35 / 255 / min(clip.STD)
 
 
 @pytest.mark.parametrize("gate", ["gated-gelu", "relu"])
