@@ -222,41 +222,42 @@ def encoded(name: str, net: Net, makes: Sequence[str] | None = None) -> Encoded:
 
 
 @struct.dataclass
-class Instead(Part):
-    """fields[entry] = net(fields[name]), of `tokens` where there is no such field."""
+class Worded(Part):
+    """"text" = net(fields[name]), and "null_text" = net(fields[other]), of `tokens` where there is no such field."""
 
     name: str = struct.field(pytree_node=False)
-    source: str = struct.field(pytree_node=False)
+    other: str = struct.field(pytree_node=False)
     net: Net
-    entry: str = struct.field(pytree_node=False)
     tokens: Any
+    makes = ("text", "null_text")
 
     @property
-    def makes(self):
-        return (self.entry,)
+    def asks(self):
+        return (self.name, self.other)
 
     @property
     def spares(self):
-        return (self.name,)
+        return (self.other,)
 
     def needs(self, fields):
-        return (self.source,) if self.name not in fields else ()
+        return (self.name,)
 
     def __call__(self, keys, fields, train):
-        given = fields.get(self.name)
-        if given is None:
-            like = fields[self.source]
-            given = jnp.broadcast_to(jnp.asarray(self.tokens, like.dtype), like.shape)
-        return fields | {self.entry: self.net(given)}
+        text = self.net(fields[self.name])
+        if self.other in fields:
+            return fields | {"text": text, "null_text": self.net(fields[self.other])}
+        like = fields[self.name]
+        none = jnp.broadcast_to(jnp.asarray(self.tokens, like.dtype), like.shape[1:])
+        return fields | {"text": text, "null_text": jnp.broadcast_to(self.net(none[None]), text.shape)}
 
     def fields(self, known):
-        return {self.name: known[self.source]} if self.source in known else {}
+        return {self.other: known[self.name]} if self.name in known else {}
 
 
-def instead(name: str, source: str, net: Net, entry: str, tokens: Any) -> Instead:
-    """`entry` = what a text encoder makes of the field `name`, a text that stands for none or is not wanted; where that is not
-    given, of `tokens` (L,), those of the empty text. `source` is the text that is wanted, of the same tokens (B, L)."""
-    return Instead(name, source, net, entry, tokens)
+def worded(name: str, other: str, net: Net, tokens: Any) -> Worded:
+    """"text", (B, L, D), as a text encoder makes it of the field `name`, tokens (B, L); and "null_text", what it makes of the field
+    `other`, a text that stands for none or is not wanted, or where that is not given of `tokens` (L,), those of the empty text."""
+    return Worded(name, other, net, tokens)
 
 
 @struct.dataclass

@@ -18,6 +18,7 @@ from diffux.cost.flops import contractions
 from diffux.cost.hlo import KINDS, Collective, collectives, of_activations, size_of
 from diffux.devices import mesh as sharding
 from diffux.errors import DoesNotFit, UserError
+from diffux.pretrained import by_shapes
 from diffux.runs.restore import planned
 from diffux.training.program import Program, prepare
 from diffux.types import is_learned, nets
@@ -101,7 +102,8 @@ def measure(config: Any, name: str | None = None, memory: int | None = None) -> 
     a step that compiles and is too large is a report like others, which says so (`refuse` raises).
     """
     devices = jax.devices() if name is None else topology(name)  # before a part makes an array, which begins JAX as it is
-    plan, _ = planned(config)
+    with by_shapes():  # weights of others need not fit this host either
+        plan, _ = planned(config)
     mesh = sharding.make_mesh(plan.sharding, devices)
     device, fields = known(devices[0], memory), plan.data.fields()
     plan.check_data(fields)

@@ -15,7 +15,10 @@ from typing import Any
 from diffux import listing
 from diffux.errors import UserError, explained
 from diffux.naming import pick
+from diffux.pretrained._table import by_shapes
 from diffux.types import is_part
+
+__all__ = ["by_shapes", "family", "holds", "load", "model", "names", "written"]
 
 
 def names() -> list[str]:

@@ -7,6 +7,8 @@ Where their name is empty, what is inside stands with them on the level above.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +22,7 @@ from diffux.pretrained._stored import Stored
 
 PyTree = Any
 Path = tuple[str, ...]
+BY_SHAPES = contextvars.ContextVar("by_shapes", default=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +140,20 @@ def carried(table: Table, shapes: PyTree, stored: Stored, count: Count = dict,
             raise UserError(f"{name} in {stored.source} has the shape {came}, wanted {wanted}")
     loaded = {name for name, _ in places.values()}
     report = Report(tuple(sorted(loaded)), tuple(sorted(name for now, name in names.items() if now not in loaded)))
+    if BY_SHAPES.get():
+        return shapes, report
     params = {path: leaf.taken(stored[names[name]], like[path]) for path, (name, leaf) in places.items()}
     return traverse_util.unflatten_dict(params), report
+
+
+@contextlib.contextmanager
+def by_shapes() -> Iterator[None]:
+    """Within, weights are found and checked, and only their shapes are there: of networks that do not fit this machine."""
+    token = BY_SHAPES.set(True)
+    try:
+        yield
+    finally:
+        BY_SHAPES.reset(token)
 
 
 def given_back(table: Table, params: PyTree, count: Count = dict) -> Iterator[tuple[str, np.ndarray]]:

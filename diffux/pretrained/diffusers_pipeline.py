@@ -13,7 +13,7 @@ from diffux import parameterizations
 from diffux.codecs._latents import Latents
 from diffux.codecs._pasted import Pasted
 from diffux.codecs._pixels import Pixels
-from diffux.conditions.parts import Augmented, Encoded
+from diffux.conditions.parts import Augmented, Worded
 from diffux.errors import UserError
 from diffux.fields import Field, Image, Label, Text
 from diffux.fields.text import of_folder
@@ -267,7 +267,7 @@ def written(system: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
     place, family = NETWORKS[type(net.module)]
     codec = system.codec.codec if isinstance(system.codec, Pasted) else system.codec
     latent, beside = isinstance(codec, Latents), tuple(getattr(net.module, "beside", ()))
-    texts = [part for part in system.given.parts if isinstance(part, Encoded)]
+    texts = [part for part in system.given.parts if isinstance(part, Worded)]
     name = NAMES.get((place, latent, bool(texts), beside))
     if name is None or not (latent or isinstance(codec, Pixels)):
         raise UserError("the pipelines of diffusers that can be written are of pixels alone, of latents and a text, also for "
@@ -304,7 +304,7 @@ def _files(folder: str, settings: dict[str, Any], tensors: Any, stem: str = "dif
     return {f"{folder}/config.json": settings, f"{folder}/{stem}.safetensors": tensors}
 
 
-def _spoken(part: Encoded, fields: Mapping[str, Field]) -> dict[str, Any]:
+def _spoken(part: Worded, fields: Mapping[str, Field]) -> dict[str, Any]:
     """The text encoder and its tokenizer."""
     caption, net = fields.get(part.name), part.net
     if not isinstance(net.module, ClipText) or not isinstance(caption, Text):

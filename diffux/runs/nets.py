@@ -73,6 +73,9 @@ def _read(load, path: pathlib.Path, pin: Mapping[str, Any] | None, warn) -> tupl
         run = load(path, step=step, warn=warn)
         part, step, weights = run.frozen, run.step, run.variables.params
     else:
-        part, step = jax.tree.map(jnp.asarray, pretrained.load(path)), None
+        part, step = pretrained.load(path), None
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(part)):
+            return part, {"path": str(path), "step": step, "sha256": None}
+        part = jax.tree.map(jnp.asarray, part)
         weights = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(part))}
     return part, {"path": str(path), "step": step, "sha256": tensors.digest(jax.device_get(weights))}

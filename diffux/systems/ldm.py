@@ -14,7 +14,7 @@ from flax import struct
 
 from diffux import clocks, grids, networks, objectives, parameterizations, processes, schedules, solvers, weightings
 from diffux.codecs import Codec, pasted, pixels
-from diffux.conditions import Given, Part, applied, augmented, dropped, encoded, filled, given, hidden, instead, into, made
+from diffux.conditions import Given, Part, applied, augmented, dropped, encoded, filled, given, hidden, into, made, worded
 from diffux.degradations import masks
 from diffux.guidance import static_threshold
 from diffux.naming import make, public
@@ -173,5 +173,4 @@ def _given(network: Any, text: Any, beside: Sequence[Part], empty: Sequence[int]
         raise ValueError(f"a text encoder is a Net, got a {type(text).__name__}")
     if hasattr(text.module, "only"):
         text = text.replace(module=text.module.clone(only="hidden"))
-    parts = (encoded("caption", text, ("text",)), instead("negative", "caption", text, "null_text", tuple(empty)))
-    return given(*names, *beside, *parts, dropped(dropout))
+    return given(*names, *beside, worded("caption", "negative", text, tuple(empty)), dropped(dropout))

@@ -40,7 +40,7 @@ class Program:
         # Weak types stay: a Python number among the system's parts promotes as it will when the step is called.
         system = jax.tree.map(
             lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place, weak_type=x.weak_type),
-            jax.eval_shape(lambda: self.system), self.system_places,
+            jax.tree.map(_shape, self.system), self.system_places,
         )  # fmt: skip
         with compiling_for(self.mesh.devices.flat[0].platform):
             return self.update.trace(system, self.shapes, self.batch)
@@ -64,6 +64,10 @@ class Program:
 
     def _new(self, params, key) -> TrainState:
         return create(params, self.plan.optimizer, self.plan.averages, self.system.state(), key)
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.eval_shape(lambda: leaf)
 
 
 def prepare(plan: Plan, batch: Mapping[str, Any], mesh: Mesh) -> Program:
