@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffux import grids, solvers
+from diffux import keys as rng
 from diffux.conditions import hidden
 from diffux.degradations import masks
 from diffux.errors import UserError, explained
@@ -39,11 +40,10 @@ def check(models, jump=10, resamples=10):
     if not model.field.resizes:
         raise UserError(f"repaint is of models that draw pictures, and this one draws {model.field.things}")
     with explained():
+        diffused = _diffused(model)
+        if len(diffused) != len(model.shape) or any(side % own for side, own in zip(model.shape[:2], diffused[:2], strict=True)):
+            raise UserError(f"repaint is of models that diffuse pixels, or latents of so many each, and this one diffuses {diffused}")
         walk(models, jump, resamples)
-        like = jax.ShapeDtypeStruct((1, *model.shape), np.float32)
-        encoded = jax.eval_shape(lambda x: model.system.codec.encode(jax.random.key(0), x, {}), like)
-    if encoded.shape != like.shape:
-        raise UserError(f"repaint is of models that diffuse pixels, and this one diffuses {encoded.shape[1:]} in their place")
 
 
 def asks(models, jump=10, resamples=10):
@@ -59,10 +59,16 @@ def says(models, jump=10, resamples=10) -> str:
     return f"{found.evaluations:,} evaluations of the network a sample: {found.down:,} steps down, and {found.up:,} back up"
 
 
+def _diffused(model: Run) -> tuple[int, ...]:
+    """The shape of what the model diffuses in the place of a picture."""
+    like = jax.ShapeDtypeStruct((1, *model.shape), np.float32)
+    return jax.eval_shape(lambda x: model.frozen.codec.encode(jax.random.key(0), x, {}), like).shape[1:]
+
+
 def walk(models, jump=10, resamples=10) -> Walk:
     """The length of the walk."""
-    model = models["model"]
-    asked = painting(model, jnp.zeros(model.shape), jnp.ones(model.shape, bool), jump, resamples)
+    model, shape = models["model"], _diffused(models["model"])
+    asked = painting(model, jnp.zeros(shape), jnp.ones(shape, bool), jump, resamples)
     levels = asked.walk["grid"](model.system.process.schedule, model.steps)
     ratio, called = np.asarray(levels.sigma) / np.maximum(np.asarray(levels.alpha), 1e-30), []
 
@@ -75,13 +81,13 @@ def walk(models, jump=10, resamples=10) -> Walk:
         second = jax.tree.map(lambda field: jnp.asarray(field[1]), levels)
         return solver.step(sample_keys(0, 0, 1), counted, x, solver.init(x, levels), t=first, s=second)[0]
 
-    jax.eval_shape(step, jnp.zeros((1, *model.shape)))
+    jax.eval_shape(step, jnp.zeros((1, *shape)))
     down = int(np.sum(np.diff(ratio) < 0))
     return Walk(down, len(ratio) - 1 - down, down * len(called))
 
 
 def painting(model: Run, known: Any, mask: Any, jump: int, resamples: int) -> Run:
-    """The run with its own solver and levels, jumping back, beside the `known` pixels, in the range of the model's."""
+    """The run with its own solver and levels, jumping back, beside what is `known` in the space of the model, where `mask` is."""
     solver, grid = model.walk.get("solver") or model.system.solver, model.walk.get("grid") or model.system.grid
     repainted = solvers.repaint(solver, model.system.process, known, mask)
     return dataclasses.replace(model, walk={**model.walk, "solver": repainted, "grid": grids.resampled(grid, jump, resamples)})
@@ -91,14 +97,15 @@ def run(keys, models, given, *, jump=10, resamples=10, progress=None):
     """Pictures like `known` (B, H, W, C) where `mask` (B, H, W) is 1, and what the model makes of it elsewhere.
 
     The walk is the model's own, by any solver that `solvers.replace` takes, with jumps of `jump` steps back up, each `resamples`
-    times (see `grids.resampled`). What is known stays as it is.
+    times (see `grids.resampled`). Of latents those are known all of whose pixels are. What is known stays as it is.
     """
     model = models["model"]
     known, mask = np.asarray(given["known"]), np.asarray(given["mask"])
     with explained():
         MASK.check({"mask": mask})
     keep = jnp.asarray(mask == 1)[..., None]
-    encoded = model.system.codec.encode(jax.random.key(0), jnp.asarray(known), {})
-    drawn = painting(model, encoded, jnp.broadcast_to(keep, known.shape), jump, resamples)
+    encoded = model.frozen.codec.encode(rng.fold_in(keys, 3), jnp.asarray(known), {})
+    blocks = keep.reshape(len(known), encoded.shape[1], -1, encoded.shape[2], known.shape[2] // encoded.shape[2], 1)
+    drawn = painting(model, encoded, jnp.broadcast_to(blocks.all((2, 4)), encoded.shape), jump, resamples)
     x = drawn.generate(keys, model.share(given), progress=progress).x
     return {model.system.data: jnp.where(keep, known / np.float32(255), x)}

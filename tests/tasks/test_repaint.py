@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,6 +38,33 @@ def test_the_published_walk_is_counted_before_it_is_gone(model):
         "2,410 evaluations of the network a sample: 2,410 steps down, and 2,160 back up")  # fmt: skip
     twice = tasks.module("repaint").walk({"model": walked(model, 12, solvers.heun())}, jump=3, resamples=2)
     assert twice == (12 + 9, 9, 2 * 21)
+
+
+@pytest.mark.full
+def test_of_latents(tmp_path):
+    """Known pixels stay as they are, and a latent counts as known where all of its pixels are."""
+    stage = systems.build("first_stage", widths=(4, 8), blocks=1, middle="plain", latent=3, start=None, distance=None)
+    batch = {"image": np.zeros((2, 8, 8, 3), np.uint8)}
+    frozen = systems.resolved(stage, systems.init(jax.random.key(0), stage, batch))
+    system = systems.build("ldm", first_stage=frozen, network="unet", steps=20, draws=4, solver="ddim", drawn=False, **SMALL)
+    run = walked(drawn.untrained(system, batch), 4)
+    known, mask = RNG.integers(0, 256, (2, 8, 8, 3), dtype=np.uint8), np.ones((2, 8, 8), np.uint8)
+    mask[:, 2:5, 3:6] = 0  # of latents the rows 1 and 2 and the columns 1 and 2
+    seen = []
+    task = tasks.task("repaint(jump=1, resamples=2)", {"model": run})
+    original = solvers.repaint
+
+    def spied(solver, process, known, mask):
+        seen.append(mask)
+        return original(solver, process, known, mask)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solvers, "repaint", spied)
+        x = np.asarray(task(keys.sample_keys(0, 0, 2), {"known": known, "mask": mask})["image"])
+    np.testing.assert_array_equal(x[mask == 1], (known / np.float32(255))[mask == 1])
+    want = np.ones((2, 4, 4), bool)
+    want[:, 1:3, 1:3] = False
+    np.testing.assert_array_equal(np.asarray(seen[-1])[..., 0], want)
 
 
 def test_it_is_the_solver_of_that_name_and_keeps_what_is_known(model):
