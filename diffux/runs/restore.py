@@ -56,6 +56,8 @@ def load(
     chosen = raw or average is not None or step != "last"
     others = pretrained.model(path)
     if others is not None:
+        if others.report.ignored:
+            warn(f"{path}: {others.report}")
         said = export.Said(0, "as published", others.config, others.fields, {})
         return _exported(path, others.params, said, chosen, nets, warn)
     if path.is_file():

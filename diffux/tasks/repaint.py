@@ -42,7 +42,7 @@ def check(models, jump=10, resamples=10):
     with explained():
         diffused = _diffused(model)
         if len(diffused) != len(model.shape) or any(side % own for side, own in zip(model.shape[:2], diffused[:2], strict=True)):
-            raise UserError(f"repaint is of models that diffuse pixels, or latents of so many each, and this one diffuses {diffused}")
+            raise UserError(f"repaint is of models that diffuse pixels, or latents of some each, and this one diffuses {diffused}")
         walk(models, jump, resamples)
 
 

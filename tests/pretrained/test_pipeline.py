@@ -49,6 +49,20 @@ def folder(tmp_path_factory):
     return path
 
 
+def test_what_is_left_aside_is_said(folder, tmp_path):
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    save_file(load_file(file) | {"strange": np.ones(1, np.float32)}, file)
+    said = []
+    training.load(copy, warn=said.append)
+    training.load(folder, warn=said.append)
+    assert len(said) == 1 and "tensors loaded; ignored: strange" in said[0]
+
+
 def test_the_command_draws_what_is_asked(folder, tmp_path, capsys):
     """The same pictures each time, others by another caption, scale or negative prompt; where nothing is asked, the empty one's."""
     walk = ["--pretrained", str(folder), "--steps", "3", "--n", "2"]
