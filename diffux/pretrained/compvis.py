@@ -21,7 +21,8 @@ from diffux.networks.autoencoder import ImageDecoder, ImageEncoder
 from diffux.networks.clip import ClipText
 from diffux.networks.stable import Stable
 from diffux.pretrained import _stored, _table, diffusers_autoencoder, diffusers_pipeline, diffusers_unet, transformers_clip
-from diffux.pretrained.diffusers_pipeline import HOLES, Described
+from diffux.pretrained._described import Described
+from diffux.pretrained.diffusers_pipeline import HOLES
 from diffux.types import Net
 
 UNET, STAGE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer."

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,21 +23,13 @@ from diffux.networks.clip import ClipText
 from diffux.networks.dit import DiT
 from diffux.networks.network import Network
 from diffux.networks.stable import Stable
-from diffux.pretrained import _stored, _table, diffusers_dit, diffusers_unet, transformers_clip
+from diffux.pretrained import _stored, diffusers_dit, diffusers_unet, transformers_clip
 from diffux.pretrained import diffusers_autoencoder as autoencoder
+from diffux.pretrained._described import Described
 from diffux.processes.gaussian import Posterior, Upper
 from diffux.schedules import cosine_betas, scaled_linear_betas
 from diffux.solvers import ddim, dpm_solver_pp_2m, plms
 from diffux.solvers._ancestral import Ancestral
-
-
-class Described(NamedTuple):
-    """A model of others as a run of ours: its config, the fields of its data, its parameters, and what became of their tensors."""
-
-    config: dict[str, Any]
-    fields: dict[str, Field]
-    params: dict[str, Any]
-    report: _table.Report
 
 
 def holds(path: pathlib.Path) -> bool:

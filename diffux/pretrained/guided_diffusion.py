@@ -1,5 +1,6 @@
 """The published models of openai/guided-diffusion and openai/improved-diffusion: .pt files, which hold weights alone and are told
-by their shapes."""
+by their shapes. One of the published shapes is a whole model as well, or a classifier that guides one.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ import numpy as np
 
 from diffux import networks
 from diffux.errors import UserError
+from diffux.fields import Field, Image, Label
 from diffux.networks.adm import ADM, ADMClassifier
 from diffux.pretrained import _stored, _table
+from diffux.pretrained._described import Described
 from diffux.pretrained._table import CONV, DENSE, NORM, Leaf
 from diffux.types import Net
 
@@ -38,12 +41,39 @@ def matches(path: pathlib.Path) -> bool:
 
 def load(path: pathlib.Path) -> Net:
     """The published network that has the shapes of a file's weights."""
-    stored = _stored.stored(path)
-    found = [name for name in PUBLISHED if _fits(name, stored)]
-    if not found:
+    name = named(path)
+    if name is None:
         raise UserError(f"{path} has the shapes of none of the published networks, {', '.join(PUBLISHED)}; "
                         "`guided_diffusion.read` takes another one")  # fmt: skip
-    return read(path, networks.named(found[0])(), PUBLISHED[found[0]])[0]
+    return read(path, networks.named(name)(), PUBLISHED[name])[0]
+
+
+def holds(path: pathlib.Path) -> bool:
+    """Whether a file is one of the published models."""
+    return matches(path) and named(path) is not None
+
+
+def described(path: pathlib.Path) -> Described:
+    """The published model in a file, with the chain that it was trained on: cosine ones at 64 pixels and below, else linear."""
+    name = named(path)
+    net, report = read(path, networks.named(name)(), side := PUBLISHED[name])
+    classes, betas = net.module.classes, "cosine" if side <= 64 else "linear"
+    if isinstance(net.module, ADMClassifier):
+        system = {"name": "noisy_classifier", "network": name, "schedule": betas, "steps": 1000, "classes": classes}
+    elif net.module.adaptive and net.module.resample_blocks:
+        system = {"name": "adm", "network": name, "betas": betas, "steps": 1000, "classes": classes}
+        system |= {"enlarges": 4} if net.module.beside else {}
+    else:
+        system = {"name": "iddpm", "network": name, "betas": betas, "steps": 4000 if side <= 64 else 1000, "classes": classes}
+    fields: dict[str, Field] = {"image": Image((side, side, 3))}
+    fields |= {} if classes is None else {"label": Label(classes)}
+    return Described({"system": system}, fields, {"network": net.weights}, report)
+
+
+def named(path: pathlib.Path) -> str | None:
+    """The first of our published networks that has the shapes of a file's weights."""
+    stored = _stored.stored(path)
+    return next((name for name in PUBLISHED if _fits(name, stored)), None)
 
 
 def read(path: pathlib.Path, network: ADM | ADMClassifier, side: int) -> tuple[Net, _table.Report]:

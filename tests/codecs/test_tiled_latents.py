@@ -35,7 +35,7 @@ class Up(nn.Module):
         return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME") / 9
 
 
-@pytest.mark.parametrize("sides", [(72, 100), (32, 64), (16, 100), (32, 32)])
+@pytest.mark.parametrize("sides", [(72, 100), (32, 64), (24, 100), (32, 32)])
 def test_tiles_are_the_whole(sides):
     SEEN.clear()
     whole = codecs.latents(Net(Down(), {}), Net(Up(), {}), scale=2.0, shift=0.1, drawn=False)

@@ -13,10 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffux import grids, guidance, solvers, systems
+from diffux.keys import sample_keys
 from diffux.networks.adm import ADM, AdaptiveBlock, ADMClassifier, AttentionPool
 from diffux.networks.initialize import initialize
 from diffux.networks.layers import fitting_groups
 from diffux.pretrained import guided_diffusion
+from diffux.systems.system import Model
+from diffux.systems.trainable import Variables
 from tests.peers.test_score_sde_networks import DOUBLE, to_numpy, to_torch
 
 torch = pytest.importorskip("torch")
@@ -148,3 +152,35 @@ def test_the_classifier_with_equal_weights_gives_equal_logits(authors, tmp_path)
     want = reference(to_torch(x), torch.tensor(t)).detach().numpy()
     got = network.apply({"params": carried(reference, network, tmp_path)}, x, t)
     np.testing.assert_allclose(got, want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("betas", ["linear", "cosine"])
+def test_a_guided_walk_is_the_authors(betas, authors, tmp_path):
+    """DDIM in 20 steps by a model of classes and a classifier, from files of theirs: the estimate is clipped, then moved."""
+    from guided_diffusion.script_util import create_gaussian_diffusion
+
+    scale, label, x = 2.5, np.array([4, 1]), RNG.normal(size=(2, 16, 16, 3))
+    network, judge = ADM(**COMMON, classes=5, variance=True, **DOUBLE), ADMClassifier(**COMMON, classes=5, **DOUBLE)
+    model = awake(authors.UNetModel(**settings(network), out_channels=6, num_classes=5))
+    classifier = awake(authors.EncoderUNetModel(**settings(judge), out_channels=5, pool="attention"))
+    diffusion = create_gaussian_diffusion(learn_sigma=True, noise_schedule=betas, timestep_respacing="ddim20")
+
+    def moved(x, t, y):
+        with torch.enable_grad():
+            seen = x.detach().requires_grad_(True)
+            said = F.log_softmax(classifier(seen, t), dim=-1)[range(len(y)), y]
+            return torch.autograd.grad(said.sum(), seen)[0] * scale
+
+    want = diffusion.ddim_sample_loop(model, (2, 3, 16, 16), noise=to_torch(x), cond_fn=moved, device="cpu",
+                                      model_kwargs={"y": torch.tensor(label)})  # fmt: skip
+    fields = {key: value for key, value in COMMON.items() if key != "channels"} | {"channels": 32, **DOUBLE}
+    weights = [carried(*pair, tmp_path) for pair in ((model, network), (classifier, judge))]
+    ours = systems.build("adm", betas=betas, network="adm", classes=5, **fields)
+    guide = systems.build("noisy_classifier", schedule=betas, steps=1000, network="admclassifier", classes=5, **fields)
+    ours, guide = (systems.resolved(one, Variables({"network": params}))
+                   for one, params in zip((ours, guide), weights, strict=True))  # fmt: skip
+    transforms = (*ours.guidance, guidance.classifier(guide.guides(ours), scale))
+    denoise = Model(ours.network, ours.parameterization, transforms)
+    levels = grids.discrete(1000, "leading")(ours.process.schedule, 20)
+    found = solvers.sample(sample_keys(0, 0, 2), denoise, solvers.ddim(), levels, jnp.asarray(x), {"label": jnp.asarray(label)}).x
+    np.testing.assert_allclose(found, to_numpy(want), atol=1e-3 * np.abs(to_numpy(want)).max())

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from diffux import networks
+from diffux.config import parts
 from diffux.networks.adm import ADM, ADMClassifier
 from diffux.pretrained import _table, guided_diffusion
 from diffux.pretrained._stored import Stored
+from diffux.types import Net
 from tests.pretrained.test_stored import net
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -79,3 +81,28 @@ def test_published_networks_are_told_apart_by_their_shapes():
 def test_a_file_is_the_network_of_its_shapes():
     file = Held.stored(described("adm_classifier_64"))
     assert guided_diffusion._fits("adm_classifier_64", file) and not guided_diffusion._fits("iddpm_32", file)
+
+
+RUNS = {
+    "adm_64": {"name": "adm", "network": "adm_64", "betas": "cosine", "steps": 1000, "classes": 1000},
+    "adm_u_256": {"name": "adm", "network": "adm_u_256", "betas": "linear", "steps": 1000, "classes": 1000, "enlarges": 4},
+    "adm_classifier_64": {"name": "noisy_classifier", "network": "adm_classifier_64", "schedule": "cosine", "steps": 1000,
+                          "classes": 1000},
+    "iddpm_32": {"name": "iddpm", "network": "iddpm_32", "betas": "cosine", "steps": 4000, "classes": None},
+}  # fmt: skip
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", RUNS)
+def test_a_published_file_is_a_whole_model(name, monkeypatch):
+    """Of the authors' chain for its side; its weights here are zeros that take no room."""
+    file, module = Held.stored(described(name)), networks.named(name)()
+    monkeypatch.setattr(guided_diffusion._stored, "stored", lambda path: file)
+    monkeypatch.setattr(guided_diffusion, "named", lambda path: name)
+    monkeypatch.setattr(guided_diffusion, "read", lambda path, network, side: (Net(network, {}), None))
+    found = guided_diffusion.described(pathlib.Path("model.pt"))
+    assert found.config["system"] == RUNS[name]
+    assert found.fields["image"].shape == (guided_diffusion.PUBLISHED[name],) * 2 + (3,)
+    assert ("label" in found.fields) == (module.classes is not None)
+    system = parts.system(found.config["system"])  # it can be built
+    assert getattr(system, "classes", 1000) == 1000
