@@ -43,18 +43,19 @@ class Updates:
         if strange:
             more = " and others" if len(strange) > 1 else ""
             raise UserError(f"the updates are of {strange[0]}{more}, which the network has not")
-        shapes, weights, ranks = kernels(net.weights, "."), {}, set()
+        shapes, weights, most = kernels(net.weights, "."), {}, max(len(down) for down, _ in self.factors.values())
         for name, (down, up) in self.factors.items():
             path = known[name]
-            wanted, rank = tuple(shapes[path].shape), down.shape[0]
+            wanted, rank = tuple(shapes[path].shape), len(down)
             a, b = (np.moveaxis(down, (0, 1), (-1, -2)), np.moveaxis(up, (0, 1), (-1, -2)).reshape(rank, -1))
             a = a.reshape(*wanted[:-1], rank) if a.size == np.prod(wanted[:-1]) * rank else a
             if (*a.shape[:-1], b.shape[-1]) != wanted:
                 came = (*a.shape[:-1], b.shape[-1])
                 raise UserError(f"the update of {name} is of a kernel of shape {came}, and the network's is {wanted}")
-            weights[named(path)], _ = Factors(a, b)._asdict(), ranks.add(rank)
-        pattern = "|".join(f"^{re.escape(known[name])}$" for name in sorted(self.factors))
-        return Net(LowRank(max(ranks), pattern), weights)
+            more = most - rank  # of a smaller rank with zeros, which add nothing
+            a, b = np.pad(a, [(0, 0)] * (a.ndim - 1) + [(0, more)]), np.pad(b, [(0, more), (0, 0)])
+            weights[named(path)] = Factors(a, b)._asdict()
+        return Net(LowRank(most, "|".join(f"^{re.escape(known[name])}$" for name in sorted(self.factors))), weights)
 
 
 def layers(net: Net) -> dict[str, tuple[str, str]]:
@@ -119,7 +120,7 @@ def _alphas(file: pathlib.Path) -> Callable[[str, int], float]:
     beside, said = file.with_name("adapter_config.json"), {}
     if beside.is_file():
         said = _stored.said(file.parent, beside.name)
-    else:
+    elif file.suffix == ".safetensors":
         try:
             packed = json.loads(_stored.header(file).get("lora_adapter_metadata", "{}"))
             said = {_plain(name): value for name, value in packed.items() if not _of_text(name)}

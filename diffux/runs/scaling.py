@@ -34,6 +34,9 @@ def scaled(plan: Plan, parts: Mapping[str, Any], examples: data.Source, say: Cal
         return plan, parts
     batches = itertools.islice(plan.data.batches(examples, plan.seed, 0), BATCHES)
     law = codecs.measured(found[0], jax.random.key(plan.seed), (batch[plan.system.data] for batch in batches))
+    if not law.std > 0:  # nor is NaN
+        raise UserError(f"the latents have the standard deviation {law.std:.3g}, and nothing can be diffused in them: is the first "
+                        "stage trained?")  # fmt: skip
     if found[0].scale is None:
         numbers = {"scale": 1 / law.std, "shift": list(law.means)}
         # every process has looked at its own share of the data

@@ -207,6 +207,23 @@ def test_dialects(name, net, tmp_path):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), twice.merged.weights, again)
 
 
+def test_ranks_may_differ(net, tmp_path):
+    """Each layer's update is of its own two factors."""
+    file, _ = written(net, tmp_path)
+    tensors, rng = load_file(file), np.random.default_rng(3)
+    key = f"{_Q}.lora_A.weight"
+    small = {key: rng.normal(size=(1, 8)).astype(np.float32), key.replace("_A", "_B"): rng.normal(size=(8, 1)).astype(np.float32)}
+    save_file(tensors | small, file)
+    found = Adapted(net, peft.load(file).of(net)).merged.weights
+    layer = ("down_0_0_transformer", "block_0", "attention", "query", "kernel")
+    for part in layer:
+        found = found[part]
+    before = net.weights
+    for part in layer:
+        before = before[part]
+    np.testing.assert_allclose(found, before + (small[key.replace("_A", "_B")] @ small[key]).T, atol=1e-5)
+
+
 _Q = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 BROKEN = {
     "one half": ({f"{_Q}x.lora_A.weight": np.ones((3, 8), np.float32)}, "without"),
