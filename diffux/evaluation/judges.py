@@ -156,9 +156,14 @@ def _given(name: str, function: Callable, source: data.Source, say: Callable, im
 def random(source: data.Source, say: Callable[[str], None], image: str) -> Features:
     """The judge of random features, each shifted and divided so that the training split's have mean 0 and variance 1."""
     (found,) = _in_chunks(lambda x: (random_features.features(x),), examples_of(source)[image] / np.float32(255))
-    spread = found.std(0)
-    spread = np.maximum(spread, 0.1 * np.sqrt(np.mean(spread**2)) + 1e-6)  # a feature that hardly varies is not to count most
-    return Features(f"a random network, {found.shape[1]} features", random_features.features, found.mean(0), spread)
+    return Features(f"a random network, {found.shape[1]} features", random_features.features, found.mean(0), spread(found))
+
+
+def spread(features: np.ndarray) -> np.ndarray:
+    """What each of some features, (N, D), is divided by: its standard deviation, or a tenth of what they all have, so that one that
+    hardly varies does not count most."""
+    own = features.std(0)
+    return np.maximum(own, 0.1 * np.sqrt(np.mean(own**2)) + 1e-6)
 
 
 def classifier(source: data.Source, say: Callable[[str], None], image: str) -> Judge:

@@ -18,12 +18,14 @@ import numpy as np
 
 from diffux.devices import mesh as sharding
 from diffux.errors import EvaluationError, UserError
-from diffux.evaluation import _held_out, _means, detail, fidelity, perceptual
+from diffux.evaluation import _held_out, _means, detail, fidelity, judges, perceptual
 from diffux.evaluation._table import Sets
 from diffux.evaluation.figure import in_floats
+from diffux.evaluation.frechet import feature_distance, moments
 from diffux.evaluation.images import eight_bit
 from diffux.fields import drawing
 from diffux.files import aside, path_of, writing
+from diffux.networks import random_features
 from diffux.operators import resize
 from diffux.runs.restore import load
 from diffux.runs.run import Run
@@ -56,6 +58,8 @@ def held_out(
 
     - psnr, psnr_of_luma, ssim: see `fidelity`; that of the luma without a border of as many pixels as the factor between the sides.
     - lpips, or random_feature_distance: the `distance`, a part of `perceptual`, by default the latter.
+    - frechet: the distance of a random network's features of all images to those of the truths, as sets, where there are several
+      examples; the mean over draws. Images need not be like their own truths for it, but like images.
     - consistency: the mean squared error, in [-1, 1], between the given picture and what the run's own row makes of the sample. It
       is left out where the row does not make the given picture of the truth, since it draws at random or reads other fields.
     - colour_bias: of each channel, see `detail`; `largest` is the 95th percentile over images of the largest channel's size.
@@ -77,7 +81,7 @@ def held_out(
     distance.check(run.shape)
     shown = _held_out.held_out(run, n, batch)
     _, first = next(shown.parts())
-    asked, parts, some = _asked(run, first), {}, {}
+    asked, parts, some, seen = _asked(run, first), {}, {}, {}
     picture = _picture(run, asked)
     for name in (*beside, *rules):
         if name in (*ROWS, "picture") or (name in beside and name in rules):
@@ -92,9 +96,14 @@ def held_out(
             figures = {figure: np.stack([of(one, truth) for one in images]) for figure, of in compare.items()}
             figures |= {"diversity": detail.diversity(images)[None]} if len(images) > 1 else {}
             parts.setdefault(row, []).append({figure: each[:, :size] for figure, each in figures.items()})
+            seen.setdefault(row, []).append(np.stack([random_features.features(one) for one in images])[:, :size])
         for row, images in {"picture": _seen(given, truth.shape)[None], **methods}.items():
             some.setdefault(row, []).append(images[0, : max(0, min(size, SHOWN - kept.start))])
     rows = {row: {figure: np.concatenate([part[figure] for part in each], 1) for figure in each[0]} for row, each in parts.items()}
+    sets = {row: np.concatenate(each, 1) for row, each in seen.items()}
+    summaries = {row: _summary(figures, rows["truth"], row == "truth") for row, figures in rows.items()}
+    if shown.count > 1:
+        summaries = {row: _apart(figures, sets[row], sets["truth"][0], row == "truth") for row, figures in summaries.items()}
     result = {
         "dataset": shown.source.name,
         "split": shown.split,
@@ -106,7 +115,7 @@ def held_out(
         "preprocessing": "8-bit images",
         "methods": {name: how_drawn(model) for name, model in {"model": run, **beside}.items()},
         "rules": list(rules),
-        "rows": {row: _summary(figures, rows["truth"], row == "truth") for row, figures in rows.items()},
+        "rows": summaries,
     }
     return result, {row: np.concatenate(images) for row, images in some.items()}
 
@@ -257,6 +266,15 @@ def _summary(figures: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarray],
     return {name: figure for name, figure in found.items() if name in _ALONE} if is_truth else found
 
 
+def _apart(summary: Mapping[str, Any], features: np.ndarray, truth: np.ndarray, is_truth: bool) -> dict[str, Any]:
+    """A summary with the Frechet distance of features (draws, N, D), divided by their spread over the truths, to these (N, D)."""
+    if is_truth:
+        return dict(summary)
+    scale = judges.spread(truth)
+    apart = [feature_distance(moments(each / scale), moments(truth / scale)) for each in features]
+    return {**summary, "frechet": {"value": float(np.mean(apart))}}
+
+
 _ALONE = ("consistency", "sharpness", "residual_noise")
 
 
@@ -329,6 +347,7 @@ _CELLS = {
     "ssim": {"SSIM": _with(".4f")},
     perceptual.LPIPS.key: {"LPIPS": _with(".4f")},
     perceptual.RandomFeatures.key: {"random-feature distance": _with(".4f")},
+    "frechet": {"Frechet": _with(".3f")},
     "consistency": {"consistency": _with(".1e")},
     "colour_bias": {"colour bias": lambda figure: " ".join(f"{round(value, 3) + 0:+.3f}" for value in figure["value"]),
                     "largest bias": _with(".3f", "largest")},
@@ -337,8 +356,9 @@ _CELLS = {
     "diversity": {"diversity": _with(".4f")},
 }  # fmt: skip
 _CAPTION = (
-    "Means over images, of 8 bits, in units of [-1, 1]. Enlarged: by the cubic kernel. Luma PSNR: without a border. Consistency: "
-    "squared error between the given picture and what the sample gives in its place. Largest bias: of all channels, in 95 % of "
-    "images. Sharpness: the power of the highest octave of frequencies over the truth's. Residual noise: standard deviation, where "
-    "the truth is flat and beyond its own. Diversity: standard deviation over draws."
+    "Means over images, of 8 bits, in units of [-1, 1]. Enlarged: by the cubic kernel. Luma PSNR: without a border. Frechet: of "
+    "all images to all truths, by features of a random network. Consistency: squared error between the given picture and what the "
+    "sample gives in its place. Largest bias: of all channels, in 95 % of images. Sharpness: the power of the highest octave of "
+    "frequencies over the truth's. Residual noise: standard deviation, where the truth is flat and beyond its own. Diversity: "
+    "standard deviation over draws."
 )

@@ -62,7 +62,8 @@ WALKS = (("betas(1e-4, 0.3)", "upper", 100), ("betas(1e-4, 0.3)", "posterior", 1
 
 HEADS = {
     "psnr": ("PSNR", "{:.2f}"), "ssim": ("SSIM", "{:.3f}"), "random_feature_distance": ("distance", "{:.4f}"),
-    "consistency": ("consistency", "{:.1e}"), "colour": ("colour bias", "{:.3f}"), "largest": ("in 95 %", "{:.3f}"),
+    "frechet": ("Frechet", "{:.2f}"), "consistency": ("consistency", "{:.1e}"),
+    "colour": ("colour bias", "{:.3f}"), "largest": ("in 95 %", "{:.3f}"),
     "sharpness": ("sharpness", "{:.2f}"), "residual_noise": ("residual noise", "{:+.4f}"), "diversity": ("diversity", "{:.3f}"),
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.linalg
 from PIL import Image
 from rich.console import Console
 from scipy import ndimage
@@ -17,6 +18,7 @@ from diffux import cli, data, training
 from diffux.conditions import given, made
 from diffux.errors import EvaluationError
 from diffux.evaluation import _means, detail, pairs, perceptual
+from diffux.networks import random_features
 from diffux.operators import average_pool, grey
 from tests import drawn
 from tests.drawn import Known
@@ -62,6 +64,20 @@ def found():
 
 def value(result, row, figure):
     return result["rows"][row][figure]["value"]
+
+
+def test_the_distance_of_the_sets(found):
+    """By the formula with scipy's root; images of other truths have none, and the mean of their errors is large all the same."""
+    result, *_ = found
+    features = [np.asarray(random_features.features(images.astype(np.float32)), np.float64) for images in (WANT, RIGHT)]
+    own = features[1].std(0)
+    one, two = (each / np.maximum(own, 0.1 * np.sqrt((own**2).mean()) + 1e-6) for each in features)
+    root = scipy.linalg.sqrtm(np.cov(one.T) @ np.cov(two.T)).real
+    want = ((one.mean(0) - two.mean(0)) ** 2).sum() + np.trace(np.cov(one.T) + np.cov(two.T) - 2 * root)
+    assert value(result, "model", "frechet") == pytest.approx(want, rel=0.02)
+    assert "frechet" not in result["rows"]["truth"]
+    shifted, _ = pairs.held_out(run(), rules={"others": lambda asked: np.roll(RIGHT, 1, 0)}, batch=7)
+    assert value(shifted, "others", "frechet") < 1e-6 * want and value(shifted, "others", "psnr") < value(result, "model", "psnr")
 
 
 def test_errors_of_pixels(found):
