@@ -1,15 +1,17 @@
 """A text encoder of others beside a U-Net: of its weights the header alone is looked at, and every device holds a part of them."""
 
-import json
-import struct
+import pathlib
+import sys
 
-import numpy as np
 import pytest
 
 from diffux.errors import UserError
 from diffux.networks.t5 import T5
 from diffux.pretrained import _table, by_shapes, transformers_t5
-from diffux.types import Net
+
+sys.path.append(str(pathlib.Path(__file__).parents[2] / "experiments" / "benchmarks"))
+
+import frozen
 
 NETWORK = T5(width=64, layers=2, heads=4, head=16, inner=128, vocabulary=100)
 NET = {"name": "ldm", "network": "stable", "widths": (32, 64), "blocks": 1, "kinds": ("cross", "plain"), "heads": (2, 2),
@@ -17,40 +19,19 @@ NET = {"name": "ldm", "network": "stable", "widths": (32, 64), "blocks": 1, "kin
 DATA = {"name": "captioned_shapes:32", "batch_size": 16, "options": {"objects": 1}}
 
 
-def header_and_hole(folder, cut=0):
-    """A folder whose file of weights is a header and nothing that was ever written: their number."""
-    shapes = transformers_t5.shapes(NETWORK)
-    zeros = {path: np.zeros((1,) * len(like.shape)) for path, like in _table.flat(shapes).items()}
-    settings, _ = transformers_t5.written(Net(NETWORK, zeros))
-    header, at = {}, 0
-    for path, like in _table.flat(shapes).items():
-        name, leaf = _table.theirs(transformers_t5.table(NETWORK), path)
-        shape = list(leaf.whole(like.shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + 4 * int(np.prod(shape))]}
-        at = header[name]["data_offsets"][1]
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(settings))
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + at - cut)
-    return at // 4
-
-
 def test_shapes_are_checked_and_nothing_is_read(tmp_path):
-    header_and_hole(tmp_path / "t5")
+    frozen.header_and_hole(tmp_path / "t5", NETWORK)
     with by_shapes():
         found = transformers_t5.load(tmp_path / "t5")
     assert all(not hasattr(leaf, "__array__") for leaf in _table.flat(found.weights).values())
-    header_and_hole(tmp_path / "cut", 4)
+    frozen.header_and_hole(tmp_path / "cut", NETWORK, 4)
     with by_shapes(), pytest.raises(UserError, match="cannot be read as safetensors"):
         transformers_t5.load(tmp_path / "cut")
 
 
 @pytest.mark.full
 def test_each_of_eight_devices_holds_an_eighth(compiled, tmp_path):
-    numbers = header_and_hole(tmp_path / "t5")
+    numbers = frozen.header_and_hole(tmp_path / "t5", NETWORK)
     split = {"data": 1, "fsdp": 8, "smallest": 1}
     config = {"system": NET, "nets": {"text": str(tmp_path / "t5")}, "data": DATA, "sharding": split}
     made = f"from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({config!r})\n"
