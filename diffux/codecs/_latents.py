@@ -41,7 +41,7 @@ class Latents:
 
     def moments(self, x, cond) -> tuple[Any, Any]:
         """(the latent of images, or its mean, (B, h, w, c); the logarithm of its variance, or None)."""
-        z = self._tiled(self.encoder, self.images.encode(None, x, cond), Fraction(1, self.factor))
+        z = self._tiled(self.encoder, self.images.encode(None, x, cond), larger=False)
         if not self.encoder.module.moments:
             return z, None
         return moments(z)
@@ -59,12 +59,14 @@ class Latents:
         scale, shift = self.numbers
         z = z / scale + shift
         z = z if self.codebook is None else self.codebook(z)[0]
-        return self.images.decode(self._tiled(self.decoder, z, Fraction(self.factor)), cond)
+        return self.images.decode(self._tiled(self.decoder, z, larger=True), cond)
 
-    def _tiled(self, net: Net, x, times: Fraction):
-        """net(x), whose sides are so many `times` those of x, tile by tile where x is larger than a tile."""
-        own = self.tile and (self.tile if times < 1 else self.tile // self.factor)
-        if own is None or max(x.shape[1:3]) <= own:
+    def _tiled(self, net: Net, x, larger: bool):
+        """net(x), whose sides are `larger` or smaller by the factor, tile by tile where x is larger than a tile."""
+        if self.tile is None:
+            return net(x)
+        own, times = (self.tile // self.factor, Fraction(self.factor)) if larger else (self.tile, Fraction(1, self.factor))
+        if max(x.shape[1:3]) <= own:
             return net(x)
         sides = tuple(int(side * times) for side in x.shape[1:3])
         tile = tuple(min(side, int(own * times)) for side in sides)

@@ -20,7 +20,7 @@ STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
 
 
-class Stored(Mapping[str, np.ndarray]):
+class Stored(Mapping):
     """{name: array} of some files, each read when it is looked up; `shape(name)` reads nothing."""
 
     def __init__(self, source: pathlib.Path, files: Mapping[str, Any], whole: Mapping[str, str] | None = None):
