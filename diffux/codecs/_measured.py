@@ -34,7 +34,7 @@ def measured(codec: Latents, key: Any, batches: Iterable[Any]) -> Scale:
         >>> from diffux.networks.autoencoder import ImageDecoder, ImageEncoder
         >>> from diffux.networks.initialize import initialize
         >>> from diffux.types import Net
-        >>> x, encoder = np.zeros((2, 8, 8, 3)), ImageEncoder(widths=(4, 8), blocks=1, latent=2)
+        >>> x, encoder = np.zeros((2, 8, 8, 3)), ImageEncoder(widths=(4, 8), blocks=1, latent=2, groups=2)
         >>> codec = latents(Net(encoder, initialize(jax.random.key(0), encoder, x)), Net(ImageDecoder(), {}))
         >>> len(measured(codec, jax.random.key(1), [x]).means)
         2

@@ -32,7 +32,6 @@ def get_config(part: str = "model"):
             "betas": "scaled_linear(0.0015,0.0195)",
             "solver": "ddim",
             "draws": 500,
-            "scale": 1.0,
             "network": "stable",
             "widths": (224, 448, 672, 896),
             "kinds": ("plain", "self", "self", "self"),

@@ -104,7 +104,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (_PART, "system.betas system.parameterization system.weighting system.codec system.solver"),
     (optional(_PART), "system.grid"),
     (either(whole(1), several(whole(1), 1)), "system.heads system.depth"),  # of some networks one for each level
-    (optional(whole(1)), "system.groups system.text_width"),
+    (optional(whole(1)), "system.groups system.text_width system.tile"),
     (several(words("plain", "self", "cross")), "system.kinds"),
     (words("plain", "self", "cross"), "system.middle"),
     (words("kl", "vq", "vq_moving"), "system.regular"),
