@@ -36,6 +36,7 @@ def test_a_mask_depends_on_its_key_alone(name):
     assert len({one.tobytes() for one in found}) > 5 * (name != "uncropped") + 4
 
 
+@pytest.mark.full
 def test_rectangles_are_rectangles():
     """One fills the box around it but for its last row or column; of up to five, no more parts than that, and often several."""
     for one in ~drawn("rectangles", most=1)[..., 0]:

@@ -59,6 +59,7 @@ def test_cfg_pp_goes_back_with_the_noise_of_the_null():
     np.testing.assert_allclose(walk(solvers.ddim(), guidance.classifier_free_pp(0.6)), x, rtol=1e-10)
 
 
+@pytest.mark.full
 def test_cfg_pp_is_unconditional_at_0_and_not_conditional_at_1():
     for solver in (solvers.ddim(), solvers.ddim(0.7)):
         pp = lambda scale, solver=solver: walk(solver, guidance.classifier_free_pp(scale))  # noqa: E731
@@ -144,6 +145,7 @@ def test_momentum_is_of_the_steps_before():
     np.testing.assert_allclose(walk(solvers.ddim(), moving, x=X[:2], cond={"label": LABEL["label"][:2]}), x[:2], rtol=1e-8)
 
 
+@pytest.mark.full
 def test_momentum_outlives_pieces_of_a_walk_and_levels_without_guidance():
     moving = guidance.adaptive_projected(3.0, momentum=-0.5)
     whole = walk(solvers.ancestral(PROCESS), moving)
@@ -218,6 +220,7 @@ def test_the_mean_of_a_step_moves_by_its_variance_times_the_gradient(variance):
     np.testing.assert_allclose(found - plain, 3.0 * sigma * slope, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.full
 def test_gradients_add_up_and_none_is_none():
     one, two = (guidance.classifier(labelled.log_prob, scale, moves="mean") for scale in (1.0, 2.0))
     three = guidance.classifier(labelled.log_prob, 3.0, moves="mean")

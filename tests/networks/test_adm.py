@@ -78,7 +78,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.full(but=("adm_64", "adm_u_512", "iddpm_256"))
+@pytest.mark.full(but=("adm_64", "iddpm_256"))
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_networks_have_their_parameters(name):
     side, channels, multipliers, blocks, attention, more, published = PUBLISHED[name]

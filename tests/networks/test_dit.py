@@ -18,6 +18,7 @@ TOLD = jnp.asarray([3.0, 500.0])
 PUBLISHED = {"dit_xl_2": 675_129_632 - 256 * 1152, "dit_s_2": 33, "dit_b_2": 130, "dit_l_2": 458, "dit_xl_2 ": 675}
 
 
+@pytest.mark.full(but=("dit_xl_2",))
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_networks_have_their_parameters(name):
     network = networks.named(name.strip())()
@@ -41,6 +42,7 @@ def test_positions():
                 np.testing.assert_allclose(found[row, column, k::3], want, atol=1e-12)
 
 
+@pytest.mark.full
 def test_it_begins_at_zero_and_reads_its_patches():
     network = DiT(**SMALL, classes=3, variance=True)
     cond = {"label": jnp.asarray([0, 2])}

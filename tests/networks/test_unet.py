@@ -106,6 +106,7 @@ def test_any_size_and_channel_count(shape):
     assert out.shape == (*shape[:3], 5) and out.dtype == np.float32
 
 
+@pytest.mark.full
 def test_pixels_of_a_patch_are_the_channels_of_a_position():
     """A network of patches is the one of its inner size between patches laid out by hand, with what stands beside x in them too."""
     by_hand = lambda x: np.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -2).reshape(2, 4, 4, -1)  # noqa: E731

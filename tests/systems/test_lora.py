@@ -135,6 +135,7 @@ def test_the_base_is_pinned(base, adapted, tmp_path):
         file.write_bytes(before)
 
 
+@pytest.mark.full
 def test_at_first_there_is_no_update(net):
     system = systems.build("ldm", network="unet", channels=8, multipliers=(1,), blocks=1, attention=(4,), steps=10)
     images = {"image": RNG.integers(0, 256, (2, 4, 4, 1)).astype(np.uint8)}
