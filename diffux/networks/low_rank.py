@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -53,10 +54,7 @@ class _Pair(nn.Module):
     @nn.compact
     def __call__(self) -> Factors:
         *sides, features = self.shape
-        inputs = 1
-        for side in sides:
-            inputs *= side
-        a = self.param("a", uniform(inputs**-0.5), (*sides, self.rank), jnp.float32)
+        a = self.param("a", uniform(math.prod(sides) ** -0.5), (*sides, self.rank), jnp.float32)
         return Factors(a, self.param("b", constant(0.0), (self.rank, features), jnp.float32))
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from diffux import codecs, data
+from diffux.adapted import Adapted
 from diffux.config.plan import Plan
 from diffux.devices import together as distributed
 from diffux.errors import UserError
@@ -26,8 +27,8 @@ def scaled(plan: Plan, parts: Mapping[str, Any], examples: data.Source, say: Cal
     """(the plan with the numbers of its latents, `parts` with them) of a run that begins.
 
     Where the config states a scale, its latents are only looked at: of a standard deviation far from 1 noise at the levels of the
-    chain is too much or too little, and training from scratch is refused with the number; of a codebook, and where weights are
-    begun with, it is said.
+    chain is too much or too little, and training from scratch is refused with the number; of a codebook, and where trained weights
+    are gone on from, it is said.
     """
     parts, found = dict(parts), codecs.latents_in(getattr(plan.system, "codec", None))
     if not found:
@@ -47,7 +48,8 @@ def scaled(plan: Plan, parts: Mapping[str, Any], examples: data.Source, say: Cal
         stated = float(np.mean(found[0].numbers[0]))
         said = (f"the latents have the standard deviation {law.scaled:.3g} at system.scale={stated:.4g}, and the noise is for one "
                 f"near 1: leave the scale out, and it is measured, or state {1 / law.std:.4g}")  # fmt: skip
-        if found[0].codebook is None and plan.training.start is None:
+        scratch = plan.training.start is None and not isinstance(plan.system.network, Adapted)
+        if found[0].codebook is None and scratch:
             raise UserError(said)
         say(f"warning: {said}")
     return plan, parts

@@ -63,6 +63,18 @@ def test_one_that_is_far_from_1_is_refused_before_anything_is_there(stages, tmp_
     assert not json.loads((tmp_path / "vq" / "parts.json").read_text())["latents"]
 
 
+@pytest.mark.full
+def test_of_weights_that_are_gone_on_from_it_is_said(stages, tmp_path, capsys):
+    """By a run that begins with another's weights, and by low-rank updates of one."""
+    first = trained(tmp_path / "first", MODEL, **on(stages["kl"]))
+    often = {"steps": 1, "sample_every": 0, "checkpoint_every": 1, "start": str(first)}
+    config = {"system": MODEL | {"scale": 100.0}, "data": DATA, "training": often} | on(stages["kl"])
+    training.train(config, tmp_path / "second")
+    assert "warning: the latents have the standard deviation" in capsys.readouterr().out
+    trained(tmp_path / "lora", {"name": "lora", "targets": "."}, nets={"base": str(tmp_path / "second")})
+    assert "warning: the latents have the standard deviation" in capsys.readouterr().out
+
+
 def test_the_numbers_of_given_latents():
     """Of latents that are a linear map of the images, in numpy; a codec that has numbers keeps them."""
     from diffux.types import Net
