@@ -5,7 +5,7 @@ Every grid here ends at the clean level (0, 1, 0) unless its docstring says othe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -181,6 +181,31 @@ def discrete(steps: int = 1000, spacing: str = "linspace", offset: int = 0, abov
     if last not in ("clean", "first") or offset < 0:
         raise ValueError(f"a discrete grid ends clean or first, at an offset from 0 on, got {last!r} and {offset}")
     return Discrete(int(steps), spacing, int(offset), bool(above), last)
+
+
+def sections(steps: int = 1000, counts: Sequence[int] = (10, 10, 3, 2, 2), highest: int | None = None) -> Given:
+    """A chain of `steps` in equal parts, the cleanest first, of each of which so many steps are taken, with both ends, then clean
+    (Nichol and Dhariwal, 2021, code).
+
+    highest: the code index i - 1 of the noisiest step, where it is not the chain's last: GLIDE's 27 steps of its enlarging model
+    are sections(1000, (10, 10, 3, 2, 2), 997). Raises ValueError for parts that have not so many steps, and for a highest one that
+    is not above the one before.
+
+    Example:
+        >>> from diffux import schedules
+        >>> (20 * sections(20, (3, 2))(schedules.linear()).t).round().astype(int).tolist()
+        [20, 11, 10, 5, 1, 0]
+    """
+    parts = np.array_split(np.arange(steps), max(len(counts), 1))
+    if not counts or any(not 1 <= count <= len(part) for count, part in zip(counts, parts, strict=True)):
+        raise ValueError(f"sections of a chain of {steps} have {[len(part) for part in parts]} steps, got {tuple(counts)} of them")
+    places = (np.round(np.linspace(0, len(part) - 1, count)) for count, part in zip(counts, parts, strict=True))
+    index = np.concatenate([part[place.astype(int)] for part, place in zip(parts, places, strict=True)])
+    before = index[-2] if len(index) > 1 else -1
+    index[-1] = index[-1] if highest is None else highest
+    if not before < index[-1] < steps:
+        raise ValueError(f"the highest step of these sections is above {before} and below {steps}, got {highest}")
+    return given((index[::-1] + 1) / steps)
 
 
 @struct.dataclass

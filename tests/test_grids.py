@@ -30,6 +30,26 @@ def test_published_index_lists():
     np.testing.assert_array_equal(index(grids.discrete(1000, above=True), 4), [999, 749, 500, 250])
 
 
+def test_sections_are_glides_fast_27():
+    """Ten steps of each of the two cleanest fifths, three, two and two of the others, each with both ends; 997 for 999."""
+    each = [[0, 22, 44, 66, 88, 111, 133, 155, 177, 199], [200, 222, 244, 266, 288, 311, 333, 355, 377, 399], [400, 500, 599],
+            [600, 799], [800, 997]]  # fmt: skip
+    np.testing.assert_array_equal(index(grids.sections(1000, (10, 10, 3, 2, 2), 997), 27)[::-1], np.concatenate(each))
+    np.testing.assert_array_equal(index(grids.sections(100, (2, 1, 3)), 6, 100)[::-1], [0, 33, 34, 67, 83, 99])
+    np.testing.assert_array_equal(index(grids.sections(1000, (50,)), 50), index(grids.discrete(1000), 50))
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    ((10, (2, 6)), r"have \[5, 5\] steps, got \(2, 6\)"), ((10, ()), "have"), ((10, (0, 2)), "have"),
+    ((10, (2, 2), 5), "above 5 and below 10, got 5"), ((10, (2, 2), 10), "above 5 and below 10, got 10"),
+])  # fmt: skip
+def test_what_sections_refuse(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        grids.sections(*arguments)
+    with pytest.raises(ValueError, match="27 steps, 5 were asked for"):
+        grids.sections()(schedules.linear(), 5)
+
+
 ALL = {"uniform": grids.uniform(), "uniform_end": grids.uniform(end=0.01), "log_snr": grids.log_snr(), "karras": grids.karras(),
        "karras_end": grids.karras(end=1e-2), "leading": grids.discrete(1000, "leading"),
        "quadratic": grids.discrete(1000, "quadratic"), "trailing": grids.discrete(1000, "trailing"),

@@ -6,6 +6,7 @@
   diffux evaluate --workdir runs/digits --samples samples/
   diffux evaluate --workdir runs/digits --likelihood
   diffux evaluate --workdir runs/sr3 --pairs --beside regression=runs/regression --n 64 --draws 4
+  diffux evaluate --workdir runs/glide --figures relations --guidance 3
 
 Each kind of data, or each data set, names the figures that suit it (`diffux list figures`). Of images with classes, a small
 classifier of the real data, trained once (seconds) and kept in the cache, gives the share of recognisable samples, their class
@@ -17,7 +18,9 @@ workdir. With --likelihood no samples are drawn: it prints held-out bits a dimen
 likelihood.json; with --bound as well, the variational bound of a chain, term by term, and writes bound.json and bound.png
 (docs/likelihood.md). With --pairs a model that is given a picture, a small one, say, restores those of held-out images, and stands
 beside the enlarged picture, other runs (--beside) and the truth in one table: PSNR, SSIM, a perceptual distance, consistency with
-the picture, colour, sharpness, noise and diversity; writes pairs.json and pairs.png (docs/sampling.md).
+the picture, colour, sharpness, noise and diversity; writes pairs.json and pairs.png (docs/sampling.md). With --figures relations a
+model that is given captions of captioned_shapes draws --n of them each of kinds and relations that training saw and that it did
+not, and a rule reads what is there: colours, shapes, numbers, which goes with which, relations; writes relations.json and .png.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import shutil
 from diffux.cli import _flags
 from diffux.errors import UserError
 from diffux.files import path_of
+from diffux.naming import pick
 
 _JUDGING = ("workdir", "samples", "judge", "net", "use")
 _FLOW = ("trace", "probes", "dequantizer_steps", "start", "tolerance", "reconstruct")
@@ -34,6 +38,7 @@ _LIKELIHOOD = (*_FLOW, "draws", "bound")
 _PAIRS = ("beside", "lpips")
 _DRAWING = ("solver", "steps", "eta", "grid", "option", "guidance", "net", "classifier", "classifier_scale")
 _RESTORING = (*_PAIRS, *_DRAWING, "pairs", "workdir", "n", "draws", "seed", "batch", "checkpoint", "average", "raw", "use")
+_RELATING = (*_DRAWING, "figures", "workdir", "n", "seed", "batch", "task", "model", "given", "checkpoint", "average", "raw", "use")
 _MEASURING = (*_LIKELIHOOD, "likelihood", "workdir", "n", "seed", "batch", "checkpoint", "average", "raw", "net", "use")
 
 
@@ -51,6 +56,8 @@ def parser() -> _flags.Parser:
                         "draws by itself; several times")  # fmt: skip
     parser.add_argument("--lpips", metavar="FILE", help="weights of LPIPS, .npz or .safetensors; without them the perceptual "
                         "distance of --pairs is that of a random network")  # fmt: skip
+    parser.add_argument("--figures", metavar="NAME", help="relations: of pictures by captions of shapes, whether they show what "
+                        "is said")  # fmt: skip
     _add_likelihood(parser)
     return parser
 
@@ -67,6 +74,9 @@ def main(arguments) -> int:
             _flags.refuse(flags, ["probes"], "is of an estimate, and --trace exact makes none")
     elif flags.pairs:
         _flags.refuse(flags, {*flags.said} - {*_RESTORING}, "does not go with --pairs, which draws what held-out pictures ask for")
+    elif flags.figures is not None:
+        pick("figures", flags.figures, {"relations": None})
+        _flags.refuse(flags, {*flags.said} - {*_RELATING}, "does not go with --figures, which draws what captions ask for")
     elif flags.samples is not None:
         _flags.refuse(flags, {*flags.said} - {*_JUDGING}, "is of the drawing, and the --samples are drawn")
     else:
@@ -78,7 +88,7 @@ def main(arguments) -> int:
     from rich.console import Console
 
     from diffux import listing
-    from diffux.evaluation import bound, likelihood, pairs, runs, table
+    from diffux.evaluation import bound, likelihood, pairs, relations, runs, table
 
     listing.use(flags.use)
     folder = path_of(flags.workdir).absolute()
@@ -93,6 +103,13 @@ def main(arguments) -> int:
         options = {name: getattr(flags, name) for name in ("n", "draws", "batch", "seed", "lpips")}
         found, written = pairs.of_run(folder, beside, walk=walk, weights=_flags.weights(flags), **options)
         console.print(pairs.table(found))
+        print(f"written: {', '.join(map(str, written))}")
+        return 0
+    if flags.figures is not None:
+        drawn = {"task": flags.task, "given": _flags.asked(flags), "seed": flags.seed, "batch": flags.batch}
+        found, written = relations.of_run(folder, named or {"model": folder}, n=flags.n, walk=walk, drawn=drawn,
+                                          weights=_flags.weights(flags))  # fmt: skip
+        console.print(relations.table(found))
         print(f"written: {', '.join(map(str, written))}")
         return 0
     judged = {"judge": flags.judge, "weights": _flags.weights(flags)}

@@ -5,6 +5,7 @@ from diffux.guidance._added import added
 from diffux.guidance._attending import attending, attention_maps
 from diffux.guidance._autoguidance import autoguidance
 from diffux.guidance._between import between
+from diffux.guidance._blended import blended
 from diffux.guidance._classifier import classifier, noisy_classifier
 from diffux.guidance._classifier_free import classifier_free, classifier_free_pp
 from diffux.guidance._perturbed import perturbed_attention, smoothed_attention
@@ -25,7 +26,7 @@ TRANSFORMS = (
 
 __all__ = [
     "TRANSFORMS", "Encoder", "Tiled", "adaptive_projected", "added", "attending", "attention_maps", "autoguidance", "between",
-    "classifier", "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold", "isotropic", "noisy_classifier",
+    "blended", "classifier", "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold", "isotropic", "noisy_classifier",
     "perturbed_attention", "posterior_sampling", "proximal", "rescaled", "semantic", "similarity", "smoothed_attention",
     "static_threshold", "temperature", "tiled", "tweedie",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from diffux.networks import levels
 from diffux.networks.attention import Attention, attend
 from diffux.networks.beside import beside
-from diffux.networks.embeddings import ConditionEmbedding, embedded
+from diffux.networks.embeddings import Condition, ConditionEmbedding, embedded
 from diffux.networks.initialize import fan_average, normal
 from diffux.networks.layers import Conv, Dense, GroupNorm, Upsample, average, check_image, repeat
 from diffux.networks.network import SPLITS, Network, precision
@@ -101,16 +101,17 @@ class _ADM(Network):
     def check(self, shape: tuple[int, ...]) -> None:
         check_image(type(self).__name__, shape, halvings=len(self.multipliers) - 1)
 
-    def layers(self, told: Array, train: bool, types: Mapping[str, Any]) -> levels.Layers:
+    def layers(self, told: Condition, train: bool, types: Mapping[str, Any]) -> levels.Layers:
         lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend = lift(AdaptiveBlock, static_argnums=(3,)), lift(Attention)
 
         def block(h, width, name, resample=None):
-            return Block(width, resample, self.adaptive, self.dropout, **types, name=f"{name}_block")(h, told, train)
+            return Block(width, resample, self.adaptive, self.dropout, **types, name=f"{name}_block")(h, told.embedding, train)
 
         def look(h, name, level):
             heads = _heads(h.shape[-1], self.heads, self.head_channels)
-            return Attend(heads, epsilon=_EPSILON, **types, name=f"{name}_attention")(h)
+            joined = told.text is not None
+            return Attend(heads, joined=joined, epsilon=_EPSILON, **types, name=f"{name}_attention")(h, told.text, told.mask)
 
         def halve(h, width, name):
             if self.resample_blocks:
@@ -173,9 +174,7 @@ class ADM(_ADM):
     def __call__(self, x: Array, noise: Array, cond: Mapping[str, Array] | None = None, train: bool = False):
         self.check(x.shape)
         types, wide = precision(self, x)
-        told, _ = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes,
-                           augment=self.augment, numbers=self.numbers)  # fmt: skip
-        layers, widths = self.layers(told, train, types), self.widths
+        layers, widths = self.layers(self.told(noise, cond, x, types), train, types), self.widths
         seen = beside(x, cond, self.beside, self.enlarge)
 
         h = Conv(widths[0], **types, name="conv_in")(seen.astype(types["dtype"]))
@@ -186,6 +185,14 @@ class ADM(_ADM):
         channels = self.out_channels or x.shape[-1]
         out = Conv(channels * (1 + self.variance), kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
         return (out[..., :channels], out[..., channels:]) if self.variance else out
+
+
+    def told(self, noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any],
+             more: Array | None = None) -> Condition:  # fmt: skip
+        """What the blocks are told, activated, with `more` of it added before; and the text, if any, that attentions look at."""
+        told, _ = embedded(noise, cond, x, types, channels=self.channels, form=self.embedding, classes=self.classes,
+                           augment=self.augment, numbers=self.numbers, more=more)  # fmt: skip
+        return Condition(told)
 
 
 class AttentionPool(nn.Module):
@@ -234,7 +241,7 @@ class ADMClassifier(_ADM):
         self.check(x.shape)
         types, wide = precision(self, x)
         told, _ = embedded(noise, None, x, types, channels=self.channels, form=self.embedding)
-        layers, widths = self.layers(told, train, types), self.widths
+        layers, widths = self.layers(Condition(told), train, types), self.widths
         h = Conv(widths[0], **types, name="conv_in")(x.astype(types["dtype"]))
         h, _ = levels.down(h, widths, self.blocks, layers)
         h = nn.swish(GroupNorm(epsilon=_EPSILON, **wide, name="norm_out")(levels.middle(h, widths, layers)))

@@ -27,12 +27,12 @@ class Looking(nn.Module):
 
 class Attention(Looking):
     """x + out(softmax(q k / sqrt(width)) v), with q, k, v of the normalised x (Ho et al., 2020, appendix B), or with
-    k and v of `context`.
+    k and v of `context`; where it is `joined`, with those of the context before those of x (Nichol et al., 2021, "GLIDE").
 
-    x (B, *d, C), context (B, L, D) -> (B, *d, C). `mask` and `bias` as in `attend`, for the positions of x as queries. The softmax
-    is float32 at least, and `out` begins at zero, so that the block begins as the identity. `scale` is the variance of the
-    initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks do; `groups` and `epsilon` are the
-    normalisation's.
+    x (B, *d, C), context (B, L, D) -> (B, *d, C). `mask` and `bias` as in `attend`, for the positions of x as queries; of a joined
+    context mask (B, L) is of that alone. The softmax is float32 at least, and `out` begins at zero, so that the block begins as the
+    identity. `scale` is the variance of the initial q, k and v, and `rescale` divides the sum by sqrt(2), as score SDE's networks
+    do; `groups` and `epsilon` are the normalisation's.
 
     Raises:
         ValueError: if `heads` does not divide the channels.
@@ -41,6 +41,7 @@ class Attention(Looking):
     heads: int = 1
     scale: float = 1.0
     rescale: bool = False
+    joined: bool = False
     groups: int | None = None
     epsilon: float = 1e-6
     dtype: Any = None
@@ -54,13 +55,18 @@ class Attention(Looking):
             raise ValueError(f"attention got {self.heads} heads for {channels} channels; what fits: {fitting}.")
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         h = GroupNorm(self.groups, self.epsilon, **types, name="norm")(x).reshape(batch, -1, channels)
-        seen = h if context is None else context
+        seen = h if context is None or self.joined else context
 
         def heads(name, values):
             values = Dense(channels, kernel_init=fan_average(self.scale), **types, name=name)(values)
             return values.reshape(batch, values.shape[1], self.heads, -1)
 
-        h = self.look(heads("query", h), heads("key", seen), heads("value", seen), mask, bias)
+        query, key, value = heads("query", h), heads("key", seen), heads("value", seen)
+        if self.joined:
+            key = jnp.concatenate([heads("context_key", context), key], 1)
+            value = jnp.concatenate([heads("context_value", context), value], 1)
+            mask = None if mask is None else jnp.pad(mask, ((0, 0), (0, h.shape[1])), constant_values=True)
+        h = self.look(query, key, value, mask, bias)
         h = Dense(channels, kernel_init=fan_average(0.0), **types, name="out")(h.reshape(batch, -1, channels))
         h = x + h.reshape(x.shape)
         return h / math.sqrt(2) if self.rescale else h

@@ -177,18 +177,38 @@ class ConditionEmbedding(nn.Module):
         return jnp.where(null[:, None, None], token, text.astype(token.dtype)).astype(dtype), mask | null[:, None]
 
 
+def text_of(cond: Mapping[str, Array], batch: int, width: int) -> Array:
+    """cond["text"], (B, L, width), with cond["null_text"], of its shape, where `null_of` it is true or there is no text.
+
+    Raises ValueError for a text that is missing or of another shape.
+    """
+    other = cond.get("null_text")
+    text = cond.get("text", other)
+    if text is None or text.ndim != 3 or text.shape[0] != batch or text.shape[-1] != width:
+        raise ValueError(f'cond["text"] is ({batch}, L, {width}), got {"none" if text is None else text.shape}')
+    if "null" in cond and "text" in cond:
+        if other is None or other.shape != text.shape:
+            raise ValueError(f'cond["null"] needs cond["null_text"] of the text\'s shape, {text.shape}, got '
+                             f"{'none' if other is None else other.shape}")  # fmt: skip
+        text = jnp.where(null_of(cond, "text", batch)[:, None, None], other, text)
+    return text
+
+
 def embedded(noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any], *, channels: int, form: str,
              features: int | None = None, kernel_init: Any = None, classes: int | None = None, text_width: int | None = None,
-             augment: int | None = None, numbers: Sequence[str] = ()) -> tuple[Array, Condition]:  # fmt: skip
+             augment: int | None = None, numbers: Sequence[str] = (),
+             more: Array | None = None) -> tuple[Array, Condition]:  # fmt: skip
     """(what a network's blocks are told (B, features), activated; the embedded condition): the noise's number, as so many waves as
-    `channels`, through two dense layers, and the condition added (Ho et al., 2020, app. B). Features are 4 channels where they are
-    not given. The layers belong to the module within whose call this stands."""
+    `channels`, through two dense layers, and the condition added (Ho et al., 2020, app. B), with what there is `more` of it.
+    Features are 4 channels where they are not given. The layers belong to the module within whose call this stands."""
     features, layer = features or 4 * channels, {"kernel_init": kernel_init or fan_average(), **types}
     told = sinusoidal(per_sample(noise, x), channels, form).astype(types["dtype"])
     told = nn.swish(Dense(features, **layer, name="noise_0")(told))
     told = Dense(features, **layer, name="noise_1")(told)
     given = ConditionEmbedding(features, classes, text_width, augment, numbers, **types, name="condition")(cond, x.shape[0])
-    return nn.swish(told if given.embedding is None else told + given.embedding), given
+    for one in (given.embedding, more):
+        told = told if one is None else told + one
+    return nn.swish(told), given
 
 
 def _expect(name: str, value: Array, shape: tuple[int | None, ...]) -> None:

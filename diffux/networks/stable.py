@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from diffux.networks import levels
 from diffux.networks.attention import Attention, TokenAttention
 from diffux.networks.beside import beside
-from diffux.networks.embeddings import null_of, sinusoidal
+from diffux.networks.embeddings import sinusoidal, text_of
 from diffux.networks.initialize import fan_average, normal
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
 from diffux.networks.network import SPLITS, Network, per_sample, precision
@@ -165,7 +165,8 @@ class Stable(Network):
         norm = {"groups": self.groups, "epsilon": self.epsilon}
         lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend, Transform = lift(ResidualBlock, static_argnums=(3,)), lift(Attention), lift(Transformer)
-        told, text, mask = self.told(noise, cond, x, types), self.text(cond, x, types), cond.get("text_mask")
+        told, mask = self.told(noise, cond, x, types), cond.get("text_mask")
+        text = None if self.text_width is None else text_of(cond, x.shape[0], self.text_width).astype(types["dtype"])
 
         def block(h, width, name):
             return Block(width, self.dropout, **norm, **types, name=f"{name}_block")(h, told, train)
@@ -206,21 +207,6 @@ class Stable(Network):
             row = jnp.where((label >= 0) & (label < self.classes), label, self.classes)  # NaN for those, as in ConditionEmbedding
             told = told + jnp.asarray(table).at[row].get(mode="fill", fill_value=jnp.nan).astype(types["dtype"])
         return nn.swish(told)
-
-    def text(self, cond: Mapping[str, Array], x: Array, types: Mapping[str, Any]) -> Array | None:
-        """(B, L, text_width), or None."""
-        if self.text_width is None:
-            return None
-        other = cond.get("null_text")
-        text = cond.get("text", other)
-        if text is None or text.ndim != 3 or text.shape[0] != x.shape[0] or text.shape[-1] != self.text_width:
-            raise ValueError(f'cond["text"] is ({x.shape[0]}, L, {self.text_width}), got {"none" if text is None else text.shape}')
-        if "null" in cond and "text" in cond:
-            if other is None or other.shape != text.shape:
-                raise ValueError(f'cond["null"] needs cond["null_text"] of the text\'s shape, {text.shape}, got '
-                                 f"{'none' if other is None else other.shape}")  # fmt: skip
-            text = jnp.where(null_of(cond, "text", x.shape[0])[:, None, None], other, text)
-        return text.astype(types["dtype"])
 
     def check(self, shape: tuple[int, ...]) -> None:
         check_image("Stable", shape, halvings=len(self.widths) - 1)

@@ -27,6 +27,10 @@ def absolute(error):
     return jnp.abs(error)
 
 
+NORMS = {"absolute": absolute, "squared": squared}
+"""By the names that configs use."""
+
+
 @struct.dataclass
 class Denoising:
     """w(t) |x0 - x0_hat(x_t)|^2 at random t."""

@@ -26,8 +26,6 @@ from diffux.systems.palette import PROBLEMS
 from diffux.systems.system import conditions, inputs
 from diffux.types import Learned, Net, Prediction, Transform, reads
 
-NORMS = {"absolute": objectives.absolute, "squared": objectives.squared}
-"""Of the error in [-1, 1], whose mean is the loss."""
 NOTHING = NoiseLevel(1.0, 0.0, 1.0)
 """The level at which an x shows nothing of the image."""
 
@@ -143,16 +141,17 @@ def build(enlarges: int = 8, operator: Any = None, problem: Any = None, norm: st
     For pictures that are made in another way, `replace` the row `given`; the network may read more of them.
     Raises ValueError for another norm or problem.
     """
+    error = pick("norm", norm, objectives.NORMS)
     if problem is not None:
         asked = make("problem", problem, PROBLEMS)
-        return Regression(Net(networks.named(network)(**options), Learned("network")), pick("norm", norm, NORMS), "source",
-                          asked.codec, given=asked.given, mask=asked.mask)  # fmt: skip
+        return Regression(Net(networks.named(network)(**options), Learned("network")), error, "source", asked.codec,
+                          given=asked.given, mask=asked.mask)  # fmt: skip
     found = networks.named(network)
     itself = "enlarges" in accepts(found)[0]
     enlarged = () if itself or enlarges == 1 else (applied(source, rescale(enlarges)),)
     worse = make("operator", shrink(enlarges) if operator is None else operator, public(operators))
     return Regression(
         network=Net(found(**({"enlarges": enlarges} if itself else {}), **options), Learned("network")),
-        norm=pick("norm", norm, NORMS), source=source,
+        norm=error, source=source,
         given=given(made(source, "image", worse), into(source, pixels()), *enlarged),
     )  # fmt: skip

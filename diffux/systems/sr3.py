@@ -54,7 +54,7 @@ def build(enlarges: int = 8, steps: int = 2000, betas: Any = "linear(2e-6, 0.02)
                                      parameterizations.signal(root=root)),
         objective=objectives.denoising(process, make("weighting", weighting, public(weightings), schedule=chain),
                                        times.in_steps(chain, steps, root),
-                                       pick("norm", norm, {"absolute": objectives.absolute, "squared": objectives.squared})),
+                                       pick("norm", norm, objectives.NORMS)),
         solver=ancestral(process), grid=make("grid", grid, known_grids), steps=draws,
         given=given(made("low", "image", shrink(enlarges, kernel)), into("low", pixels()), *soft),
         guidance=(static_threshold(),) if clip else (),

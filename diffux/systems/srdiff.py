@@ -12,7 +12,7 @@ from diffux import clocks, objectives, parameterizations, processes, schedules, 
 from diffux.codecs import pixels, residual
 from diffux.conditions import encoded, given, into, made
 from diffux.guidance import static_threshold
-from diffux.naming import make, public
+from diffux.naming import make, pick, public
 from diffux.networks.rrdb import RRDB
 from diffux.networks.srdiff_unet import SRDiffUNet
 from diffux.operators import shrink
@@ -26,8 +26,8 @@ from diffux.types import Learned, Net
 
 def build(encoder: Any = None, enlarges: int = 8, scale: float = 2.0, steps: int = 100, betas: Any = "cosine",
           variance: Any = "posterior", encoder_channels: int = 32, encoder_blocks: int = 8, channels: int = 64,
-          multipliers=(1, 2, 2, 4), blocks: int = 2, parameterization: Any = "epsilon", weighting: Any = "snr",
-          **network) -> System:  # fmt: skip
+          multipliers=(1, 2, 2, 4), blocks: int = 2, norm: str = "absolute", parameterization: Any = "epsilon",
+          weighting: Any = "snr", **network) -> System:  # fmt: skip
     """SRDiff for images in [0, 1], given the field "low"; the defaults are the model of faces, 20 to 160 pixels (Li et al., 2021,
     sec. 3 and 4).
 
@@ -36,11 +36,10 @@ def build(encoder: Any = None, enlarges: int = 8, scale: float = 2.0, steps: int
     - enlarges: the factor between the sides. Training makes "low" of the image by the antialiased cubic `operators.shrink`.
     - scale: of the residual, which is cut off where it exceeds 1 / scale in pixels of [-1, 1], see `codecs.residual`.
     - steps, betas, variance: the chain and its reverse variance, as in `ddpm`.
+    - norm, parameterization, weighting: of the loss, as in `sr3`; by default the paper's absolute error of the noise.
 
-    - parameterization, weighting: as in `sr3`.
-
-    Further keywords go to `SRDiffUNet`. The loss is the absolute error of the noise, and x_0 is clipped in every step but in the
-    residual's range. Raises ValueError for an encoder that is no such run.
+    Further keywords go to `SRDiffUNet`. x_0 is clipped in every step, but in the residual's range. Raises ValueError for an encoder
+    that is no such run, and for another norm.
     """
     if encoder is not None and not isinstance(encoder, Regression):
         raise ValueError(f"encoder is a run of a regression, got a {type(encoder).__name__}")
@@ -53,7 +52,7 @@ def build(encoder: Any = None, enlarges: int = 8, scale: float = 2.0, steps: int
         process=process,
         parameterization=conditioned(make("parameterization", parameterization, public(parameterizations)), clock.label),
         objective=objectives.denoising(process, make("weighting", weighting, public(weightings), schedule=chain), clock.times,
-                                       objectives.absolute),
+                                       pick("norm", norm, objectives.NORMS)),
         solver=ancestral(process), grid=clock.grid, steps=clock.steps,
         codec=residual("low", scale),
         given=given(made("low", "image", shrink(enlarges)), into("low", pixels()), encoded("low", seen, ("features",))),

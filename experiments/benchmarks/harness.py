@@ -16,7 +16,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -30,7 +30,9 @@ import door  # noqa: E402, F401 - finds the library of a clone that is not insta
 
 from diffux import data, training  # noqa: E402
 from diffux.cli import _config  # noqa: E402
+from diffux.data.captioned_shapes import scenes  # noqa: E402
 from diffux.evaluation import judges  # noqa: E402
+from diffux.evaluation.captioned_shapes import attributes  # noqa: E402
 from diffux.evaluation.frechet import feature_distance, moments  # noqa: E402
 from diffux.evaluation.images import CONFIDENT, eight_bit  # noqa: E402
 from diffux.files import aside  # noqa: E402
@@ -118,19 +120,40 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def judged(dataset: str) -> tuple[Callable[[np.ndarray], dict], dict, str]:
-    """(images in [0, 1] -> their figures, those of the held-out images, the judge's name) by the classifier of a data set: the
-    Frechet distance of its features to the training split's, and the share that it recognises."""
+    """(images in [0, 1] and, if known, their labels -> their figures, those of the held-out images, the judge's name) by the
+    classifier of a data set: the Frechet distance of its features to the training split's, the share that it recognises, and the
+    share that is what the labels say."""
     source = data.load(dataset, split="train")
     judge = judges.judge(source, print)
-    real = [data.arrays(one, len(one))["image"] / np.float32(255) for one in (source, data.load(dataset, split="test"))]
-    against = moments(judge(eight_bit(real[0]))[1])
+    train, test = (data.arrays(one, len(one)) for one in (source, data.load(dataset, split="test")))
+    against = moments(judge(eight_bit(train["image"] / np.float32(255)))[1])
 
-    def figures(images):
+    def figures(images, labels=None):
         probabilities, features = judge(eight_bit(images))
         return {"frechet": float(feature_distance(moments(features), against)),
-                "recognisable": float(np.mean(probabilities.max(1) >= CONFIDENT))}  # fmt: skip
+                "recognisable": float(np.mean(probabilities.max(1) >= CONFIDENT))} | (
+                    {} if labels is None else {"as asked": float(np.mean(probabilities.argmax(1) == labels))})  # fmt: skip
 
-    return figures, figures(real[1]), judge.name
+    return figures, figures(test["image"] / np.float32(255), test["label"]), judge.name
+
+
+def captions(n: int, kinds: Sequence[str]) -> list[str]:
+    """n captions of one thing, "a red circle", of each kind in turn."""
+    asked = (kinds[(7 * i) % len(kinds)] for i in range(n))
+    return [f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" for kind in asked]
+
+
+def obeyed(images: np.ndarray, asked: Sequence[str]) -> dict:
+    """The shares of images of captioned_shapes with the colour, the shape, and both of what `captions` asked; the shape's for each
+    shape, and the median of how well what is drawn is any shape at all."""
+    seen = attributes(images)
+    colour, shape = ([one.split()[at] for one in asked] for at in (1, 2))
+    right = {"colour": np.array([tuple(scenes.COLOURS).index(one) for one in colour]) == seen["colour"],
+             "shape": np.array([scenes.SHAPES.index(one) for one in shape]) == seen["shape"]}  # fmt: skip
+    right["both"] = right["colour"] & right["shape"]
+    each = {name: float(np.mean(right["shape"][[one == name for one in shape]])) for name in scenes.SHAPES if name in shape}
+    shares = {name: float(np.mean(one)) for name, one in right.items()}
+    return shares | {"shapes": each, "agreement": float(np.median(seen["agreement"]))}
 
 
 def config_of(name: str, *overrides: str) -> dict:

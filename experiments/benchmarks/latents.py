@@ -5,7 +5,10 @@
 Trains what is missing in the folder by each of the seeds. "stages": PSNR and random-feature distance of what comes back of the
 patches of two photographs that are held out, beside pictures that are reduced by the same factor and enlarged again. "patches":
 `ldm_patches` beside the same chain in pixels, whose config takes about as long; Frechet distances by random features, and seconds.
-Writes results/latents_cpu.json, the table of docs/latents.md, and docs/first_stages.png.
+"shapes": how often samples of `ldm_shapes` have the colour and the shape that captions ask for, by the rule that reads them off,
+over scales of guidance; of pairs of both that training sees and of those that it never does; and beside captions of other pictures,
+which must be at chance. "digits": `dit_mnist` by the data set's own classifier: Frechet distance, and the share that is what was
+asked. Writes results/latents_cpu.json, the tables of docs/latents.md, and docs/first_stages.png, ldm_shapes.png and dit_mnist.png.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diffux import codecs, data, sampling, systems
+from diffux.data.captioned_shapes import scenes
 from diffux.evaluation import fidelity, judges, perceptual
 from diffux.evaluation.frechet import feature_distance, moments
 from diffux.evaluation.images import eight_bit
@@ -31,7 +35,9 @@ from diffux.runs.run import Run
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 N, SHOWN = 512, 8
+SCALES, ASKED, SHAPES = (1, 3, 5), 200, 24  # of guidance; captions of a scale, and those of the picture
 STAGES = {"kl_patches": "absolute error", "kl_patches:perceptual": "with the distance and the discriminator", "vq_patches": "codes"}
+PARTS = ["stages", "patches", "shapes", "digits"]
 HEADS = {"psnr": ("PSNR", "{:.2f}"), "distance": ("distance", "{:.4f}"), "std": ("std of the latent", "{:.2f}"),
          "kl": ("KL a number", "{:.2f}"), "perplexity": ("perplexity", "{:.0f}")}  # fmt: skip
 
@@ -102,6 +108,52 @@ def patches(folder: pathlib.Path, seeds: list[int]) -> dict[str, Any]:
     return found
 
 
+def shapes(folder: pathlib.Path, seeds: list[int]) -> dict[str, Any]:
+    """What `harness.obeyed` says of samples over scales of guidance, of kinds that training sees and of others, `novel`."""
+    kinds = {"seen": [kind for kind in scenes.KINDS if kind not in scenes.NOVEL_KINDS], "novel": scenes.NOVEL_KINDS}
+    found = {}
+    for seed in seeds:
+        stage = f"--config.nets.first_stage={folder / named('ldm_shapes:first_stage', seed)}"
+        harness.run(folder, named("ldm_shapes:first_stage", seed), "ldm_shapes:first_stage", f"--config.seed={seed}")
+        run = harness.run(folder, named("ldm_shapes", seed), "ldm_shapes", f"--config.seed={seed}", stage)
+        rows = {}
+        for scale in SCALES:
+            for name, each in kinds.items():
+                asked = harness.captions(ASKED, each)
+                tokens = run.fields["caption"].encode(asked)
+                images = sampling.samples(run, ASKED, seed=seed, given={"caption": tokens}, guidance=f"classifier_free({scale})")
+                rows.setdefault(name, {})[scale] = harness.obeyed(images, asked)
+                if name == "seen" and scale == SCALES[1]:
+                    rows["other captions"] = {scale: harness.obeyed(images, asked[1:] + asked[:1])}
+                    pictured(f"ldm_shapes_{seed}" if seed else "ldm_shapes", images[:SHAPES], asked[:SHAPES])
+        found[seed] = rows
+        harness.CONSOLE.print(f"seed {seed}", rows)
+    return {"seeds": found, "n": ASKED}
+
+
+def digits(folder: pathlib.Path, seeds: list[int]) -> dict[str, Any]:
+    """The figures of `dit_mnist` without guidance and with it, beside held-out digits."""
+    figures, held_out, judge = harness.judged("mnist_5k")
+    found = {}
+    for seed in seeds:
+        run = harness.run(folder, named("dit_mnist", seed), "dit_mnist", f"--config.seed={seed}")
+        label = {"label": np.arange(N) % 10}
+        rows = {}
+        for guidance in (None, "classifier_free(2)"):
+            images = sampling.samples(run, N, seed=seed, given=label, guidance=guidance)
+            rows[str(guidance)] = figures(images, label["label"])
+            if guidance is None and seed == 0:
+                pictured("dit_mnist", images[:30], list("0123456789") * 3)
+        found[seed] = rows
+        harness.CONSOLE.print(f"seed {seed}", rows, held_out)
+    return {"seeds": found, "held out": held_out, "n": N, "judge": judge}
+
+
+def pictured(name: str, images: np.ndarray, captions: list[str]) -> None:
+    """A picture of docs/: rows of images under their captions."""
+    drawing.save(DOCS / f"{name}.png", drawing.tile(images, 10 if len(images) % 10 == 0 else 8, captions=captions), {})
+
+
 def table(results: dict[str, Any]) -> str:
     """Markdown: the range over seeds of each figure of each first stage."""
     lines = [f"| | {' | '.join(head for head, _ in HEADS.values())} |", f"|---|{'---|' * len(HEADS)}"]
@@ -118,12 +170,13 @@ def table(results: dict[str, Any]) -> str:
 
 def main(arguments=None) -> None:
     parser = harness.parser(__doc__)
-    parser.add_argument("--only", nargs="*", default=["stages", "patches"], choices=["stages", "patches"], help="what to measure")
+    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS, help="what to measure")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--stages", nargs="*", default=list(STAGES), choices=STAGES, help="configs of first stages")
     options = parser.parse_args(arguments)
-    known = {"stages": lambda: stages(options.runs, options.seeds, options.stages),
-             "patches": lambda: patches(options.runs, options.seeds)}  # fmt: skip
+    known = {name: lambda part=part: part(options.runs, options.seeds) for name, part in
+             {"patches": patches, "shapes": shapes, "digits": digits}.items()}  # fmt: skip
+    known["stages"] = lambda: stages(options.runs, options.seeds, options.stages)
     results = harness.record("latents", {name: known[name] for name in options.only}, options.out)
     if options.out is None and "stages" in results:
         page, mark = DOCS / "latents.md", "<!-- first stages -->\n"

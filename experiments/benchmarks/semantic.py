@@ -29,7 +29,6 @@ import numpy as np
 from diffux import data, sampling
 from diffux import keys as rng
 from diffux.data.captioned_shapes import scenes
-from diffux.evaluation.captioned_shapes import attributes
 from diffux.files import aside
 from diffux.guidance import _semantic
 
@@ -64,21 +63,11 @@ def references(n: int = N) -> dict[str, np.ndarray]:
 
 def captions(found: dict) -> dict:
     """The share of the asked colour and shape, over scales; 0 is no guidance."""
-    kinds = [kind.split() for kind in scenes.KINDS if kind not in scenes.NOVEL_KINDS]
-    asked = [kinds[(7 * i) % len(kinds)] for i in range(ASKED)]
-    field = found["clean"].fields["caption"]
-    tokens = field.encode([f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape}" for colour, shape in asked])
-    names = {"colour": (0, tuple(scenes.COLOURS)), "shape": (1, scenes.SHAPES)}
+    asked = harness.captions(ASKED, [kind for kind in scenes.KINDS if kind not in scenes.NOVEL_KINDS])
+    tokens = found["clean"].fields["caption"].encode(asked)
     rows = {}
     for scale in (0.0, *TEXT):
-        images = draw(found, BY_TEXT.format(scale), {"caption": tokens}, ASKED)
-        seen = attributes(images)
-        rows[scale] = {name: float(np.mean([known.index(one[at]) == got for one, got in zip(asked, seen[name], strict=True)]))
-                       for name, (at, known) in names.items()}  # fmt: skip
-        both = [all(known.index(one[at]) == seen[name][i] for name, (at, known) in names.items()) for i, one in enumerate(asked)]
-        rows[scale]["shapes"] = {name: float(np.mean([seen["shape"][i] == k for i in range(ASKED) if asked[i][1] == name]))
-                                 for k, name in enumerate(scenes.SHAPES)}  # fmt: skip
-        rows[scale] |= {"both": float(np.mean(both)), "agreement": float(np.median(seen["agreement"]))}
+        rows[scale] = harness.obeyed(draw(found, BY_TEXT.format(scale), {"caption": tokens}, ASKED), asked)
         print("text", scale, rows[scale], flush=True)
     return rows
 

@@ -74,11 +74,11 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(either(whole(1), several(whole(1), 2, 2))), "data.size"),
     (optional(either(whole(1, 1), whole(3, 3))), "data.channels"),
     (boolean, "data.flip data.dequantize ema.warmup system.clip system.learned system.denoise system.likelihood_weighting "
-              "system.importance system.normalize system.root"),
+              "system.importance system.normalize system.root system.inpaints"),
     (optional(whole(0)), "data.crop"),
     (whole(0, 1024), "data.workers"),
     (whole(1), "data.batch_size optimizer.accumulate training.steps training.log_every training.eval_examples training.keep "
-               "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner "
+               "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner system.length "
                "system.width system.layers system.latent system.codes system.tokens system.text_layers system.text_heads "
                "system.base system.units system.basis system.scales system.dense_out system.draws "
                "system.encoder_channels system.encoder_blocks --n --batch --frames --probes --draws --processes"),
@@ -113,13 +113,14 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(whole(0)), "system.start"),
     (words("clean", "first"), "system.last"),
     (either(whole(0), several(whole(0), 1)), "system.empty"),
+    (whole(0), "system.padding"),
     (optional(either(number(), several(number(), 1))), "system.shift"),
     (optional(either(_ABOVE_0, several(_ABOVE_0, 1))), "system.scale"),
     (boolean, "system.legacy system.drawn system.kept"),
-    (number(0), "system.kl system.perceptual_weight system.adversarial_weight"),
+    (number(0), "system.kl system.perceptual_weight system.adversarial_weight system.temperature"),
     (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
-    (_SHARE, "system.dropout system.label_dropout"),
+    (_SHARE, "system.dropout system.label_dropout system.text_dropout"),
     (several(number(0, open_below=True), 1), "system.multipliers"),  # of some networks fractions
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),

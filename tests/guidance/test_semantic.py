@@ -164,6 +164,22 @@ def test_a_function_guides_as_it_is():
     np.testing.assert_allclose(got, 2 * LEVEL.sigma**2 / LEVEL.alpha * REFERENCE, atol=1e-12)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(("tells", "fits"), [(True, True), (False, False)], ids=["of x_t", "of x_0"])
+def test_a_linear_similarity_tilts_a_gaussian(tells, fits):
+    """log p(c | x_0) = <w, x_0> moves N(0, I) to N(s w, I), by moves of the mean by s Sigma grad (Nichol et al., 2021, sec.
+    2.3), where the similarity is that of x_t, alpha <w, x_t>; one that takes x_t for x_0 moves too far."""
+    w, scale, n = jnp.asarray([1.0, 0.5]), 1.0, 20_000
+    process = Gaussian(schedules.linear())
+    tilt = guidance.semantic(lambda x, level, cond: (level.alpha if tells else 1.0) * x @ w, scale, moves="mean")
+    denoise = chain(GaussianData(np.zeros(2), np.eye(2)), tilt)
+    levels = grids.uniform(end=1e-4)(process.schedule, 500)
+    x = solvers.sample(keys.sample_keys(0, 0, n), denoise, ancestral(process), levels,
+                       process.prior((n, 2)).sample(keys.sample_keys(1, 0, n))).x  # fmt: skip
+    close = np.abs(np.asarray(x).mean(0) - scale * w).max() < 0.03 and np.abs(np.asarray(x).std(0) - 1).max() < 0.03
+    assert close == fits
+
+
 # --- fresh noise ----------------------------------------------------------------------------------------------------------
 
 
