@@ -149,7 +149,7 @@ def _degraded(operator, strengths, keys, x):
 
 @struct.dataclass
 class Filled(Part):
-    """fields[name] where fields[mask], and a value or standard normal noise elsewhere."""
+    """fields[name] where fields[mask], and a value, standard normal noise, or what a function makes of these elsewhere."""
 
     name: str = struct.field(pytree_node=False)
     mask: str = struct.field(pytree_node=False)
@@ -162,13 +162,17 @@ class Filled(Part):
     def __call__(self, keys, fields, train):
         x, mask = fields[self.name], fields[self.mask]
         _need_mask(self.mask, mask, self.name, x)
-        fill = rng.noise(rng.fold_in(keys, 0), x.shape, x.dtype) if self.value is None else jnp.asarray(self.value, x.dtype)
+        if self.value is None:
+            fill = rng.noise(rng.fold_in(keys, 0), x.shape, x.dtype)
+        else:
+            fill = self.value(x, mask) if callable(self.value) else jnp.asarray(self.value, x.dtype)
         return fields | {self.name: jnp.where(append_axes(mask, x), x, fill)}
 
 
-def filled(name: str, mask: str = "mask", value: float | None = None) -> Filled:
+def filled(name: str, mask: str = "mask", value: float | Callable | None = None) -> Filled:
     """The field `name`, (B, H, W, C), with fresh standard normal noise where `mask`, Bool[B, H, W], is False, in training and in
-    sampling (Saharia et al., 2022, "Palette", sec. 4); or with a `value` there.
+    sampling (Saharia et al., 2022, "Palette", sec. 4); or with a `value` there, a number or what a function makes of the field and
+    the mask, such as `degradations.harmonic_fill`.
 
     After `into`, so that the noise is of the diffusion's range, and after `hidden`, which makes the mask. Raises ValueError for a
     mask of another shape.
@@ -179,4 +183,4 @@ def filled(name: str, mask: str = "mask", value: float | None = None) -> Filled:
         >>> (filled("source")(jax.random.key(0), fields, False)["source"] == 1).ravel().tolist()
         [True, False, True]
     """
-    return Filled(name, mask, value)
+    return Filled(name, mask, as_part(value) if callable(value) else value)

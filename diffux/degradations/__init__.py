@@ -6,6 +6,7 @@ masks, and convolution, for which `kernels` has blurs.
 
 from diffux.degradations import kernels, masks
 from diffux.degradations._greyed import greyed
+from diffux.degradations._harmonic_fill import harmonic_fill
 from diffux.degradations._jpeg import jpeg, qualities
 
-__all__ = ["greyed", "jpeg", "kernels", "masks", "qualities"]
+__all__ = ["greyed", "harmonic_fill", "jpeg", "kernels", "masks", "qualities"]

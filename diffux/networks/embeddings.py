@@ -177,21 +177,31 @@ class ConditionEmbedding(nn.Module):
         return jnp.where(null[:, None, None], token, text.astype(token.dtype)).astype(dtype), mask | null[:, None]
 
 
-def text_of(cond: Mapping[str, Array], batch: int, width: int) -> Array:
-    """cond["text"], (B, L, width), with cond["null_text"], of its shape, where `null_of` it is true or there is no text.
+def chosen(cond: Mapping[str, Array], name: str, shape: tuple[int | None, ...]) -> Array:
+    """cond[`name`] of a shape, in which None is any length, with cond["null_<name>"], of the same shape, where `null_of` it is true
+    or there is none.
 
-    Raises ValueError for a text that is missing or of another shape.
+    Raises ValueError for an entry that is missing or of another shape.
+
+    Example:
+        >>> cond = {"text": jnp.ones((2, 3, 1)), "null_text": jnp.zeros((2, 3, 1)), "null": jnp.asarray([True, False])}
+        >>> chosen(cond, "text", (2, None, 1))[:, 0, 0].tolist()
+        [0.0, 1.0]
     """
-    other = cond.get("null_text")
-    text = cond.get("text", other)
-    if text is None or text.ndim != 3 or text.shape[0] != batch or text.shape[-1] != width:
-        raise ValueError(f'cond["text"] is ({batch}, L, {width}), got {"none" if text is None else text.shape}')
-    if "null" in cond and "text" in cond:
-        if other is None or other.shape != text.shape:
-            raise ValueError(f'cond["null"] needs cond["null_text"] of the text\'s shape, {text.shape}, got '
+    other = cond.get(f"null_{name}")
+    value, batch = cond.get(name, other), shape[0]
+    fits = value is not None and len(value.shape) == len(shape) and all(
+        want in (None, got) for got, want in zip(value.shape, shape, strict=True))  # fmt: skip
+    if not fits:
+        wanted = ", ".join("L" if side is None else str(side) for side in shape)
+        raise ValueError(f'cond["{name}"] is ({wanted}), got {"none" if value is None else value.shape}')
+    if "null" in cond and name in cond:
+        if other is None or other.shape != value.shape:
+            raise ValueError(f'cond["null"] needs cond["null_{name}"] of the shape of cond["{name}"], {value.shape}, got '
                              f"{'none' if other is None else other.shape}")  # fmt: skip
-        text = jnp.where(null_of(cond, "text", batch)[:, None, None], other, text)
-    return text
+        null = null_of(cond, name, batch).reshape(-1, *(1 for _ in shape[1:]))
+        value = jnp.where(null, other, value)
+    return value
 
 
 def embedded(noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any], *, channels: int, form: str,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffux.networks.adm import _SIDES, ADM
-from diffux.networks.embeddings import Condition, text_of
+from diffux.networks.embeddings import Condition, chosen
 from diffux.networks.layers import Dense
 
 Array = Any
@@ -48,7 +48,7 @@ class GLIDE(ADM):
 
     def told(self, noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any],
              more: Array | None = None) -> Condition:  # fmt: skip
-        text = text_of(dict(cond or {}), x.shape[0], self.text_width).astype(types["dtype"])
+        text = chosen(dict(cond or {}), "text", (x.shape[0], None, self.text_width)).astype(types["dtype"])
         whole = Dense(4 * self.channels, **types, name="text")(text[:, -1])
         return super().told(noise, cond, x, types, whole)._replace(text=text)
 

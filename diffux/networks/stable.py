@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from diffux.networks import levels
 from diffux.networks.attention import Attention, TokenAttention
 from diffux.networks.beside import beside
-from diffux.networks.embeddings import sinusoidal, text_of
+from diffux.networks.embeddings import chosen, sinusoidal
 from diffux.networks.initialize import fan_average, normal
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
 from diffux.networks.network import SPLITS, Network, per_sample, precision
@@ -166,7 +166,9 @@ class Stable(Network):
         lift = rematerialised(self.remat, self.is_initializing())
         Block, Attend, Transform = lift(ResidualBlock, static_argnums=(3,)), lift(Attention), lift(Transformer)
         told, mask = self.told(noise, cond, x, types), cond.get("text_mask")
-        text = None if self.text_width is None else text_of(cond, x.shape[0], self.text_width).astype(types["dtype"])
+        text = None
+        if self.text_width is not None:
+            text = chosen(cond, "text", (x.shape[0], None, self.text_width)).astype(types["dtype"])
 
         def block(h, width, name):
             return Block(width, self.dropout, **norm, **types, name=f"{name}_block")(h, told, train)

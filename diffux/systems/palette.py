@@ -14,8 +14,8 @@ from flax import struct
 from diffux import objectives
 from diffux.codecs import Codec, pasted, pixels
 from diffux.conditions import Given, applied, covered, degraded, filled, given, hidden, into, made
-from diffux.degradations import greyed, jpeg, masks, qualities
-from diffux.naming import make
+from diffux.degradations import greyed, harmonic_fill, jpeg, masks, qualities
+from diffux.naming import make, pick
 from diffux.systems import sr3
 from diffux.systems.system import System
 from diffux.types import part
@@ -52,30 +52,31 @@ def restoration() -> Problem:
     return Problem(given(degraded("source", "image", jpeg, qualities), into("source", pixels())))
 
 
-def completion(law: Callable) -> Problem:
-    """The source is the image with noise where `law` hides it, and nothing of what was there; the loss is of those pixels, and
-    samples keep the others."""
+def completion(law: Callable, fill: str = "noise") -> Problem:
+    """The source is the image with a `fill` where `law` hides it, "noise" as in the paper or "harmonic", and nothing of what was
+    there; the loss is of those pixels, and samples keep the others."""
     row = given(
         hidden("mask", "image", law),
         covered("source", "image", "mask"),
         applied("source", same, to="known"),
         applied("mask", others, to="wanted"),
         into("source", pixels()),
-        filled("source", "mask"),
+        filled("source", "mask", pick("fill", fill, FILLS)),
     )
     return Problem(row, pasted(pixels(), "known", "mask"), "wanted")
 
 
-def inpainting() -> Problem:
+def inpainting(fill: str = "noise") -> Problem:
     """`completion` of free-form strokes, or of rectangles that cover 10 to 40 %."""
-    return completion(masks.inpainted)
+    return completion(masks.inpainted, fill)
 
 
-def uncropping() -> Problem:
+def uncropping(fill: str = "noise") -> Problem:
     """`completion` of half of the image, at one side or at all four."""
-    return completion(masks.uncropped)
+    return completion(masks.uncropped, fill)
 
 
+FILLS = {"noise": None, "harmonic": harmonic_fill}
 PROBLEMS = {"colorization": colorization, "inpainting": inpainting, "uncropping": uncropping, "jpeg": restoration}
 
 
@@ -86,7 +87,8 @@ def build(problem: Any = "inpainting", over: str = "wanted", steps: int = 2000, 
     """Palette for images in [0, 1]; the defaults are those of the paper, at 256 pixels (Saharia et al., 2022, sec. 3 and 4).
 
     - problem: one of `PROBLEMS`, or a `Problem`. A request gives "source", the picture, and for inpainting and uncropping "mask",
-      which is 1 where pixels are known.
+      which is 1 where pixels are known. "inpainting(fill=harmonic)" fills holes smoothly, and not with noise: a short training does
+      not learn to continue colours over them.
     - over: what a masked loss is divided by, the number of the "wanted" values of an image or of "all" of them; the paper does not
       say which. Without a mask they are the same.
     - norm: of the error of the noise, "squared" (the paper's choice) or "absolute", which gives less diverse samples.

@@ -136,7 +136,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (words("absolute", "squared"), "system.norm"),
     (words("small", "large"), "system.noised"),
     (words("wanted", "all"), "system.over"),
-    (optional(words("colorization", "inpainting", "uncropping", "jpeg")), "system.problem"),  # None of a regression alone
+    (optional(_PART), "system.problem"),
     (optional(_PART), "system.operator"),
     (text, "system.condition"),
     (whole(1), "system.colours system.factor system.patch"),

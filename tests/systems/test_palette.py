@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as Pictures
 
 from diffux import codecs, keys, networks, objectives, systems
-from diffux.degradations import jpeg
+from diffux.degradations import harmonic_fill, jpeg
 from diffux.errors import UserError
 from diffux.evaluation import _held_out
 from diffux.evaluation.runs import through_codec
@@ -109,6 +109,18 @@ def test_sources():
         assert (np.abs(levels[name][~mask] - IMAGES[~mask]) > 1).mean() > 0.9
         np.testing.assert_array_equal(found[name]["wanted"], ~mask)
     assert ((~np.asarray(found["uncropping"]["mask"])).mean((1, 2)) == 0.5).all()
+
+
+@pytest.mark.full
+def test_holes_are_filled_smoothly_where_that_is_asked():
+    """The same picture and holes, and for every key the same fill, which knows nothing of what is hidden."""
+    found = build("inpainting(fill=harmonic)").given(jax.random.key(0), {"image": IMAGES}, True)
+    mask = np.asarray(found["mask"])
+    np.testing.assert_array_equal(mask, build("inpainting").given(jax.random.key(0), {"image": IMAGES}, True)["mask"])
+    hidden = np.where(mask[..., None], IMAGES, 0).astype(np.float32) / 127.5 - 1
+    np.testing.assert_allclose(found["source"], harmonic_fill(hidden, mask), atol=1e-5)
+    with pytest.raises(UserError, match="unknown fill 'smooth'"):
+        build("uncropping(fill=smooth)")
 
 
 @pytest.fixture(scope="module")
