@@ -3,9 +3,9 @@
 from diffux.conditions._drawn import covered, degraded, filled, hidden
 from diffux.conditions._given import Given, given, labelled
 from diffux.conditions._warped import warped
-from diffux.conditions.parts import Part, applied, augmented, blurred, dropped, encoded, into, made, worded
+from diffux.conditions.parts import Part, applied, augmented, blurred, dropped, embedded, encoded, into, made, worded
 
 __all__ = [
-    "Given", "Part", "applied", "augmented", "blurred", "covered", "degraded", "dropped", "encoded", "filled", "given", "hidden",
-    "into", "labelled", "made", "warped", "worded",
+    "Given", "Part", "applied", "augmented", "blurred", "covered", "degraded", "dropped", "embedded", "encoded", "filled", "given",
+    "hidden", "into", "labelled", "made", "warped", "worded",
 ]  # fmt: skip

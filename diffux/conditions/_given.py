@@ -77,10 +77,15 @@ class Given:
 
     def fields(self, known: Mapping[str, Any]) -> dict[str, Any]:
         """The `fields.Field` of every name in `asks`, from those of a data set; a name that it does not have is left out."""
-        known = dict(known)
+        known = self.known(known)
+        return {name: known[name] for name in self.asks if name in known}
+
+    def known(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The `fields.Field` of all that the data have and that parts make of them."""
+        known = dict(fields)
         for part in self.parts:
             known |= part.fields(known)
-        return {name: known[name] for name in self.asks if name in known}
+        return known
 
     def asked(self, batch: Mapping[str, Any], keys: Any = None) -> dict[str, Any]:
         """What a request would hold that asks for the examples of a batch: held-out rows show a model what it is asked.

@@ -12,6 +12,7 @@ from flax import struct
 
 from diffux import keys as rng
 from diffux.codecs import Codec
+from diffux.fields import Embedding
 from diffux.noise_level import append_axes, level_dtype
 from diffux.processes import Process
 from diffux.types import Net, as_part
@@ -223,13 +224,17 @@ def encoded(name: str, net: Net, makes: Sequence[str] | None = None) -> Encoded:
 
 @struct.dataclass
 class Worded(Part):
-    """"text" = net(fields[name]), and "null_text" = net(fields[other]), of `tokens` where there is no such field."""
+    """fields[to] = net(fields[name]), and its null = net(fields[other]), of `tokens` where there is no such field."""
 
     name: str = struct.field(pytree_node=False)
     other: str = struct.field(pytree_node=False)
-    net: Net
+    net: Callable
     tokens: Any
-    makes = ("text", "null_text")
+    to: str = struct.field(pytree_node=False, default="text")
+
+    @property
+    def makes(self):
+        return (self.to, f"null_{self.to}")
 
     @property
     def asks(self):
@@ -243,21 +248,59 @@ class Worded(Part):
         return (self.name,)
 
     def __call__(self, keys, fields, train):
-        text = self.net(fields[self.name])
+        found, like = self.net(fields[self.name]), fields[self.name]
         if self.other in fields:
-            return fields | {"text": text, "null_text": self.net(fields[self.other])}
-        like = fields[self.name]
+            return fields | dict(zip(self.makes, (found, self.net(fields[self.other])), strict=True))
         none = jnp.broadcast_to(jnp.asarray(self.tokens, like.dtype), like.shape[1:])
-        return fields | {"text": text, "null_text": jnp.broadcast_to(self.net(none[None]), text.shape)}
+        return fields | dict(zip(self.makes, (found, jnp.broadcast_to(self.net(none[None]), found.shape)), strict=True))
 
     def fields(self, known):
         return {self.other: known[self.name]} if self.name in known else {}
 
 
-def worded(name: str, other: str, net: Net, tokens: Any) -> Worded:
-    """"text", (B, L, D), as a text encoder makes it of the field `name`, tokens (B, L); and "null_text", what it makes of the field
+def worded(name: str, other: str, net: Callable, tokens: Any, to: str = "text") -> Worded:
+    """`to`, (B, ...), as a text encoder makes it of the field `name`, tokens (B, L); and "null_<to>", what it makes of the field
     `other`, a text that stands for none or is not wanted, or where that is not given of `tokens` (L,), those of the empty text."""
-    return Worded(name, other, net, tokens)
+    return Worded(name, other, net, tokens, to)
+
+
+@struct.dataclass
+class Embedded(Derived):
+    """fields[name] = see(fields[source]), unless it is there."""
+
+    name: str = struct.field(pytree_node=False)
+    source: str = struct.field(pytree_node=False)
+    see: Callable
+    data: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def asks(self):
+        return () if self.data else (self.name,)
+
+    @property
+    def makes(self):
+        return self.asks
+
+    def needs(self, fields):
+        return () if self.data else super().needs(fields)
+
+    def fields(self, known):
+        if self.source not in known:
+            return {}
+        field = known[self.source]
+        seen = jax.eval_shape(self.see, jax.ShapeDtypeStruct((1, *field.shape), field.dtype))
+        return {self.name: Embedding(seen.shape[1:])}
+
+    def asked(self, keys, fields):
+        return {self.name: self.see(jnp.asarray(fields[self.source]))} if self.source in fields else {}
+
+
+def embedded(name: str, source: str, see: Callable, data: bool = False) -> Embedded:
+    """`name`, (B, ...), as an encoder makes it of the field `source`, see(data (B, *d)), unless it is given: a request gives it.
+
+    data: where it is no condition but what is diffused, which training makes of the source, and a request does not say.
+    """
+    return Embedded(name, source, as_part(see), data)
 
 
 @struct.dataclass
@@ -339,13 +382,17 @@ class Dropped(Part):
         if self.everything is not None:
             whole = flags(rng.fold_in(own, len(self.names)), self.everything)
             each = {name: flag | whole for name, flag in each.items()}
-        return fields | {"null": each}
+        before = fields.get("null", {})
+        if not isinstance(before, Mapping):
+            raise ValueError(f"conditions are dropped all together or by name, and {' and '.join(self.names)} would be both")
+        return fields | {"null": {**before, **each}}
 
 
 def dropped(everything: float | None = None, **each: float) -> Dropped:
     """Conditions that are null in training, each sample's with a probability (Ho and Salimans, 2022, alg. 1).
 
-    `everything`: that of all together, dropped(0.1); by name, of each by itself, dropped(text=0.1, image=0.5). Both may be given.
+    `everything`: that of all together, dropped(0.1); by name, of each by itself, dropped(text=0.1, image=0.5). Both may be given,
+    and those by name of several parts add up.
     Raises ValueError for what is no probability below 1, and where nothing is dropped.
     """
     for name, share in {"everything": everything, **each}.items():

@@ -50,7 +50,7 @@ class GLIDE(ADM):
              more: Array | None = None) -> Condition:  # fmt: skip
         text = chosen(dict(cond or {}), "text", (x.shape[0], None, self.text_width)).astype(types["dtype"])
         whole = Dense(4 * self.channels, **types, name="text")(text[:, -1])
-        return super().told(noise, cond, x, types, whole)._replace(text=text)
+        return super().told(noise, cond, x, types, whole if more is None else whole + more)._replace(text=text)
 
 
 glide_64 = functools.partial(GLIDE, variance=True, dropout=0.1)

@@ -40,8 +40,9 @@ class Run:
 
     @property
     def field(self) -> Field:
-        """The field that is diffused."""
-        return self.fields[self.system.data]
+        """The field that is diffused, of the data or what a part makes of them."""
+        known = self.fields if self.system.data in self.fields else self.system.given.known(self.fields)
+        return known[self.system.data]
 
     @property
     def shape(self) -> tuple[int, ...]:

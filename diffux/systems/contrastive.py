@@ -8,7 +8,7 @@ without captions: `diffux sample --guidance "semantic(text=30)" --net semantic=R
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,31 @@ def _features(seen, wanted):
 
 MATCHES = {"features": _features, "contrastive": _contrastive}
 """(embeddings of noised images (B, E), the wanted ones (B, E)) -> (losses (B,), the share that is found in its batch)."""
+
+
+@struct.dataclass
+class Seeing:
+    """Images (B, H, W, C), as a batch has them -> the embeddings of a contrastive model (B, E), of length 1."""
+
+    model: Any
+
+    def __call__(self, images):
+        return self.model.see(self.model.codec.encode(None, images, {}))
+
+    @property
+    def text(self) -> Net:
+        """The encoder of texts into the same space."""
+        return self.model.text
+
+
+class Pair(NamedTuple):
+    """Two encoders into one space: `image`, of images as a batch has them, and `text`, of tokens (B, L) of so many words, `tokens`;
+    both -> (B, features), of length 1."""
+
+    image: Callable
+    text: Callable
+    tokens: int
+    features: int
 
 
 @struct.dataclass
@@ -86,6 +111,10 @@ class Contrastive:
         """The embeddings (B, E) of images x in the codec's range; those of clean images have no level."""
         told = jnp.zeros(()) if level is None else self.label(level)
         return self.image(x, jnp.broadcast_to(told, x.shape[:1]))[0]
+
+    def embeds(self) -> Pair:
+        """Its two encoders of clean data, frozen, as parts of other models."""
+        return Pair(Seeing(self), self.text, self.tokens, self.image.module.features)
 
     def guides(self, system) -> guidance.Encoder:
         """The encoder for guiding `system`, both resolved; ValueError for one of clean images, and where noise levels, data or

@@ -63,7 +63,7 @@ def build(enlarges: int | None = None, inpaints: bool = False, steps: int = 1000
     both = {"text_width": text_width} | ({"beside": (*low, *kept)} if kept or low else {})
     system = iddpm.build(steps, betas, network=network, **both | options)
     text = TextTransformer(text_width, text_layers, text_heads, tokens, length, padding)
-    row = (worded("caption", "negative", Net(text, Learned("text")), (padding,)), dropped(text_dropout))
+    row = (worded("caption", "negative", Net(text, Learned("text")), (padding,)), dropped(text=text_dropout))
     if inpaints:
         row += (hidden("mask", "image", masks.inpainted), made("source", "image", same), applied("source", same, to="known"),
                 into("source", pixels()), filled("source", "mask", 0.0), applied("mask", channel, to="kept"))  # fmt: skip

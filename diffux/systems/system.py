@@ -172,9 +172,9 @@ def need_alike(system, other, what: str) -> None:
 
 def inputs(key_given, key_codec, system, batch, train: bool) -> tuple[Any, dict[str, Any]]:
     """(x in the space of the codec, conditions) of a batch: what a loss begins with."""
-    if system.data not in batch:
-        raise ValueError(f"the model is of {system.data}, and the batch holds {', '.join(map(str, sorted(batch)))}")
     fields, cond = system.given.run(key_given, batch, train)
+    if system.data not in fields:
+        raise ValueError(f"the model is of {system.data}, and the batch holds {', '.join(map(str, sorted(batch)))}")
     return system.codec.encode(key_codec, fields[system.data], cond), cond
 
 

@@ -48,9 +48,9 @@ def test_training_takes_the_empty_text_for_some(plain):
     cond = jax.jit(lambda system: system.given.run(jax.random.key(3), BATCH, True)[1])(systems.resolved(system, variables))
     empty = jax.jit(lambda net: net(np.zeros((1, 4), np.int32)))(systems.resolved(system, variables).given.parts[0].net)
     np.testing.assert_allclose(cond["null_text"], np.repeat(empty, 3, 0), atol=1e-6)
-    assert cond["text"].shape == (3, 4, 8) and cond["null"].dtype == bool
-    drops = [part.everything for part in system.given.parts if hasattr(part, "everything")]
-    assert drops == [0.2]
+    assert cond["text"].shape == (3, 4, 8) and cond["null"]["text"].dtype == bool
+    drops = [(part.names, part.each) for part in system.given.parts if hasattr(part, "everything")]
+    assert drops == [(("text",), (0.2,))]
 
 
 def test_the_small_picture_is_of_eight_bits():
