@@ -15,7 +15,7 @@ from diffux.codecs import Codec
 from diffux.fields import Embedding
 from diffux.noise_level import append_axes, level_dtype
 from diffux.processes import Process
-from diffux.types import Net, as_part
+from diffux.types import as_part
 
 
 @runtime_checkable
@@ -203,7 +203,7 @@ class Encoded(Part):
     """The `entries` = net(fields[name])."""
 
     name: str = struct.field(pytree_node=False)
-    net: Net
+    net: Callable
     entries: tuple[str, ...] = struct.field(pytree_node=False)
 
     @property
@@ -215,7 +215,7 @@ class Encoded(Part):
         return fields | dict(zip(self.makes, out if isinstance(out, tuple) else (out,), strict=True))
 
 
-def encoded(name: str, net: Net, makes: Sequence[str] | None = None) -> Encoded:
+def encoded(name: str, net: Callable, makes: Sequence[str] | None = None) -> Encoded:
     """What a network, such as a text encoder, makes of the field `name`: one entry of that name, or several, `makes`, of which it
     returns a tuple. A frozen net stays as it is; one whose weights are `Learned` is trained with the system.
     """

@@ -101,12 +101,13 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (either(whole(1), whole(-1, -1)), "sharding.data sharding.fsdp sharding.tensor"),
     (words("with_parameters", "sharded"), "sharding.optimizer"),
     (words("stop", "skip"), "faults.action"),
-    (_PART, "system.betas system.parameterization system.weighting system.codec system.solver"),
+    (_PART, "system.betas system.parameterization system.weighting system.codec system.solver system.threshold system.normalizer"),
     (optional(_PART), "system.grid"),
     (either(whole(1), several(whole(1), 1)), "system.heads system.depth"),  # of some networks one for each level
     (optional(whole(1)), "system.groups system.text_width system.tile"),
     (several(words("plain", "self", "cross")), "system.kinds"),
     (words("plain", "self", "cross"), "system.middle"),
+    (words("joined", "cross"), "system.looks"),
     (words("kl", "vq", "vq_moving"), "system.regular"),
     (_SHARE, "system.decay system.restart"),
     (optional(words("random")), "system.distance"),
@@ -120,14 +121,14 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (number(0), "system.kl system.perceptual_weight system.adversarial_weight system.temperature"),
     (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
-    (_SHARE, "system.dropout system.label_dropout system.text_dropout"),
+    (_SHARE, "system.dropout system.label_dropout system.text_dropout system.embedding_dropout"),
     (several(number(0, open_below=True), 1), "system.multipliers"),  # of some networks fractions
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
     (_ABOVE_0, "system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
                "system.step system.beta_min system.beta_max"),
     # runs, which no value of a config is
-    (optional(words()), "system.encoder system.first_stage system.text system.perceptual system.low"),
+    (optional(words()), "system.encoder system.first_stage system.text system.perceptual system.low system.contrastive"),
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),
     (words("linear", "cosine", "geometric"), "system.schedule"),
