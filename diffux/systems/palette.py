@@ -12,7 +12,7 @@ from typing import Any
 from flax import struct
 
 from diffux import objectives
-from diffux.codecs import Codec, pasted, pixels
+from diffux.codecs import Codec, pasted, pixels, residual
 from diffux.conditions import Given, applied, covered, degraded, filled, given, hidden, into, made
 from diffux.degradations import greyed, harmonic_fill, jpeg, masks, qualities
 from diffux.naming import make, pick
@@ -42,17 +42,22 @@ def others(known):
     return ~known
 
 
-def colorization() -> Problem:
+def space(scale: float | None) -> Codec:
+    """Pixels, or what the source lacks of them, times `scale`."""
+    return pixels() if scale is None else residual("source", scale)
+
+
+def colorization(scale: float | None = None) -> Problem:
     """The source is the image in grey, in all three channels."""
-    return Problem(given(made("source", "image", greyed), into("source", pixels())))
+    return Problem(given(made("source", "image", greyed), into("source", pixels())), space(scale))
 
 
-def restoration() -> Problem:
+def restoration(scale: float | None = None) -> Problem:
     """The source is the image as a JPEG of a quality in (5, 30), low ones more often."""
-    return Problem(given(degraded("source", "image", jpeg, qualities), into("source", pixels())))
+    return Problem(given(degraded("source", "image", jpeg, qualities), into("source", pixels())), space(scale))
 
 
-def completion(law: Callable, fill: str = "noise") -> Problem:
+def completion(law: Callable, fill: str = "noise", scale: float | None = None) -> Problem:
     """The source is the image with a `fill` where `law` hides it, "noise" as in the paper or "harmonic", and nothing of what was
     there; the loss is of those pixels, and samples keep the others."""
     row = given(
@@ -63,17 +68,17 @@ def completion(law: Callable, fill: str = "noise") -> Problem:
         into("source", pixels()),
         filled("source", "mask", pick("fill", fill, FILLS)),
     )
-    return Problem(row, pasted(pixels(), "known", "mask"), "wanted")
+    return Problem(row, pasted(space(scale), "known", "mask"), "wanted")
 
 
-def inpainting(fill: str = "noise") -> Problem:
+def inpainting(fill: str = "noise", scale: float | None = None) -> Problem:
     """`completion` of free-form strokes, or of rectangles that cover 10 to 40 %."""
-    return completion(masks.inpainted, fill)
+    return completion(masks.inpainted, fill, scale)
 
 
-def uncropping(fill: str = "noise") -> Problem:
+def uncropping(fill: str = "noise", scale: float | None = None) -> Problem:
     """`completion` of half of the image, at one side or at all four."""
-    return completion(masks.uncropped, fill)
+    return completion(masks.uncropped, fill, scale)
 
 
 FILLS = {"noise": None, "harmonic": harmonic_fill}
@@ -87,8 +92,9 @@ def build(problem: Any = "inpainting", over: str = "wanted", steps: int = 2000, 
     """Palette for images in [0, 1]; the defaults are those of the paper, at 256 pixels (Saharia et al., 2022, sec. 3 and 4).
 
     - problem: one of `PROBLEMS`, or a `Problem`. A request gives "source", the picture, and for inpainting and uncropping "mask",
-      which is 1 where pixels are known. "inpainting(fill=harmonic)" fills holes smoothly, and not with noise: a short training does
-      not learn to continue colours over them.
+      which is 1 where pixels are known. "inpainting(fill=harmonic)" fills holes smoothly, and not with noise, and of every problem
+      a `scale`, "jpeg(scale=1)", makes that which is diffused the residual to the source, times the scale, as in `srdiff`: a short
+      training learns neither colours nor smoothness otherwise.
     - over: what a masked loss is divided by, the number of the "wanted" values of an image or of "all" of them; the paper does not
       say which. Without a mask they are the same.
     - norm: of the error of the noise, "squared" (the paper's choice) or "absolute", which gives less diverse samples.

@@ -202,21 +202,29 @@ def circumstances() -> dict:
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}  # fmt: skip
 
 
+def results(name: str, out: pathlib.Path | None = None) -> pathlib.Path:
+    """The JSON file of a benchmark: `out`, or results/<name>_<device kind>.json beside this file."""
+    return out or EXPERIMENTS / "benchmarks" / "results" / f"{name}_{device().replace(' ', '_').lower()}.json"
+
+
+def recorded(name: str, out: pathlib.Path | None = None) -> dict:
+    """What is in the JSON file of a benchmark."""
+    file = results(name, out)
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def record(name: str, parts: Mapping[str, Callable[[], dict]], out: pathlib.Path | None = None) -> dict:
-    """Run the parts and write what each returns to `out`, results/<name>_<device kind>.json beside this file by default; all that
-    is in the file then. Parts that did not run stay as they are in it, and those that ran on another processor stay beside the
-    new ones, as "<part> on <processor>"."""
-    file = f"{name}_{device().replace(' ', '_').lower()}.json"
-    out = out or EXPERIMENTS / "benchmarks" / "results" / file
-    results = json.loads(out.read_text()) if out.exists() else {}
+    """Run the parts and write what each returns to the JSON file `results`; all that is in the file then. Parts that did not run
+    stay as they are in it, and those that ran on another processor stay beside the new ones, as "<part> on <processor>"."""
+    file, found = results(name, out), recorded(name, out)
     for part, run in parts.items():
-        begin, before = circumstances(), results.pop(part, None)
-        if before and (name := before.get("processor", "an unnamed processor")) != begin["processor"]:
-            results[f"{part} on {name}"] = before
-        results[part] = begin | {"load_after": None} | run()
-        results[part]["load_after"] = os.getloadavg()[0]
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with aside(out) as written:
-            written.write_text(json.dumps(results, indent=1) + "\n")
-    CONSOLE.print(f"written to {out}")
-    return results
+        begin, before = circumstances(), found.pop(part, None)
+        if before and (other := before.get("processor", "an unnamed processor")) != begin["processor"]:
+            found[f"{part} on {other}"] = before
+        found[part] = begin | {"load_after": None} | run()
+        found[part]["load_after"] = os.getloadavg()[0]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with aside(file) as written:
+            written.write_text(json.dumps(found, indent=1) + "\n")
+    CONSOLE.print(f"written to {file}")
+    return found

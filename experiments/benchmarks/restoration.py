@@ -56,8 +56,8 @@ RULES = {"inpainting": {"smooth": smooth}, "uncropping": {"smooth": smooth}}
 """What needs no training; of the other problems it is the given picture itself."""
 
 WALKS = (("betas(1e-4, 0.3)", "upper", 100), ("betas(1e-4, 0.3)", "posterior", 100), ("betas(1e-4, 0.1)", "upper", 250),
-         ("betas(1e-4, 0.1)", "posterior", 250), ("log_snr(end=1e-4)", "upper", 100), ("log_snr(end=1e-4)", "upper", 250),
-         ("log_snr(end=1e-4)", "posterior", 100), ("log_snr(end=1e-4)", "posterior", 250))  # fmt: skip
+         ("betas(1e-4, 0.1)", "posterior", 250), ("uniform", "posterior", 100), ("log_snr(end=1e-2)", "upper", 250),
+         ("log_snr(end=1e-2)", "posterior", 100), ("log_snr(end=1e-2)", "posterior", 250))  # fmt: skip
 """Levels, the variance of the reverse kernels, and steps; the first is the paper's."""
 
 HEADS = {
@@ -76,15 +76,17 @@ def trained(folder: pathlib.Path, seed: int, config: str, nets: Mapping[str, str
     return harness.run(folder, name(config), config, f"--config.seed={seed}", *built_on)
 
 
-def measure(folder: pathlib.Path, problem: str, seeds: list[int]) -> dict:
-    """The figures of each method by each seed."""
+def measure(folder: pathlib.Path, problem: str, seeds: list[int], before: Mapping = {}, alone: bool = False) -> dict:
+    """The figures of each method by each seed; of the model `alone`, those of the others stay as they are in the rows `before`."""
     found: dict = {}
     for seed in seeds:
-        runs = {name: trained(folder, seed, *config) for name, config in PROBLEMS[problem].items()}
+        methods = {name: config for name, config in PROBLEMS[problem].items() if name == "model" or not alone}
+        runs = {name: trained(folder, seed, *config) for name, config in methods.items()}
         result, images = pairs.held_out(runs.pop("model"), runs, rules=RULES.get(problem, {}), n=N, draws=DRAWS)
         harness.CONSOLE.print(f"seed {seed}", pairs.table(result))
-        found.setdefault("seeds", {})[seed] = result["rows"]
-        if seed == seeds[0]:
+        kept = before.get(str(seed), {}) if alone else {}
+        found.setdefault("seeds", {})[seed] = {**kept, **result["rows"]}
+        if seed == seeds[0] and not alone:
             drawing.save(DOCS / f"restored_{problem.replace(' ', '_')}.png", pairs.sheet(result, images), {})
     return found | {"n": N, "draws": DRAWS, "perceptual": result["perceptual"]}
 
@@ -183,8 +185,11 @@ def main(arguments=None) -> None:
     parser.add_argument("--only", nargs="*", default=[*PROBLEMS, "walks"], choices=[*PROBLEMS, "walks"],
                         help="problems to measure")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--alone", action="store_true", help="the model of a problem, and not what it is compared with")
     options = parser.parse_args(arguments)
-    known = {problem: lambda problem=problem: measure(options.runs, problem, options.seeds) for problem in PROBLEMS}
+    rows = {problem: harness.recorded("restoration", options.out).get(problem, {}).get("seeds", {}) for problem in PROBLEMS}
+    known = {problem: lambda problem=problem: measure(options.runs, problem, options.seeds, rows[problem], options.alone)
+             for problem in PROBLEMS}  # fmt: skip
     known |= {"digits": lambda: digits(options.runs, options.seeds), "srdiff": lambda: srdiff(options.runs, options.seeds)}
     known["walks"] = lambda: walks(options.runs, options.seeds[0])
     results = harness.record("restoration", {name: known[name] for name in options.only}, options.out)

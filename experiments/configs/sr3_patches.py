@@ -7,7 +7,8 @@
   diffux sample --workdir runs/sr3 --n 16 --out large.png
 
 With `regression_` before the side, what SR3 is compared with: the same network's one answer. SR3 predicts v and not the noise, from
-which so short a training does not learn the colours that the small patch tells.
+which so short a training does not learn the colours that the small patch tells, and its betas are quadratic: 15 % of what training
+sees has less noise than 0.2, where fine detail is made, and by linear ones 6 %.
 """
 
 from ml_collections import ConfigDict
@@ -30,8 +31,8 @@ def get_config(part: str = "16"):
             "dropout": 0.0,
         }
     )
-    walk = {"steps": 2000, "draws": 100, "variance": "posterior", "grid": "log_snr(end=1e-4)", "parameterization": "v",
-            "weighting": "snr_plus_one"}  # fmt: skip
+    walk = {"steps": 2000, "betas": "quadratic(1e-6,0.02)", "draws": 100, "variance": "posterior", "grid": "log_snr(end=1e-2)",
+            "norm": "squared", "parameterization": "v", "weighting": "snr_plus_one"}  # fmt: skip
     config.system.update({"name": "regression"} if one_answer else {"name": "sr3"} | walk)
     config.data = ConfigDict({"name": f"patches/{side}_photographs", "batch_size": 32, "flip": True})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})

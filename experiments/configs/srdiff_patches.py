@@ -4,8 +4,8 @@
   diffux train --config srdiff_patches --workdir runs/srdiff
   diffux sample --workdir runs/srdiff --n 16 --out large.png
 
-`srdiff_patches:joint` trains the features with the model. Two photographs are held out whole. What the network predicts, and what the
-loss weighs, is EDM's for data of standard deviation 0.17, which residuals have here.
+`srdiff_patches:joint` trains the features with the model. Two photographs are held out whole. What the network predicts, and what
+the loss weighs, is EDM's for data of standard deviation 0.17, which residuals have here.
 """
 
 from ml_collections import ConfigDict

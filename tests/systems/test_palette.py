@@ -123,6 +123,23 @@ def test_holes_are_filled_smoothly_where_that_is_asked():
         build("uncropping(fill=smooth)")
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("problem", palette.PROBLEMS)
+def test_a_scale_diffuses_what_the_source_lacks(problem):
+    """The image is the source and the residual over the scale, whatever the problem; what is known of it has none."""
+    filled = "fill=harmonic," if problem in MASKED else ""
+    system = build(f"{problem}({filled}scale=0.5)")
+    cond = system.given(jax.random.key(0), {"image": IMAGES}, True)
+    z = system.codec.encode(jax.random.key(1), IMAGES, cond)
+    source = np.asarray(cond["source"])
+    np.testing.assert_allclose(z, 0.5 * (IMAGES / 127.5 - 1 - source), atol=1e-5)
+    np.testing.assert_allclose(system.codec.decode(z, cond), IMAGES / 255, atol=1e-5)
+    if problem in MASKED:
+        assert abs(np.asarray(z)[np.asarray(cond["mask"])]).max() < 1e-6
+    variables = systems.init(jax.random.key(0), system, {"image": IMAGES})
+    assert np.isfinite(systems.loss(jax.random.key(0), system, variables, {"image": IMAGES}, ())[0])
+
+
 @pytest.fixture(scope="module")
 def tiny():
     """Systems with weights, by problem."""
