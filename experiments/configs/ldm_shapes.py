@@ -56,5 +56,4 @@ def get_config(part: str = "model"):
         }
     )
     config.nets = ConfigDict({"first_stage": "runs/shapes_stage"})
-    config.data.batch_size = 64
     return config
