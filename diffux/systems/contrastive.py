@@ -112,6 +112,10 @@ class Contrastive:
         told = jnp.zeros(()) if level is None else self.label(level)
         return self.image(x, jnp.broadcast_to(told, x.shape[:1]))[0]
 
+    def score(self, fields):
+        """(B,) how alike images and their captions are, the cosine of their embeddings: what `best_of` asks of a judge."""
+        return jnp.sum(Seeing(self)(fields[self.data]) * self.text(fields["caption"]), -1)
+
     def embeds(self) -> Pair:
         """Its two encoders of clean data, frozen, as parts of other models."""
         return Pair(Seeing(self), self.text, self.tokens, self.image.module.features)

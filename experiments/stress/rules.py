@@ -79,6 +79,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (whole(0, 1024), "data.workers"),
     (whole(1), "data.batch_size optimizer.accumulate training.steps training.log_every training.eval_examples training.keep "
                "training.checkpoint_every sample.n system.channels system.blocks system.levels system.inner system.length "
+               "system.side system.anneal "
                "system.width system.layers system.latent system.codes system.tokens system.text_layers system.text_heads "
                "system.base system.units system.basis system.scales system.dense_out system.draws "
                "system.encoder_channels system.encoder_blocks --n --batch --frames --probes --draws --processes"),
@@ -118,17 +119,20 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (optional(either(number(), several(number(), 1))), "system.shift"),
     (optional(either(_ABOVE_0, several(_ABOVE_0, 1))), "system.scale"),
     (boolean, "system.legacy system.drawn system.kept"),
-    (number(0), "system.kl system.perceptual_weight system.adversarial_weight system.temperature"),
+    (number(0), "system.kl system.perceptual_weight system.adversarial_weight system.beta"),
     (optional(either(_PART, several(_PART))), "training.loggers system.transforms"),
     (either(_PART, _ABOVE_0), "system.variance"),
-    (_SHARE, "system.dropout system.label_dropout system.text_dropout system.embedding_dropout"),
+    (_SHARE, "system.dropout system.label_dropout system.text_dropout system.embedding_dropout system.text_share"),
     (several(number(0, open_below=True), 1), "system.multipliers"),  # of some networks fractions
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
-    (_ABOVE_0, "system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
+    (optional(whole(1)), "system.best"),
+    (number(0, 1, open_below=True), "system.coldest"),
+    (_ABOVE_0, "system.temperature system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
                "system.step system.beta_min system.beta_max"),
     # runs, which no value of a config is
-    (optional(words()), "system.encoder system.first_stage system.text system.perceptual system.low system.contrastive"),
+    (optional(words()), "system.encoder system.first_stage system.text system.perceptual system.low system.contrastive "
+     "system.dvae"),
     (_INSIDE, "system.first system.smallest --start"),
     (optional(_INSIDE), "system.end"),
     (words("linear", "cosine", "geometric"), "system.schedule"),
