@@ -53,8 +53,8 @@ def slerp(one: Any, other: Any, share: Any) -> Any:
     1985.
 
     Example:
-        >>> slerp(jnp.asarray([[1.0, 0.0]]), jnp.asarray([[0.0, 1.0]]), 0.5).round(4).tolist()
-        [[0.7070999741554260, 0.7070999741554260]]
+        >>> bool(jnp.allclose(slerp(jnp.asarray([[2.0, 0.0]]), jnp.asarray([[0.0, 2.0]]), 0.5), 2**0.5))
+        True
     """
     lengths = [jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (one, other)]
     a, b = (x / jnp.maximum(length, jnp.finfo(x.dtype).tiny) for x, length in zip((one, other), lengths, strict=True))

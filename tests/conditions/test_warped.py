@@ -136,6 +136,7 @@ def test_with_probability_0_and_outside_training_nothing_is_done():
     assert warped("image", 1.0)(jax.random.key(0), {"label": [3]}, True) == {"label": [3]}
 
 
+@pytest.mark.full
 def test_in_a_row_of_parts():
     """A request needs nothing for it; what is made of the image afterwards is made of the augmented one."""
     row = given("label", warped("image", 1.0), made("low", "image", lambda x: 2 * x))

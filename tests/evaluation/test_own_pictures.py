@@ -30,6 +30,7 @@ def brightness(images):
     return images.mean((1, 2))
 
 
+@pytest.mark.full
 def test_without_classes_what_is_wrong_is_far(plain, digits):
     """By a network of random weights: blur, a Gaussian of the same pixels, noise, and digits without some of the ten."""
     real, labels = digits[1]["image"], digits[1]["label"]

@@ -111,6 +111,7 @@ def test_where_a_text_has_ended_there_is_a_vector_of_the_position(transformer):
     assert (abs(last[1] - found[1]).max(-1) > 1e-5).all()
 
 
+@pytest.mark.full
 def test_the_last_position_stands_for_the_whole():
     """With attention to x alone, what a text changes goes by its last position."""
     network, x, noise = GLIDE(**SMALL | {"attention": ()}), np.ones((2, 4, 4, 3), np.float32), np.ones(2, np.float32)

@@ -92,7 +92,7 @@ def test_fields_that_do_not_fit_are_refused(options, said):
 CONDITIONS = {
     "no text": ({}, {}, r'cond\["text"\] is \(2, L, 6\), got none'),
     "another width": ({}, {"text": jnp.ones((2, 5, 4))}, r"got \(2, 5, 4\)"),
-    "no other text": ({}, {"text": TEXT, "null": jnp.ones(2, bool)}, r'needs cond\["null_text"\] of the text.s shape, .* none'),
+    "no other text": ({}, {"text": TEXT, "null": jnp.ones(2, bool)}, r'of the shape of cond\["text"\], .* got none'),
     "no label": ({"classes": 3}, {"text": TEXT}, r'cond\["label"\] is \(2,\), one of 3 classes each, got none'),
     "no picture": ({"beside": ("mask",)}, {"text": TEXT}, "mask stands beside x"),
 }

@@ -1,15 +1,13 @@
-"""DALL-E: the law of pixels, relaxed codes, a sequence that sees what is before it, and draws code by code."""
+"""DALL-E: a sequence that sees what is before it, its loss, and draws code by code."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from diffux import keys, systems
 from diffux.networks.dalle import DALLE
 from diffux.networks.initialize import initialize
-from diffux.systems import dvae
 from diffux.systems.trainable import Variables
 from tests.networks.test_unet import perturbed
 
@@ -36,46 +34,6 @@ def model(stage):
     return system, Variables(perturbed(systems.init(jax.random.key(0), system, BATCH).params))
 
 
-def test_the_law_of_a_pixel_is_laplaces_of_its_logit():
-    """Of x' = 0.8 x + 0.1, as the paper writes it, by scipy's density and the change of variables."""
-    x = np.linspace(0, 1, 50)
-    squeezed = 0.8 * x + 0.1
-    logit = np.log(squeezed / (1 - squeezed))
-    want = stats.laplace.logpdf(logit, 0.4, 0.7) - np.log(squeezed * (1 - squeezed))
-    np.testing.assert_allclose(dvae.logit_laplace(x, 0.4, np.log(0.7)), want, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(dvae.pixel(logit), x, atol=1e-5)
-
-
-def test_the_choice_cools_geometrically():
-    system = systems.build("dvae", anneal=100, **STAGE)
-    found = [float(system.replace(step=step).temperature()) for step in (0, 50, 100, 1000)]
-    np.testing.assert_allclose(found, [1, 0.25, 1 / 16, 1 / 16], rtol=1e-5)
-
-
-def test_the_loss_is_the_bound():
-    """Of the likeliest codes where nothing is drawn: nats and beta times the divergence from uniform codes, over the numbers."""
-    system = systems.build("dvae", beta=2.0, **STAGE)
-    variables = Variables(perturbed(systems.init(jax.random.key(0), system, BATCH).params))
-    resolved = systems.resolved(system, variables)
-    shares = np.asarray(jax.nn.softmax(resolved.encoder(IMAGES / np.float32(255))))
-    divergence = np.sum(shares * np.log(5 * shares), (1, 2, 3))
-    nearest = np.eye(5, dtype=np.float32)[np.asarray(resolved.codes(IMAGES))]
-    nats = -np.sum(dvae.logit_laplace(IMAGES / np.float32(255), *resolved.parameters(nearest)), (1, 2, 3))
-    loss, (metrics, _) = systems.loss(jax.random.key(0), system, variables, BATCH, (), train=False)
-    np.testing.assert_allclose(loss, (nats + 2 * divergence).mean() / 192, rtol=1e-4)
-    np.testing.assert_allclose(metrics["divergence"], divergence.mean(), rtol=1e-4)
-    even = Variables(jax.tree.map(jnp.zeros_like, variables.params))
-    np.testing.assert_allclose(systems.loss(jax.random.key(0), system, even, BATCH, ())[1][0]["divergence"], 0, atol=1e-4)
-
-
-def test_relaxed_codes_teach_the_encoder():
-    system = systems.build("dvae", **STAGE)
-    params = perturbed(systems.init(jax.random.key(0), system, BATCH).params)
-    loss = lambda params: systems.loss(jax.random.key(0), system, Variables(params, step=0), BATCH, ())[0]  # noqa: E731
-    grad = jax.jit(jax.grad(loss))(params)["encoder"]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grad)) and abs(grad["conv_out"]["kernel"]).max() > 1e-6
-
-
 def test_a_place_sees_what_is_before_it():
     network = DALLE(tokens=9, codes=5, width=8, layers=1, heads=2, side=2)
     codes = RNG.integers(0, 5, (3, 4))
@@ -94,6 +52,7 @@ def test_a_place_sees_what_is_before_it():
         assert (apart[place + 1 :] > 1e-6).all()
 
 
+@pytest.mark.full
 def test_the_loss_is_of_words_and_codes_and_not_of_what_fills_up(model):
     system, variables = model
     silent = Variables(jax.tree.map(jnp.zeros_like, variables.params))
@@ -119,6 +78,7 @@ def test_codes_are_drawn_one_after_the_other(model):
     np.testing.assert_allclose(found, system.dvae.images(jnp.asarray(codes.reshape(3, 4, 4))), atol=1e-5)
 
 
+@pytest.mark.full
 def test_draws_go_by_their_keys(model):
     system, variables = model
     draw = lambda first, n, words=TOKENS: np.asarray(systems.generate(  # noqa: E731

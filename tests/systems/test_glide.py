@@ -53,6 +53,7 @@ def test_training_takes_the_empty_text_for_some(plain):
     assert drops == [(("text",), (0.2,))]
 
 
+@pytest.mark.full
 def test_the_small_picture_is_of_eight_bits():
     """Samples do not tell what lies between two values of 8 bits, and do tell the next one; training makes it by means."""
     system, variables = built(enlarges=2)
@@ -75,6 +76,7 @@ def test_what_is_known_is_kept_bit_for_bit(inpaints):
     assert abs(np.asarray(found)[~MASK] - 128 / 255).min(-1).max() > 1e-3
 
 
+@pytest.mark.full
 def test_every_estimate_has_what_is_known_before_it_is_clipped(inpaints):
     """At any level the estimate is the picture where it is known, and the network's, clipped, elsewhere."""
     system, variables = inpaints
@@ -107,6 +109,7 @@ def test_a_model_of_holes_begins_as_the_one_of_texts(plain, inpaints):
     np.testing.assert_allclose(found, want, atol=1e-5)
 
 
+@pytest.mark.full
 def test_the_first_noise_has_the_temperature(plain):
     """A walk along an estimate of zero ends at x times a number, so at so many times as much."""
     silent = Variables(jax.tree.map(jnp.zeros_like, plain[1].params))

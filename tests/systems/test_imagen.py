@@ -31,7 +31,7 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", ["imagen", "joined", pytest.param("cross", marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", ["joined", *(pytest.param(name, marks=pytest.mark.full) for name in ("imagen", "cross"))])
 def test_what_is_not_there_of_a_text_is_not_seen(name):
     """Nor is what training drops, in whose place there are zeros, as where there is no text; the rest is seen."""
     network = NETWORKS[name]

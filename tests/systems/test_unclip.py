@@ -67,6 +67,7 @@ def decoder(clip):
 # --- the prior -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_the_prior_diffuses_the_embedding_of_the_image(clip, prior):
     """Training makes it of the image; a request says neither, and draws embeddings, in their own units."""
     assert (prior.shape, prior.system.data) == ((6,), "embedding") and set(prior.asks) == {"caption", "negative"}
@@ -129,6 +130,7 @@ def test_training_drops_embedding_and_text_by_themselves(decoder):
     assert 0.2 < float((null["text"] & null["embedding"]).mean()) / 0.1 < 0.8  # at random, one as the other
 
 
+@pytest.mark.full
 def test_the_null_of_an_embedding_is_learned_and_the_text_stays(decoder):
     system = systems.resolved(decoder.system, decoder.variables)
     z = RNG.normal(size=(3, 6)).astype(np.float32)
@@ -166,6 +168,7 @@ def done(spec, models, **given):
     return np.asarray(task(keys.sample_keys(0, 0, 3), given)["image"])
 
 
+@pytest.mark.full
 def test_a_variation_is_a_draw_of_the_pictures_own_embedding(clip, decoder):
     other = IMAGES[::-1].copy()
     seen = np.asarray(clip.see(jnp.asarray(IMAGES / np.float32(127.5) - 1)))
@@ -223,6 +226,7 @@ def test_what_does_not_fit_is_refused(prior, decoder):
         prior_decoder.check({"prior": prior, "decoder": decoder, "up": larger})
 
 
+@pytest.mark.full
 def test_the_whole_is_drawn_from_a_caption(prior, decoder):
     task = tasks.task("prior_decoder", {"prior": prior, "decoder": decoder})
     assert set(task.asks) == {"caption", "negative"}
