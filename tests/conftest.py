@@ -44,21 +44,25 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(config, items):
-    """Cases that `@pytest.mark.full(but=...)` leaves in every run: the first of them by number, or those with these ids."""
+    """Cases that `@pytest.mark.full(but=...)` leaves in every run: the first of them by number, or those with these ids. With
+    `one_in=3` the full tier has every third of the others, and the slow one the rest."""
     cases = defaultdict(list)
     for item in items:
         if item.get_closest_marker("slow"):  # the tiers have nothing in common
             item.own_markers = [mark for mark in item.own_markers if mark.name != "full"]
         elif (mark := item.get_closest_marker("full")) and mark.kwargs:
-            cases[item.nodeid.partition("[")[0], mark.kwargs["but"]].append(item)
-    for (function, kept), chosen in cases.items():
+            cases[item.nodeid.partition("[")[0], mark.kwargs["but"], mark.kwargs.get("one_in", 1)].append(item)
+    for (function, kept, one_in), chosen in cases.items():
         ids = [item.callspec.id for item in chosen]
         stay = ids[:kept] if isinstance(kept, int) else kept
         if not any("::" in argument for argument in config.args) and not set(stay) <= set(ids):
             raise pytest.UsageError(f"{function} has no cases {sorted(set(stay) - set(ids))}; there are {ids}")
+        others = [item for item in chosen if item.callspec.id not in stay]
         for item in chosen:
-            if item.callspec.id in stay:
+            if item not in others or others.index(item) % one_in:
                 item.own_markers = [mark for mark in item.own_markers if mark.name != "full"]
+            if item in others and others.index(item) % one_in:
+                item.add_marker("slow")
 
 
 def pytest_runtest_setup(item):

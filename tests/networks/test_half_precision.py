@@ -61,7 +61,7 @@ def equations(jaxpr):
             yield from equations(inner)
 
 
-@pytest.mark.full(but=("ncsnpp, skips",))
+@pytest.mark.full(but=("ncsnpp, skips",), one_in=3)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_stream_is_half_and_statistics_softmax_and_last_layer_are_float32(name):
     network, arguments, last = NETWORKS[name]
@@ -112,7 +112,7 @@ def test_softmax_of_large_logits():
     np.testing.assert_allclose(np.asarray(attend(query, key, value), np.float64)[0, :, 0], weight @ v, atol=0.02)
 
 
-@pytest.mark.full(but=("1x1-cpu",))
+@pytest.mark.full(but=("1x1-cpu",), one_in=3)
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_of_a_layers_parameters_are_as_wide_as_wanted(name, platform):

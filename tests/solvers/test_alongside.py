@@ -36,7 +36,7 @@ def walk(solver, x, denoise=regression, steps=6, **more):
     return solvers.sample(KEYS, denoise, solver, grids.log_snr(end=1e-3)(FAST, steps), x, **more)
 
 
-@pytest.mark.full(but=("ddim",))
+@pytest.mark.full(but=("ddim",), one_in=3)
 @pytest.mark.parametrize("name", [*ALL, *FAMILIES[ADAPTIVE]])
 def test_of_clean_channels_every_solver_walks_as_it_does_alone(name):
     """CDE: a model that is shown y itself. Numbers of the walk, such as a corrector's norms, are those of the free channels."""

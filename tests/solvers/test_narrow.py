@@ -28,7 +28,7 @@ def unit(x, level, cond=None):
 NAMES = list({name.split("-")[0].split("(")[0]: name for name in ALL}.values())
 
 
-@pytest.mark.full(but=("euler", "sa_solver", "unipc-3"))
+@pytest.mark.full(but=("euler", "sa_solver", "unipc-3"), one_in=3)
 @pytest.mark.parametrize("name", NAMES)
 def test_walks_in_bfloat16_end_where_they_should(name):
     """Forty steps, of which some have one level in bfloat16: deterministic walks come back to x, others stay finite."""
