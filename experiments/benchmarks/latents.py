@@ -7,8 +7,9 @@ patches of two photographs that are held out, beside pictures that are reduced b
 `ldm_patches` beside the same chain in pixels, whose config takes about as long; Frechet distances by random features, and seconds.
 "shapes": how often samples of `ldm_shapes` have the colour and the shape that captions ask for, by the rule that reads them off,
 over scales of guidance; of pairs of both that training sees and of those that it never does; and beside captions of other pictures,
-which must be at chance. "digits": `dit_mnist` by the data set's own classifier: Frechet distance, and the share that is what was
-asked. Writes results/latents_cpu.json, the tables of docs/latents.md, and docs/first_stages.png, ldm_shapes.png and dit_mnist.png.
+which must be at chance; "kept" is how often its first stage gives both back. "digits": `dit_mnist` by the data set's own classifier:
+Frechet distance, and the share that is what was asked.
+Writes results/latents_cpu.json, the tables of docs/latents.md, and docs/first_stages.png, ldm_shapes.png and dit_mnist.png.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import numpy as np
 from diffux import codecs, data, sampling, systems
 from diffux.data.captioned_shapes import scenes
 from diffux.evaluation import fidelity, judges, perceptual
+from diffux.evaluation.captioned_shapes import attributes
 from diffux.evaluation.frechet import feature_distance, moments
 from diffux.evaluation.images import eight_bit
 from diffux.fields import drawing
@@ -37,7 +39,7 @@ DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 N, SHOWN = 512, 8
 SCALES, ASKED, SHAPES = (1, 3, 5), 200, 24  # of guidance; captions of a scale, and those of the picture
 STAGES = {"kl_patches": "absolute error", "kl_patches:perceptual": "with the distance and the discriminator", "vq_patches": "codes"}
-PARTS = ["stages", "patches", "shapes", "digits"]
+PARTS = ["stages", "patches", "kept", "shapes", "digits"]
 HEADS = {"psnr": ("PSNR", "{:.2f}"), "distance": ("distance", "{:.4f}"), "std": ("std of the latent", "{:.2f}"),
          "kl": ("KL a number", "{:.2f}"), "perplexity": ("perplexity", "{:.0f}")}  # fmt: skip
 
@@ -131,6 +133,20 @@ def shapes(folder: pathlib.Path, seeds: list[int]) -> dict[str, Any]:
     return {"seeds": found, "n": ASKED}
 
 
+def kept(folder: pathlib.Path, seeds: list[int]) -> dict[str, Any]:
+    """The share of held-out pictures that the first stage of `ldm_shapes` gives back with their colour and with their shape."""
+    fields = data.arrays(data.load("captioned_shapes:32", split="test", objects=1), N)
+    truth, found = fields["image"] / np.float32(255), {}
+    for seed in seeds:
+        run = harness.run(folder, named("ldm_shapes:first_stage", seed), "ldm_shapes:first_stage", f"--config.seed={seed}")
+        images = back(run, truth)
+        seen = attributes(images)
+        found[seed] = {name: float(np.mean(seen[name] == fields[name])) for name in ("colour", "shape")}
+        found[seed]["psnr"] = float(np.mean(fidelity.psnr(images, truth)))
+        harness.CONSOLE.print(f"seed {seed}", found[seed])
+    return {"seeds": found, "n": N}
+
+
 def digits(folder: pathlib.Path, seeds: list[int]) -> dict[str, Any]:
     """The figures of `dit_mnist` without guidance and with it, beside held-out digits."""
     figures, held_out, judge = harness.judged("mnist_5k")
@@ -175,7 +191,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--stages", nargs="*", default=list(STAGES), choices=STAGES, help="configs of first stages")
     options = parser.parse_args(arguments)
     known = {name: lambda part=part: part(options.runs, options.seeds) for name, part in
-             {"patches": patches, "shapes": shapes, "digits": digits}.items()}  # fmt: skip
+             {"patches": patches, "kept": kept, "shapes": shapes, "digits": digits}.items()}  # fmt: skip
     known["stages"] = lambda: stages(options.runs, options.seeds, options.stages)
     results = harness.record("latents", {name: known[name] for name in options.only}, options.out)
     if options.out is None and "stages" in results:
