@@ -7,8 +7,8 @@ patches of two photographs that are held out, beside pictures that are reduced b
 `ldm_patches` beside the same chain in pixels, whose config takes about as long; Frechet distances by random features, and seconds.
 "shapes": how often samples of `ldm_shapes` have the colour and the shape that captions ask for, by the rule that reads them off,
 over scales of guidance; of pairs of both that training sees and of those that it never does; and beside captions of other pictures,
-which must be at chance; "kept" is how often its first stage gives both back. "digits": `dit_mnist` by the data set's own classifier:
-Frechet distance, and the share that is what was asked.
+which must be at chance; "kept" is how often its first stage gives both back. "digits": `dit_mnist` by the data set's own
+classifier: Frechet distance, and the share that is what was asked.
 Writes results/latents_cpu.json, the tables of docs/latents.md, and docs/first_stages.png, ldm_shapes.png and dit_mnist.png.
 """
 
