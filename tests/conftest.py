@@ -88,7 +88,7 @@ def room():
             ctypes.CDLL("libc.so.6").malloc_trim(0)  # glibc keeps what is freed
 
 
-_MOST = float(os.environ.get("DIFFUX_TEST_MEMORY", 3e9))  # bytes, of each worker
+_MOST = float(os.environ.get("DIFFUX_TEST_MEMORY", 5e9))  # bytes, of each worker
 
 
 def _resident() -> int:

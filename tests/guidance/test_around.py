@@ -63,6 +63,7 @@ def test_autoguidance_by_itself_is_the_model():
 # --- between noise levels -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_guidance_acts_between_its_levels_and_nowhere_else():
     """low < sigma / alpha <= high, sample by sample where samples have levels of their own; everywhere by default."""
     ratio = lambda level: float(level.sigma / level.alpha)  # noqa: E731

@@ -79,6 +79,7 @@ def test_the_jacobian_rule_draws_the_exact_posterior(rule):
     assert error(got, posterior(MEAN, COVARIANCE)) < 3e-4
 
 
+@pytest.mark.full
 def test_its_estimate_is_the_conditional_mean_at_every_level():
     """Bayes' rule twice: E[x_0 | x_t, y] from the joint Gaussian, by numpy; also for std = 0, where y holds exactly."""
     for std in (0.3, 0.0):

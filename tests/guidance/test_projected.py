@@ -48,6 +48,7 @@ def at(i):
 # --- CFG++ --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_cfg_pp_goes_back_with_the_noise_of_the_null():
     """Chung et al. (2025), algorithm 2, written out: x_s = alpha_s x0(scale) + sigma_s eps(null)."""
     x = X

@@ -33,7 +33,7 @@ def test_augmentation_labels_are_added_to_the_embedding():
         of(augment=LABELS[:, 1:])
 
 
-@pytest.mark.full(but=("unet",))
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["unet", "ncsnpp", "adm"])
 def test_networks_read_them_when_they_are_told_to(name):
     """One kernel more, and no parameter another; guidance has no null of them."""

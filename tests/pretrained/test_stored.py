@@ -98,7 +98,7 @@ def test_there_and_back(name, tmp_path):
     assert any(one.shape != two.shape for one, two in zip(tensors.values(), jax.tree.leaves(part), strict=False))
 
 
-@pytest.mark.full(but=("vq",))
+@pytest.mark.full
 @pytest.mark.parametrize("make", [stage, coded], ids=["kl", "vq"])
 def test_a_shift_of_each_channel_goes_into_the_weights(make, tmp_path):
     """The same latents and images, of a codec that has none left; a book's rows move with it."""

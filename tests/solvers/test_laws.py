@@ -118,6 +118,7 @@ def test_the_recursions_bias_falls_with_the_steps(name):
         assert bias[-1] < 0.03
 
 
+@pytest.mark.full
 def test_noise_that_is_drawn_anew_leaves_the_law_too_narrow():
     """A share zeta in each step, of however many: the variance of DDIM(zeta) tends to (1 + sqrt(1 - zeta)) / 2 of the data's."""
     for zeta in (0.1, 0.3, 1.0):

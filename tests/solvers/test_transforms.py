@@ -126,6 +126,7 @@ def test_replacement_with_correctors_tends_to_the_conditional(name):
     assert error[0] > 2 * error[1] and error[1] > error[2] < 0.15, error
 
 
+@pytest.mark.full
 def test_churn_goes_around_a_composed_solver():
     """What the solver inside holds is carried along; with a corrector inside the law stays right."""
     x = draw(solvers.churn(solvers.compose(solvers.heun(), solvers.langevin(0.02)), SCHEDULE, 10.0), steps=150)

@@ -83,6 +83,7 @@ def test_the_variance_is_a_geometric_mean(x64):
         processes.geometric_mean(2)
 
 
+@pytest.mark.full
 def test_classifier_free_guidance_has_a_process_of_its_own(x64):
     """Times uniform in the angle: log-SNRs have the density sech(l / 2) / (2 pi) within [-20, 20] (Ho and Salimans, 2022,
     sec. 2)."""

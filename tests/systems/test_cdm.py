@@ -73,7 +73,7 @@ def cascade(base, up, **options):
     return np.asarray(made(keys.sample_keys(0, 0, N), {})["point"]).ravel()
 
 
-@pytest.mark.full(but=("0.5",))
+@pytest.mark.full
 @pytest.mark.parametrize("t", [0.0, 0.25, 0.5])
 def test_augmentation_forgets_what_the_first_stage_did_wrong(up, t):
     """The samples' variance is 1.01 + 0.69 abar_t^2: 1.70 without noise, and the true 1.01 with much."""

@@ -94,7 +94,7 @@ def test_the_closed_form_of_the_walk_has_the_moments_of_the_table(most):
     np.testing.assert_allclose(moments(most), ROWS[most], atol=0.02)
 
 
-@pytest.mark.full(but=("5.0",))
+@pytest.mark.full
 @pytest.mark.parametrize("most", ROWS)
 def test_the_estimators_of_the_correlated_pair(most, walked):
     """x given y = 1 is N(0.8, 0.36); the bias of each estimator is its own."""

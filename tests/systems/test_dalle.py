@@ -67,6 +67,7 @@ def test_the_loss_is_of_words_and_codes_and_not_of_what_fills_up(model):
     np.testing.assert_allclose(metrics["code_nats"], nats(drawn, codes).mean(), rtol=1e-4)
 
 
+@pytest.mark.full
 def test_codes_are_drawn_one_after_the_other(model):
     """With the likeliest alone, as a loop by hand; the image is the decoder's of them."""
     system, variables = model

@@ -92,6 +92,7 @@ def test_every_estimate_has_what_is_known_before_it_is_clipped(inpaints):
     np.testing.assert_allclose(both[1], want, atol=1e-6)
 
 
+@pytest.mark.full
 def test_a_model_of_holes_begins_as_the_one_of_texts(plain, inpaints):
     """Fine-tuning begins with zeros for what the network reads further, and so with the same estimates."""
     (system, variables), (wider, own) = plain, inpaints

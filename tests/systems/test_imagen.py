@@ -31,7 +31,8 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", ["joined", *(pytest.param(name, marks=pytest.mark.full) for name in ("imagen", "cross"))])
+@pytest.mark.full
+@pytest.mark.parametrize("name", NETWORKS)
 def test_what_is_not_there_of_a_text_is_not_seen(name):
     """Nor is what training drops, in whose place there are zeros, as where there is no text; the rest is seen."""
     network = NETWORKS[name]

@@ -67,6 +67,7 @@ class Answer(nn.Module):
         return x / 0.6
 
 
+@pytest.mark.full
 def test_the_loss_is_of_the_scaled_latent(stage):
     """|eps_hat - eps|^2 at the one level x_t = 0.8 z + 0.6 eps of z = scale (latent - shift), where this network errs by
     0.8 z / 0.6 whatever the noise."""

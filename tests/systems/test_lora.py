@@ -42,7 +42,8 @@ def updated(net, targets, rank=3, scale=0.7):
 
 
 # the last has the layers that double and halve the sides, strided and padded
-@pytest.mark.parametrize("targets", [TARGETS, pytest.param(".", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("targets", [TARGETS, "."])
 def test_two_factors_are_one_kernel(targets, net):
     adapted = updated(net, targets)
     call = jax.jit(lambda net: net(X, TOLD, COND))

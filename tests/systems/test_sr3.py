@@ -95,6 +95,7 @@ def test_levels_of_training_lose_no_digits():
     assert len(first) > 100 and scipy.stats.kstest(first / 1e-6, "uniform").pvalue > 0.001
 
 
+@pytest.mark.full
 def test_the_grid_is_that_of_the_table(x64):
     gamma = np.cumprod(1 - np.linspace(1e-4, 0.3, 100))
     trained = schedules.from_betas(schedules.linear_betas(2000, 2e-6, 0.02))

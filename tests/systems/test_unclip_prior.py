@@ -1,4 +1,4 @@
-"""unCLIP's prior, trained on pairs of embeddings whose law is known."""
+"""unCLIP's prior: what is done to embeddings, and the prior of pairs whose law is known."""
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from diffux.codecs import standardized
 from diffux.conditions import given
 from diffux.networks.prior import Prior
 from diffux.parameterizations import conditioned
+from diffux.systems import unclip_prior
 from diffux.systems.system import System
 from diffux.systems.trainable import Variables
 
@@ -34,6 +35,15 @@ def model():
 def pairs(key, n):
     z, e = jax.random.normal(key, (2, n, D))
     return {"text_embedding": z, "text": z[:, None], "embedding": z @ MAP.T + e @ REST.T}
+
+
+def test_normalizers_are_undone_and_differ():
+    z = np.random.default_rng(1).normal(size=(4, 6)).astype(np.float32)
+    for name, codec in {"scaled(17.2)": 17.2, "root": np.sqrt(6), "standardized(0.5,2.0)": None}.items():
+        made = unclip_prior.make("normalizer", name, unclip_prior.NORMALIZERS, features=6)
+        np.testing.assert_allclose(made.decode(made.encode(None, z, {}), {}), z, rtol=1e-5, atol=1e-6)
+        if codec is not None:
+            np.testing.assert_allclose(made.encode(None, z, {}), codec * z, rtol=1e-5)
 
 
 @pytest.mark.slow
