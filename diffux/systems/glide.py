@@ -39,9 +39,9 @@ def channel(mask):
 
 
 def build(enlarges: int | None = None, inpaints: bool = False, steps: int = 1000, betas: Any = "cosine", draws: int = 100,
-          grid: Any = None, solver: Any = "ancestral", temperature: float = 1.0, text_dropout: float = 0.2, tokens: int = 50257,
-          length: int = 128, padding: int = 50256, text_width: int = 512, text_layers: int = 16, text_heads: int = 8,
-          network: str = "glide_64", **options) -> System:  # fmt: skip
+          grid: Any = None, solver: Any = "ancestral", temperature: float | None = None, text_dropout: float = 0.2,
+          tokens: int = 50257, length: int = 128, padding: int = 50256, text_width: int = 512, text_layers: int = 16,
+          text_heads: int = 8, network: str = "glide_64", **options) -> System:  # fmt: skip
     """GLIDE for images in [0, 1] and the field "caption"; the defaults are the released model of 64 pixels (Nichol et al., 2021).
 
     - enlarges: the factor of a model that is given the field "low" besides, of whole 8 bits; the released one, of 4, has
@@ -52,7 +52,7 @@ def build(enlarges: int | None = None, inpaints: bool = False, steps: int = 1000
       network reads further begins at zero.
     - steps, betas: the chain, as in `iddpm`, whose hybrid loss it is trained with.
     - draws, grid, solver: of the walk, by name; grid None is `draws` steps of the chain, with both ends.
-    - temperature: what the first noise is multiplied by.
+    - temperature: what the first noise is multiplied by, if anything.
     - text_dropout: how often training takes the empty text; a request says another one by "negative".
     - tokens, length, padding: the vocabulary, the positions, and the token that fills up. text_width, text_layers, text_heads: of
       the transformer.

@@ -43,7 +43,7 @@ class System:
     - network: (x, noise, cond, train) -> an array of x's shape; a module becomes a `Net` that is trained as "network".
     - data: the field of a batch that is diffused, in the space of `codec`; `given` makes the conditions of the other fields.
     - solver, grid, steps, guidance: how samples are drawn, unless something else is asked for.
-    - temperature: what the first noise of a walk is multiplied by.
+    - temperature: what the first noise of a walk is multiplied by, if anything.
 
     Where the codec joins a condition to the data, the network and the process are of both and the solver is of the data.
     """
@@ -59,7 +59,7 @@ class System:
     data: str = struct.field(pytree_node=False, default="image")
     given: Given = Given()
     guidance: tuple[Transform, ...] = ()
-    temperature: Any = 1.0
+    temperature: Any = None
     guides_by: ClassVar[str] = "autoguidance"
 
     def __post_init__(self):
@@ -121,7 +121,8 @@ class System:
         levels = self.grid(self.process.schedule, self.steps if steps is None else steps)
         levels = levels if until is None else grids.until(levels, self.process.schedule(until))
         latent = jax.eval_shape(_encode, self.codec, jax.random.key(0), shape, cond)
-        x = self.temperature * _prior(self.process, rng.fold_in(keys, 0), latent.shape)
+        x = _prior(self.process, rng.fold_in(keys, 0), latent.shape)
+        x = x if self.temperature is None else self.temperature * x
         if start is not None:
             levels, x = self._begun(keys, levels, start, cond)
             if len(levels.t) < 2:

@@ -87,7 +87,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
                "training.keep_every sharding.smallest faults.most_skips --dequantizer-steps --process"),
     (number(0, 1e6), "optimizer.learning_rate"),
     (words("constant", "cosine", "linear", "halved"), "optimizer.schedule"),
-    (optional(_ABOVE_0), "optimizer.clip faults.largest_loss faults.largest_gradient system.snr"),
+    (optional(_ABOVE_0), "system.temperature optimizer.clip faults.largest_loss faults.largest_gradient system.snr"),
     (parted, "optimizer.groups sharding.rules"),
     (either(_SHARE, several(_SHARE)), "ema.decay"),
     (either(number(0, 0.29, open_below=True), several(number(0, 0.29, open_below=True))), "ema.power"),
@@ -128,7 +128,7 @@ _BY_RULE: list[tuple[Rule, str]] = [
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
     (optional(whole(1)), "system.best"),
     (number(0, 1, open_below=True), "system.coldest"),
-    (_ABOVE_0, "system.temperature system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
+    (_ABOVE_0, "system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
                "system.step system.beta_min system.beta_max"),
     # runs, which no value of a config is
     (optional(words()), "system.encoder system.first_stage system.text system.perceptual system.low system.contrastive "

@@ -114,7 +114,7 @@ def test_a_process_that_dies_or_hangs_ends_the_run(command, tmp_path, way):
     assert f"error: process 1 (host {os.uname().nodename}) is gone: it was silent for 5 s" in said[0]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_process_that_is_stuck_at_the_start_ends_the_run(command, tmp_path):
     statuses, said = ends(pair_with_a_stuck_one(command("run"), 0, DIFFUX_BARRIER_TIMEOUT="15"))
     assert statuses == [75, 75], said

@@ -116,7 +116,7 @@ def exact_bits(dequantizer, k, seed):
     return -(log_density - np.asarray(log_q)) / (2 * np.log(2))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_learned_dequantization_lies_between_the_entropy_and_uniform_noise():
     """Coarse bins, whose entropy and best bits are known: the learned bound is far below uniform noise's and never below the
     entropy; and the bits of the ODE are those of the closed form."""

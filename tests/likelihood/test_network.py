@@ -31,7 +31,7 @@ def model():
         return Model(Net(network, params), parameterizations.v)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_density_is_the_priors_times_the_jacobian_of_the_flow(model):
     """log p(x) = log prior(latent(x)) + log |det d latent / dx|, the Jacobian by central differences of `encode`."""
     process, h, start, tight = Gaussian(schedules.cosine(-10.0)), 3e-4, 0.05, {"rtol": 1e-8, "atol": 1e-8}

@@ -56,7 +56,7 @@ def test_repaint_tends_to_the_conditional_law():
     assert errors[1] < 0.5 * errors[0], errors
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_resampling_harmonises_as_far_as_was_measured():
     """x_2 given x_1 = 1 at correlation 0.9 has the mean 0.9, and the published walk 0.63 without and 0.87 with 10 resamples."""
     chain, data = schedules.from_betas(schedules.linear_betas(1000)), GaussianData(np.zeros(2), [[1.0, 0.9], [0.9, 1.0]])

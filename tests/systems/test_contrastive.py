@@ -174,7 +174,7 @@ def config(system, **more):
     return sections | {name: sections.get(name, {}) | value for name, value in more.items()}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_run_guides_another_by_name(tmp_path):
     """From captions to guided samples: a clean run, a noisy one that begins with its weights, and a model."""
     source, folder = batch(), lambda name: str(tmp_path / name)

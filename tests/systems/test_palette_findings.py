@@ -103,7 +103,7 @@ def matched(attends, steps=200, n=512):
     return np.mean((left > 0.5) == (right > 0.5))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_attention_makes_what_is_far_apart_agree():
     """The outer quarters of a picture of one shade: convolutions that do not reach across draw each by itself."""
     assert matched(attends=False) < 0.6

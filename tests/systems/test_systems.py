@@ -71,7 +71,7 @@ def trained(name, classes=None, steps=400):
     return system, trainable.Variables(params), losses
 
 
-@pytest.mark.full(but=("ddpm",))
+@pytest.mark.full(but=("ddpm",), one_in=3)
 @pytest.mark.parametrize("name", BUILDS)
 def test_loss_falls_and_the_second_step_does_not_compile(name):
     _, _, losses = trained(name)
