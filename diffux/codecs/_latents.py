@@ -12,6 +12,7 @@ from flax import struct
 
 from diffux import keys as rng
 from diffux.codecs._pixels import Codec, pixels
+from diffux.schedules.continuous import need
 from diffux.tiles import laid, smooth
 from diffux.types import Net
 
@@ -104,8 +105,8 @@ def latents(encoder: Net, decoder: Net, codebook: Net | None = None, *, scale: A
 
     Raises ValueError for a scale that is not above 0, and for a tile that is no multiple of 4 positions of the latent.
     """
-    if scale is not None and not isinstance(scale, jax.core.Tracer) and not bool(jnp.all(jnp.asarray(scale) > 0)):
-        raise ValueError(f"the scale of latents is above 0, got {scale}")
+    if scale is not None:
+        need(lambda: jnp.all(jnp.asarray(scale) > 0), f"the scale of latents is above 0, got {scale}")
     codec = Latents(encoder, decoder, codebook, scale, shift, pixels() if images is None else images, drawn, tile)
     if tile is not None and (tile < 1 or tile % (4 * codec.factor)):
         raise ValueError(f"a tile is a multiple of {4 * codec.factor} pixels, got {tile}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +33,13 @@ class Hidden(Derived):
         return fields | {self.name: fields[self.name] == 1}
 
     def fields(self, known):
-        return {self.name: Mask(tuple(known[self.source].shape[:-1]))} if self.source in known else {}
+        if self.source not in known:
+            return {}
+        mask, own = Mask(tuple(known[self.source].shape[:-1])), known.get(self.name)
+        if own is not None and not (isinstance(own, Mask) and dataclasses.replace(own, names=None) == mask):
+            raise ValueError(f"{self.name} says which pixels of {self.source} are known, 1 or 0 for each, and the data have "
+                             f"another field of this name, {own}")  # fmt: skip
+        return {self.name: mask}
 
     def asked(self, keys, fields):
         if self.source not in fields:

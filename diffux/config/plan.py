@@ -111,7 +111,11 @@ class Plan:
         return self.training.keep, self.training.keep_best, self.training.keep_every
 
     def check_data(self, fields: Mapping[str, Field]) -> None:
-        """Raise UserError where what the system reads as it is given has other sizes than the data's fields."""
+        """Raise UserError where what the system reads as it is given has other sizes than the data's fields, and where a part of
+        its row refuses these."""
+        if hasattr(self.system, "given"):
+            with explained():
+                self.system.given.known(fields)
         for name, size in (reads(self.system) or {}).items():
             if size is None or name not in self.system.given.names:
                 continue

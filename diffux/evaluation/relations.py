@@ -33,7 +33,7 @@ from diffux.sampling import files
 
 GROUPS = {"seen": "kinds and relations of training", "pair": "kinds that training never saw",
           "relation": "relations that training never saw"}  # fmt: skip
-"""Of captions, by what is new in their scenes."""
+"""Of captions, by what is new in their scenes, in the order of `scenes.NOVELTIES`."""
 ASPECTS = {
     "readable": "a scene",
     "colours": "colours",
@@ -50,7 +50,6 @@ N, SHOWN = 256, 8
 # --- what a caption says -----------------------------------------------------------------------------------------------
 
 _SIZE, _COLOUR, _SHAPE = (f"({'|'.join(words)})" for words in (scenes.SIZES, scenes.COLOURS, scenes.SHAPES))
-_NUMBERS = ("one", "two", "three")
 _SAID = {phrase: name for name, phrases in scenes.RELATIONS.items() for phrase in phrases}
 _THING = re.compile(rf"(?:an?|one) (?:{_SIZE} )?{_COLOUR} {_SHAPE}")
 _ALIKE = re.compile(rf"(two|three) (?:{_SIZE} )?{_COLOUR} {_SHAPE}(?:s|es)")
@@ -90,7 +89,7 @@ def claim(caption: str) -> Claim:
     if found := _ENDS[1].fullmatch(rest):
         rest, place = found.groups()
     if found := _ALIKE.fullmatch(rest):
-        count = 1 + _NUMBERS.index(found[1])
+        count = 1 + scenes.CLASSES["count"].index(found[1])
         return Claim((found.groups()[1:],) * count, count, (), place, background)
     stated = re.fullmatch(r"(two|three) shapes with (.+)", rest)
     things, relations, rest = [], [], stated[2] if stated else rest
@@ -98,7 +97,7 @@ def claim(caption: str) -> Claim:
         things.append(found.groups())
         rest = rest[found.end() :]
         if not rest:
-            count = 1 + _NUMBERS.index(stated[1]) if stated else len(things)
+            count = 1 + scenes.CLASSES["count"].index(stated[1]) if stated else len(things)
             return Claim(tuple(things), count, tuple(relations), place, background)
         if not (step := _NEXT.match(rest)):
             break
@@ -177,18 +176,16 @@ def shares(images: Any, captions: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def asked(name: str, like: Any, n: int, **options: Any) -> dict[str, dict[str, Any]]:
     """{group: its fields} of n held-out examples of each of `GROUPS`, with "words", the captions as strings."""
-    found = {}
-    for group in GROUPS:
-        source = data.load(name, split="test" if group == "seen" else "held_out", like=like, **options)
-        fields = data.arrays(source, len(source))
-        places = np.arange(len(source))
-        if group != "seen":
-            places = places[fields["novelty"] == scenes.NOVELTIES.index(group)]
+    sources = [data.load(name, split=split, like=like, **options) for split in ("test", "held_out")]
+    both = [data.arrays(source, len(source)) for source in sources]
+    fields, found = {key: np.concatenate([one[key] for one in both]) for key in both[0]}, {}
+    for number, group in enumerate(GROUPS):
+        places = np.flatnonzero(fields["novelty"] == number)[:n]
         if len(places) < n:
-            raise EvaluationError(f"{source.name} has {len(places)} held-out captions of {GROUPS[group]}, and {n} were asked for: "
+            raise EvaluationError(f"{name} has {len(places)} held-out captions of {GROUPS[group]}, and {n} were asked for: "
                                   f"--n {len(places)} fits, or a data set of more examples")  # fmt: skip
-        chosen = {key: values[places[:n]] for key, values in fields.items()}
-        found[group] = chosen | {"words": source.fields["caption"].words(chosen["caption"])}
+        chosen = {key: values[places] for key, values in fields.items()}
+        found[group] = chosen | {"words": sources[0].fields["caption"].words(chosen["caption"])}
     return found
 
 
@@ -199,8 +196,10 @@ def held_out(models: Mapping[str, Run], *, n: int | None = None, progress: Calla
     `rows` has the model's, those of the true pictures, "truth", and the model's by the captions of other pictures, "shuffled",
     which tell what is right by chance. Further keywords go to `sampling.draw.draw`.
 
-    Raises EvaluationError for models that are given no captions, of data other than captioned_shapes.
+    Raises EvaluationError for models that are given no captions, of data other than captioned_shapes, and UserError for those that
+    are not sampled.
     """
+    sampling.sampled(models)
     last = list(models.values())[-1]
     run = next((one for one in models.values() if "caption" in one.asks), last)
     source, _ = _held_out.sources(last.plan)

@@ -29,13 +29,13 @@ class Blended:
         return blended
 
 
-def blended(source: str = "source", known: str = "mask") -> Blended:
+def blended(source: str = "source", known: str = "kept") -> Blended:
     """The predicted x0 with the picture cond[`source`], in the space of x, wherever cond[`known`], Bool[B, *prefix of d], is true
     (Nichol et al., 2021, "GLIDE", code): before a threshold, so that what is known is clipped as well.
 
     Example:
         >>> from diffux import NoiseLevel, Prediction
-        >>> cond = {"source": jnp.asarray([[1.0, 2.0]]), "mask": jnp.asarray([[True, False]])}
+        >>> cond = {"source": jnp.asarray([[1.0, 2.0]]), "kept": jnp.asarray([[True, False]])}
         >>> level = NoiseLevel(jnp.array(0.5), jnp.array(0.6), jnp.array(0.8))
         >>> blended()(lambda x, level, cond: Prediction(0 * x))(jnp.ones((1, 2)), level, cond).x0.tolist()
         [[1.0, 0.0]]

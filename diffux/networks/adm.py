@@ -186,7 +186,6 @@ class ADM(_ADM):
         out = Conv(channels * (1 + self.variance), kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
         return (out[..., :channels], out[..., channels:]) if self.variance else out
 
-
     def told(self, noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any],
              more: Array | None = None) -> Condition:  # fmt: skip
         """What the blocks are told, activated, with `more` of it added before; and the text, if any, that attentions look at."""

@@ -16,7 +16,8 @@ def beside(x: Array, cond: Mapping[str, Array] | None, names: Sequence[str], enl
     """x (B, H, W, C) and the pictures `names` of a condition as one array (B, H, W, C + ...).
 
     Each is (B, h, w, C') with sides that are H and W divided by one whole number, and is enlarged by the method `enlarge`:
-    "nearest", "linear" or "cubic" (Keys' kernel with a = -0.5, as PIL has it). Booleans become zeros and ones.
+    "nearest", "linear" or "cubic" (Keys' kernel with a = -0.5, as PIL has it). Booleans become zeros and ones, and a mask (B, h, w)
+    is one channel.
 
     Raises ValueError for one that is missing or does not fit, and for another method.
 
@@ -28,12 +29,13 @@ def beside(x: Array, cond: Mapping[str, Array] | None, names: Sequence[str], enl
         raise ValueError(f"pictures beside x are enlarged by {', '.join(ENLARGE[:-1])} or {ENLARGE[-1]}, got {enlarge!r}")
     seen = [x]
     for name in names:
-        value = (cond or {}).get(name)
+        came = (cond or {}).get(name)
+        value = came[..., None] if came is not None and came.ndim == x.ndim - 1 else came
         height, width = x.shape[1:3]
         if value is None or value.ndim != 4 or value.shape[0] != x.shape[0] or not _divides(value.shape[1:3], (height, width)):
-            came = "none" if value is None else f"shape {tuple(value.shape)}"
+            came = "none" if came is None else f"shape {tuple(came.shape)}"
             raise ValueError(f"{name} stands beside x of shape {tuple(x.shape)}: it is ({len(x)}, {height} / k, {width} / k, C) "
-                             f"with a whole number k, got {came}")  # fmt: skip
+                             f"or a mask without C, with a whole number k, got {came}")  # fmt: skip
         value = value.astype(x.dtype)
         if value.shape[1:3] != x.shape[1:3]:
             value = jax.image.resize(value, (*x.shape[:3], value.shape[-1]), enlarge, antialias=False)

@@ -195,7 +195,7 @@ def outcome(models: Models, drawn: Mapping[str, Any]) -> tuple[str, Field]:
     """(name, field) of what a task has drawn: the field that the values fit, of the last model that has one."""
     name, values = next(iter(drawn.items()))
     for run in reversed(named(models).values()):
-        field = run.fields.get(name)
+        field = run.field if name == run.system.data else run.fields.get(name)
         if field is not None and tuple(field.shape) == np.shape(values)[1:]:
             return name, field
     raise UserError(f"what was drawn as {name}, {np.shape(values)}, is no field of the models")

@@ -38,7 +38,8 @@ def picture(path: pathlib.Path, run: Run, n: int, *, seed: int, given: Mapping[s
             real: data.Source | None = None) -> pathlib.Path:  # fmt: skip
     """Write n samples of a run as one picture, before as many `real` examples where its kind of data is drawn so."""
     drawn = np.concatenate([batch[run.system.data] for batch in draw(run, n, seed=seed, batch=n, given=given)])
-    behind = None if real is None else data.arrays(real, min(n, len(real)))[run.system.data]
+    shown = real is not None and run.system.data in real.fields  # a prior's embeddings are made of the data
+    behind = data.arrays(real, min(n, len(real)))[run.system.data] if shown else None
     return drawing.save(path, run.field.sheet(drawn, captions(run, given), behind), how_drawn(run, {"seed": seed}))
 
 

@@ -6,19 +6,18 @@ takes the pixels to have a Laplace law behind a sigmoid. `dalle` is the model of
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from diffux import keys as rng
 from diffux.codecs import Codec, pixels
 from diffux.conditions import Given, given, made
 from diffux.networks.autoencoder import ImageDecoder, ImageEncoder
-from diffux.solvers import Sampled
+from diffux.systems.answers import GivesBack
 from diffux.systems.palette import same
-from diffux.systems.system import conditions, inputs
+from diffux.systems.system import inputs
 from diffux.types import Learned, Net, Step
 
 MARGIN = 0.1
@@ -26,7 +25,7 @@ MARGIN = 0.1
 
 
 @struct.dataclass
-class DVAE:
+class DVAE(GivesBack):
     """An encoder to logits of codes, (B, h, w, codes), and a decoder of shares of codes to the parameters of pixels.
 
     - beta: the weight of the divergence of the codes from the uniform law, in nats as the pixels' likelihood is.
@@ -43,6 +42,7 @@ class DVAE:
     data: str = struct.field(pytree_node=False, default="image")
     given: Given = Given()
     steps: int = struct.field(pytree_node=False, default=1)
+    what: ClassVar[str] = "a discrete autoencoder"
 
     def state(self):
         return ()
@@ -95,32 +95,9 @@ class DVAE:
         """The pixels along a side that a code stands for."""
         return 2 ** (len(self.encoder.module.widths) - 1)
 
-    @property
-    def reads(self) -> dict[str, int | None]:
-        return {"source": None}
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        return ()
-
-    def conditions(self, keys, given, batch: int) -> dict[str, Any]:
-        """As `systems.system.conditions`, of this one."""
-        return conditions(self, keys, given, batch, self)
-
-    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
-        """What comes back of each picture "source", by its likeliest codes: the same for every key, and no walk."""
-        if not (steps in (None, 1) and save in (None, 1)):
-            raise ValueError(f"a discrete autoencoder answers in 1 step, which is all to keep, got steps {steps} and save {save}")
-        shape = tuple(getattr(shape, "shape", shape))
-        x = _back(self, self.conditions(rng.fold_in(keys, 2), given, shape[0])["source"])
-        if progress is not None:
-            progress(1, 1)
-        return Sampled(x, None if save is None else x[None], ())
-
-
-@jax.jit
-def _back(system, images):
-    return system.images(system.codes(images))
+    def back(self, images) -> Any:
+        """What comes back of images (B, H, W, C), by their likeliest codes."""
+        return self.images(self.codes(images))
 
 
 def logit_laplace(x, middle, log_width) -> Any:

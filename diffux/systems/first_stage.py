@@ -7,7 +7,7 @@ by pixel and by a perceptual distance, and from some step on a discriminator of 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +22,14 @@ from diffux.networks.autoencoder import Codebook, ImageDecoder, ImageEncoder
 from diffux.networks.discriminator import PatchDiscriminator
 from diffux.networks.perceptual import random_features
 from diffux.objectives import adaptive_weight, hinge, moving_codes
-from diffux.solvers import Sampled
+from diffux.systems.answers import GivesBack
 from diffux.systems.palette import same
-from diffux.systems.system import conditions, inputs
+from diffux.systems.system import inputs
 from diffux.types import Learned, Net, Recording, Step
 
 
 @struct.dataclass
-class FirstStage:
+class FirstStage(GivesBack):
     """An encoder and a decoder of images, and what they are trained with.
 
     - encoder, decoder, codebook: as `codecs.latents` has them; without a codebook the encoder gives moments.
@@ -54,6 +54,7 @@ class FirstStage:
     data: str = struct.field(pytree_node=False, default="image")
     given: Given = Given()
     steps: int = struct.field(pytree_node=False, default=1)
+    what: ClassVar[str] = "a first stage"
 
     def state(self):
         return () if self.moving is None else self.moving.init(self.codebook.module.codes, self.codebook.module.features)
@@ -133,33 +134,10 @@ class FirstStage:
         gradients = [jax.grad(lambda kernel, of=of: of(made(kernel)))(weights["conv_out"]["kernel"]) for of in (error, deceived)]
         return adaptive_weight(*gradients)
 
-    @property
-    def reads(self) -> dict[str, int | None]:
-        return {"source": None}
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        return ()
-
-    def conditions(self, keys, given, batch: int) -> dict[str, Any]:
-        """As `systems.system.conditions`, of this one."""
-        return conditions(self, keys, given, batch, self)
-
-    def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
-        """What comes back of each picture "source", by the mean of its latent: the same for every key, and no walk."""
-        if not (steps in (None, 1) and save in (None, 1)):
-            raise ValueError(f"a first stage answers in 1 step, which is all there is to keep, got steps {steps} and save {save}")
-        shape = tuple(getattr(shape, "shape", shape))
-        cond = self.conditions(rng.fold_in(keys, 2), given, shape[0])
-        x = _back(self.latents(drawn=False), cond["source"])
-        if progress is not None:
-            progress(1, 1)
-        return Sampled(x, None if save is None else x[None], ())
-
-
-@jax.jit
-def _back(codec, x):
-    return codec.decode(codec.encode(None, x, {}), {})
+    def back(self, images) -> Any:
+        """What comes back of images (B, H, W, C), by the mean of their latents."""
+        codec = self.latents(drawn=False)
+        return codec.decode(codec.encode(None, images, {}), {})
 
 
 DISTANCES = {"random": random_features}

@@ -32,12 +32,6 @@ def eight_bits(x):
     return jnp.round(255 * x) / 255 if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
-@part
-def channel(mask):
-    """(B, H, W) -> (B, H, W, 1), zeros and ones."""
-    return jnp.asarray(mask, jnp.float32)[..., None]
-
-
 def build(enlarges: int | None = None, inpaints: bool = False, steps: int = 1000, betas: Any = "cosine", draws: int = 100,
           grid: Any = None, solver: Any = "ancestral", temperature: float | None = None, text_dropout: float = 0.2,
           tokens: int = 50257, length: int = 128, padding: int = 50256, text_width: int = 512, text_layers: int = 16,
@@ -47,7 +41,7 @@ def build(enlarges: int | None = None, inpaints: bool = False, steps: int = 1000
     - enlarges: the factor of a model that is given the field "low" besides, of whole 8 bits; the released one, of 4, has
       network="glide_up_256", betas="linear", and the walk solver="ddim", draws=27, grid="sections(1000,(10,10,3,2,2),997)",
       temperature=0.997.
-    - inpaints: whether it is given a picture with holes, "source" and its "mask", which is 1 where pixels are known, and keeps
+    - inpaints: whether it is given a picture with holes, "source" and the mask "kept", which is 1 where pixels are known, and keeps
       these in every estimate and in the result. Such a model is fine-tuned: `training.start` names a run without, and what its
       network reads further begins at zero.
     - steps, betas: the chain, as in `iddpm`, whose hybrid loss it is trained with.
@@ -65,13 +59,13 @@ def build(enlarges: int | None = None, inpaints: bool = False, steps: int = 1000
     text = TextTransformer(text_width, text_layers, text_heads, tokens, length, padding)
     row = (worded("caption", "negative", Net(text, Learned("text")), (padding,)), dropped(text=text_dropout))
     if inpaints:
-        row += (hidden("mask", "image", masks.inpainted), made("source", "image", same), applied("source", same, to="known"),
-                into("source", pixels()), filled("source", "mask", 0.0), applied("mask", channel, to="kept"))  # fmt: skip
+        row += (hidden("kept", "image", masks.inpainted), made("source", "image", same), applied("source", same, to="known"),
+                into("source", pixels()), filled("source", "kept", 0.0))  # fmt: skip
     if enlarges is not None:
         row += (made("low", "image", shrink(enlarges, "area")), applied("low", eight_bits), into("low", pixels()))
     return system.replace(
-        given=given(*row), codec=pasted(pixels(), "known", "mask") if inpaints else pixels(), steps=draws, temperature=temperature,
+        given=given(*row), codec=pasted(pixels(), "known", "kept") if inpaints else pixels(), steps=draws, temperature=temperature,
         solver=make("solver", solver, SOLVERS, process=system.process, schedule=system.process.schedule),
         grid=system.grid if grid is None else make("grid", grid, public(grids)),
-        guidance=((blended("source", "mask"),) if inpaints else ()) + system.guidance,
+        guidance=((blended("source", "kept"),) if inpaints else ()) + system.guidance,
     )  # fmt: skip

@@ -6,7 +6,6 @@ picture with noise, of whose level they are told. Guidance may be strong, since 
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from flax import struct
@@ -15,7 +14,7 @@ from diffux import clocks, networks, objectives, parameterizations, processes, s
 from diffux.codecs import pixels
 from diffux.conditions import applied, augmented, dropped, encoded, given, into, made
 from diffux.guidance import dynamic_threshold, static_threshold
-from diffux.naming import make, pick, public
+from diffux.naming import accepts, make, pick, public
 from diffux.networks.t5 import T5
 from diffux.operators import rescale, shrink
 from diffux.parameterizations import conditioned
@@ -76,7 +75,7 @@ def build(text: Any = None, enlarges: int | None = None, most: float | None = 1.
     clock = clocks.continuous(999.0, draws, times=times.uniform())
     if text is None:
         text = Net(T5(text_width, text_layers, text_heads, 64, 4 * text_width, tokens), Learned("text"))
-    words = Words(text, padding, "mask" in inspect.signature(type(text.module).__call__).parameters)
+    words = Words(text, padding, "mask" in accepts(type(text.module).__call__)[0])
     larger = {} if enlarges is None else {"beside": ("low",), "numbers": () if most is None else ("low_level",)}
     noise = () if most is None else (augmented("low", Gaussian(law), most, level),)
     low = () if enlarges is None else (made("low", "image", shrink(enlarges, "area")), into("low", pixels()),

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from diffux import keys as rng
 from diffux import networks, objectives, operators
 from diffux.codecs import Codec, pixels
 from diffux.conditions import Given, applied, given, into, made
@@ -22,6 +21,7 @@ from diffux.naming import accepts, make, pick, public
 from diffux.noise_level import NoiseLevel
 from diffux.operators import rescale, shrink
 from diffux.solvers import Sampled
+from diffux.systems.answers import answered
 from diffux.systems.palette import PROBLEMS
 from diffux.systems.system import conditions, inputs
 from diffux.types import Learned, Net, Prediction, Transform, reads
@@ -94,14 +94,9 @@ class Regression:
 
     def generate(self, keys, shape, given, *, steps=None, save=None, progress=None) -> Sampled:
         """The image of each picture, the same one for every key: one evaluation, and no walk."""
-        if not (steps in (None, 1) and save in (None, 1)):
-            raise ValueError(f"a regression answers in 1 step, which is all there is to keep, got steps {steps} and save {save}")
-        shape = tuple(getattr(shape, "shape", shape))
-        cond = self.conditions(rng.fold_in(keys, 2), given, shape[0])
-        x = _answer(Estimate(self.network, self.source), self.guidance, self.codec, cond, shape)
-        if progress is not None:
-            progress(1, 1)
-        return Sampled(x, None if save is None else x[None], ())
+        answer = lambda cond, shape: _answer(  # noqa: E731
+            Estimate(self.network, self.source), self.guidance, self.codec, cond, shape)
+        return answered(self, answer, keys, shape, given, what="a regression", steps=steps, save=save, progress=progress)
 
     def conditions(self, keys, given, batch: int) -> dict[str, Any]:
         """As `systems.system.conditions`, of this one."""

@@ -127,7 +127,8 @@ def shapes(folder: pathlib.Path, seeds: list[int]) -> dict[str, Any]:
                 rows.setdefault(name, {})[scale] = harness.obeyed(images, asked)
                 if name == "seen" and scale == SCALES[1]:
                     rows["other captions"] = {scale: harness.obeyed(images, asked[1:] + asked[:1])}
-                    pictured(f"ldm_shapes_{seed}" if seed else "ldm_shapes", images[:SHAPES], asked[:SHAPES])
+                    if seed == seeds[0]:
+                        pictured("ldm_shapes", images[:SHAPES], asked[:SHAPES])
         found[seed] = rows
         harness.CONSOLE.print(f"seed {seed}", rows)
     return {"seeds": found, "n": ASKED}

@@ -7,7 +7,7 @@
   diffux sample --workdir runs/sr3 --n 16 --out large.png
 
 With `regression_` before the side, what SR3 is compared with: the same network's one answer. SR3 predicts v and not the noise, from
-which so short a training does not learn the colours that the small patch tells, and its betas are quadratic: 15 % of what training
+which so short a training does not learn the colours that the small patch tells, and its betas are quadratic: 14 % of what training
 sees has less noise than 0.2, where fine detail is made, and by linear ones 6 %.
 """
 

@@ -94,6 +94,14 @@ def test_eight_bits_stay_eight_bits():
     assert given(brighter)(KEY, BATCH, True)["source"].max() == 255  # and does not wrap around
 
 
+def test_a_field_of_the_data_that_is_no_mask_of_the_pictures_is_refused():
+    image = Image((8, 8, 3))
+    assert HALF.fields({"image": image, "mask": Mask((8, 8), names=("made", "known"))}) == {"mask": Mask((8, 8))}
+    for other in (Mask((8, 8), classes=4), Mask((4, 4)), Image((8, 8, 1))):
+        with pytest.raises(ValueError, match=r"mask says which pixels of image are known, .* another field of this name"):
+            HALF.fields({"image": image, "mask": other})
+
+
 @pytest.mark.parametrize("first", [
     hidden("mask", "image", lambda keys, sides: (uniform(fold_in(keys, 1), keys.shape) < 0.5)[:, None, None, None]),
     degraded("mask", "image", lambda x, coin: coin, lambda keys: uniform(fold_in(keys, 1), keys.shape) < 0.5),

@@ -25,7 +25,7 @@ class Reader:
 
     @property
     def given(self):
-        return type("Given", (), {"names": tuple(self.reads)})
+        return type("Given", (), {"names": tuple(self.reads), "known": staticmethod(lambda fields: {})})
 
 
 @pytest.fixture

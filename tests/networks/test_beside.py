@@ -55,7 +55,7 @@ def test_each_sample_reads_its_own_picture_and_number(network):
         assert changed[1] > 1e-3 and changed[[0, 2]].max() < 1e-4, (name, changed)
 
 
-@pytest.mark.parametrize("sides", [(3, 3, 3, 2), (3, 4, 8, 2), (2, 4, 4, 2), (3, 16, 16, 2), (3, 4, 4)])
+@pytest.mark.parametrize("sides", [(3, 3, 3, 2), (3, 4, 8, 2), (2, 4, 4, 2), (3, 16, 16, 2), (3, 3, 3), (3, 8)])
 def test_pictures_that_do_not_fit_are_refused(sides):
     with pytest.raises(ValueError, match=rf"low stands beside x of shape \(3, 8, 8, 2\): .* got shape {re.escape(str(sides))}"):
         beside(jnp.asarray(X), {"low": jnp.zeros(sides)}, ("low",))

@@ -70,7 +70,7 @@ def test_the_small_picture_is_of_eight_bits():
 def test_what_is_known_is_kept_bit_for_bit(inpaints):
     system, variables = inpaints
     source = np.where(MASK[..., None], IMAGES, 128).astype(np.uint8)
-    given = {"caption": TOKENS, "source": source, "mask": MASK.astype(np.uint8)}
+    given = {"caption": TOKENS, "source": source, "kept": MASK.astype(np.uint8)}
     found = systems.generate(keys.sample_keys(0, 0, 3), system, variables, IMAGES.shape, given).x
     np.testing.assert_array_equal(np.asarray(found)[MASK], (IMAGES / np.float32(255))[MASK])
     assert abs(np.asarray(found)[~MASK] - 128 / 255).min(-1).max() > 1e-3
@@ -81,10 +81,10 @@ def test_every_estimate_has_what_is_known_before_it_is_clipped(inpaints):
     """At any level the estimate is the picture where it is known, and the network's, clipped, elsewhere."""
     system, variables = inpaints
     system = systems.resolved(system, variables)
-    fields = {"caption": TOKENS, "source": IMAGES, "mask": MASK.astype(np.uint8)}
+    fields = {"caption": TOKENS, "source": IMAGES, "kept": MASK.astype(np.uint8)}
     cond = system.conditions(keys.sample_keys(0, 0, 3), fields, 3)
-    assert set(cond) >= {"source", "kept", "mask"} and (np.asarray(cond["source"])[~MASK] == 0).all()
-    np.testing.assert_array_equal(cond["kept"], MASK[..., None])
+    assert set(cond) >= {"source", "kept", "known"} and (np.asarray(cond["source"])[~MASK] == 0).all()
+    np.testing.assert_array_equal(cond["kept"], MASK)
     x, level = jax.random.normal(jax.random.key(0), IMAGES.shape), system.process.schedule(jnp.full(3, 0.5))
     both = [Model(system.network, system.parameterization, transforms)(x, level, cond).x0 for transforms in ((), system.guidance)]
     assert abs(both[0]).max() > 1
@@ -102,7 +102,7 @@ def test_a_model_of_holes_begins_as_the_one_of_texts(plain, inpaints):
     begun = start.taken(own.params, run, said.append)
     assert "conv_in/kernel begins with zeros for 4 further channels" in said[0] and "anew" not in said[0]
     wider, system = systems.resolved(wider, Variables(begun)), systems.resolved(system, variables)
-    fields = {"caption": TOKENS, "source": IMAGES, "mask": MASK.astype(np.uint8)}
+    fields = {"caption": TOKENS, "source": IMAGES, "kept": MASK.astype(np.uint8)}
     cond = wider.conditions(keys.sample_keys(0, 0, 3), fields, 3)
     x, level = jax.random.normal(jax.random.key(0), IMAGES.shape), system.process.schedule(jnp.full(3, 0.5))
     found = Model(wider.network, wider.parameterization)(x, level, cond).x0

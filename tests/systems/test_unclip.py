@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffux import keys, systems, tasks
+from diffux import data, keys, systems, tasks
 from diffux.config.plan import plan
 from diffux.errors import UserError
 from diffux.fields import Image
 from diffux.fields.text import of_words
 from diffux.runs.run import Run
+from diffux.sampling import pictures
+from diffux.sampling.draw import outcome
 from diffux.systems import unclip_prior
 from diffux.systems.system import Model
 from diffux.systems.trainable import Variables
@@ -64,6 +66,16 @@ def decoder(clip):
     return run_of("unclip", 0.05, contrastive=clip, steps=200, draws=10, clip=False, solver="ddim", **SMALL)
 
 
+class Rows:
+    """The batch as a data set."""
+
+    def __len__(self):
+        return len(IMAGES)
+
+    def read(self, index):
+        return {name: values[index] for name, values in BATCH.items()}
+
+
 # --- the prior -----------------------------------------------------------------------------------------------------------
 
 
@@ -83,6 +95,15 @@ def test_the_prior_diffuses_the_embedding_of_the_image(clip, prior):
     np.testing.assert_allclose(
         systems.generate(keys.sample_keys(0, 0, 3), wide, prior.variables, (3, 6), {"caption": TOKENS}).x, np.sqrt(6) * shrunk,
         rtol=1e-4, atol=1e-6)  # fmt: skip
+
+
+@pytest.mark.full
+def test_a_prior_by_itself_is_drawn_and_shown(prior, tmp_path):
+    """What it draws is no field of the data: of its own field, and without examples behind."""
+    source = data.Source(Rows(), name="pairs", split="test", fields=FIELDS)
+    pictures.picture(tmp_path / "drawn.png", prior, 3, seed=0, given={"caption": TOKENS}, real=source)
+    assert (tmp_path / "drawn.png").stat().st_size > 0
+    assert outcome(prior, {"embedding": np.zeros((3, 6))}) == ("embedding", prior.field)
 
 
 @pytest.mark.full
