@@ -142,7 +142,7 @@ def bounds():
         return {steps: bound_of(steps, n=4000)[:2] for steps in (250, 1000, 4000)}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_bound_is_above_the_truth_and_tightens_like_one_over_t(bounds):
     gaps = {steps: total / truth - 1 for steps, (total, truth) in bounds.items()}
     assert all(gap > 0 for gap in gaps.values()), gaps

@@ -25,6 +25,7 @@ from diffux.errors import EvaluationError, UserError
 from diffux.evaluation import _held_out, captioned_shapes
 from diffux.evaluation._table import Sets
 from diffux.evaluation.images import eight_bit
+from diffux.evaluation.neighbours import nearest_distances
 from diffux.fields import drawing
 from diffux.files import aside, path_of, writing
 from diffux.runs.run import Run
@@ -194,7 +195,8 @@ def held_out(models: Mapping[str, Run], *, n: int | None = None, progress: Calla
     """(the shares of n pictures of each of `GROUPS`, ready for JSON; {group: (some images, their captions)}).
 
     `rows` has the model's, those of the true pictures, "truth", and the model's by the captions of other pictures, "shuffled",
-    which tell what is right by chance. Further keywords go to `sampling.draw.draw`.
+    which tell what is right by chance; `nearest` how far, in pixels' root mean square, the model's and the true pictures are from
+    the nearest one of training. Further keywords go to `sampling.draw.draw`.
 
     Raises EvaluationError for models that are given no captions, of data other than captioned_shapes, and UserError for those that
     are not sampled.
@@ -207,7 +209,9 @@ def held_out(models: Mapping[str, Run], *, n: int | None = None, progress: Calla
         raise EvaluationError(f"relations are of pictures that captions of captioned_shapes ask for, and {last.plan.name} is given "
                               f"{', '.join(last.asks) or 'nothing'} of {source.name}")  # fmt: skip
     groups = asked(source.name, source.fields, N if n is None else n, **last.plan.data.options)
-    rows, some = {"model": {}, "truth": {}, "shuffled": {}}, {}
+    trained = data.load(source.name, split="train", like=source.fields, **last.plan.data.options)
+    trained = data.arrays(trained, len(trained))["image"] / np.float32(255)
+    rows, nearest, some = {"model": {}, "truth": {}, "shuffled": {}}, {"model": {}, "truth": {}}, {}
     for i, (group, fields) in enumerate(groups.items()):
         count, words = len(fields["words"]), fields["words"]
         report = None if progress is None else lambda done, total, i=i: progress("pictures", i * total + done, len(groups) * total)
@@ -218,9 +222,11 @@ def held_out(models: Mapping[str, Run], *, n: int | None = None, progress: Calla
         rows["model"][group] = shares(images, words)
         rows["shuffled"][group] = shares(images, [*words[1:], words[0]])
         rows["truth"][group] = shares(fields["image"], words)
+        for row, pictures in (("model", images), ("truth", fields["image"] / np.float32(255))):
+            nearest[row][group] = float(np.mean(nearest_distances(pictures, trained)) / np.sqrt(pictures[0].size))
         some[group] = images[:SHOWN], words[:SHOWN]
     how = sampling.how_drawn(models, {"seed": drawn.get("seed", 0)})
-    return {"dataset": source.name, "n": len(groups["seen"]["words"]), "samples": how, "rows": rows}, some
+    return {"dataset": source.name, "n": len(groups["seen"]["words"]), "samples": how, "rows": rows, "nearest": nearest}, some
 
 
 def of_run(
@@ -258,10 +264,11 @@ def table(result: Mapping[str, Any]) -> Sets:
     for row, groups in result["rows"].items():
         for group, found in groups.items():
             rows[f"{_ROWS[row]}, {group}"] = {ASPECTS[aspect]: _text(one) for aspect, one in found.items()}
-    how = result["samples"]
+    how, (own, true) = result["samples"], (np.mean(list(result["nearest"][row].values())) for row in ("model", "truth"))
+    near = f"The nearest picture of training is {own:.3f} away, and {true:.3f} from true pictures, in pixels' root mean square."
     return Sets(title=f"{result['dataset']}: {result['n']} captions each", rows=rows,
-                caption=f"{_CAPTION} Samples: {how['weights']}, step {how['checkpoint']}, {how['solver']}, {how['steps']} steps"
-                        f"{''.join(f', {key} {how[key]}' for key in ('guidance',) if key in how)}.")  # fmt: skip
+                caption=f"{_CAPTION} {near} Samples: {how['weights']}, step {how['checkpoint']}, {how['solver']}, {how['steps']} "
+                        f"steps{''.join(f', {key} {how[key]}' for key in ('guidance',) if key in how)}.")  # fmt: skip
 
 
 def _text(share: Mapping[str, Any]) -> str:

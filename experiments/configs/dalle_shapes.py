@@ -23,11 +23,11 @@ def get_config(part: str = "model"):
     config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 64, "options": {"examples": 20_000}})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})
-    config.training = ConfigDict({"steps": 6000, "log_every": 50, "sample_every": 0, "checkpoint_every": 500})
+    config.training = ConfigDict({"steps": 2300, "log_every": 50, "sample_every": 0, "checkpoint_every": 500})
     config.sample = ConfigDict({"n": 16})
     if part == "codes":
-        config.system = ConfigDict({"name": "dvae", "codes": 256, "widths": (32, 64, 64), "blocks": 1, "beta": 1.0, "anneal": 3000})
-        config.training.steps = 4000
+        config.system = ConfigDict({"name": "dvae", "codes": 256, "widths": (32, 64, 64), "blocks": 1, "beta": 1.0, "anneal": 1000})
+        config.training.steps = 1500
         return config
     config.nets = ConfigDict({"dvae": "runs/codes"})
     config.system = ConfigDict({"name": "dalle", "tokens": 43, "width": 192, "layers": 4, "heads": 6, "side": 4})

@@ -19,21 +19,21 @@ def get_config(part: str = "model"):
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict(
-        {"name": "glide", "network": "glide", "channels": 64, "multipliers": (1, 2), "blocks": 1, "attention": (8,),
+        {"name": "glide", "network": "glide", "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (8,),
          "head_channels": 32, "dropout": 0.0, "draws": 50} | TEXT
     )  # fmt: skip
-    config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 64, "options": {"examples": 20_000}})
+    config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 32, "options": {"examples": 20_000}})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})
-    config.training = ConfigDict({"steps": 8000, "log_every": 50, "sample_every": 2000, "checkpoint_every": 500})
+    config.training = ConfigDict({"steps": 4800, "log_every": 50, "sample_every": 1200, "checkpoint_every": 500})
     config.sample = ConfigDict({"n": 16, "guidance": 3.0})
     if part == "up":
-        config.system.update({"enlarges": 2, "betas": "linear", "channels": 32, "attention": (), "text_layers": 1, "solver": "ddim",
+        config.system.update({"enlarges": 2, "betas": "linear", "attention": (), "text_layers": 1, "solver": "ddim",
                               "draws": 27, "grid": "sections(1000,(10,10,3,2,2),997)", "temperature": 0.997})  # fmt: skip
-        config.data.name, config.data.batch_size, config.training.steps = "captioned_shapes:32", 32, 2000
+        config.data.name, config.data.batch_size, config.training.steps = "captioned_shapes:32", 16, 1500
         config.sample.guidance = None
     if part == "inpainting":
         config.system.inpaints = True
-        config.training.steps = 2000
+        config.training.steps = 1500
         config.training.start = "runs/glide"
     return config

@@ -22,13 +22,13 @@ def get_config(part: str = "model"):
     config = ConfigDict()
     config.seed = 0
     config.system = ConfigDict(
-        {"name": "imagen", "parameterization": "v", "weighting": "snr_plus_one", "draws": 50, "network": "imagen", "channels": 64,
+        {"name": "imagen", "parameterization": "v", "weighting": "snr_plus_one", "draws": 50, "network": "imagen", "channels": 32,
          "multipliers": (1, 2), "blocks": 1, "attention": (8,), "head_channels": 32, "dropout": 0.0} | TEXT
     )  # fmt: skip
-    config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 64, "options": {"examples": 20_000}})
+    config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 32, "options": {"examples": 20_000}})
     config.optimizer = ConfigDict({"name": "adam", "learning_rate": 1e-3, "schedule": "cosine", "warmup": 200, "clip": 1.0})
     config.ema = ConfigDict({"decay": 0.998})
-    config.training = ConfigDict({"steps": 8000, "log_every": 50, "sample_every": 2000, "checkpoint_every": 500})
+    config.training = ConfigDict({"steps": 4100, "log_every": 50, "sample_every": 1000, "checkpoint_every": 500})
     config.sample = ConfigDict({"n": 16, "guidance": 3.0})
     if part == "up":
         config.system = ConfigDict(
@@ -36,6 +36,6 @@ def get_config(part: str = "model"):
              "network": "efficientunet", "widths": (32, 64), "blocks": (1, 2), "attention": (1,), "heads": 4}
             | TEXT | {"text_layers": 1}
         )  # fmt: skip
-        config.data.name, config.data.batch_size, config.training.steps = "captioned_shapes:32", 32, 2000
+        config.data.name, config.data.batch_size, config.training.steps = "captioned_shapes:32", 16, 1500
         config.sample = ConfigDict({"n": 16})
     return config

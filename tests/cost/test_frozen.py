@@ -29,7 +29,7 @@ def test_shapes_are_checked_and_nothing_is_read(tmp_path):
         transformers_t5.load(tmp_path / "cut")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_each_of_eight_devices_holds_an_eighth(compiled, tmp_path):
     numbers = frozen.header_and_hole(tmp_path / "t5", NETWORK)
     split = {"data": 1, "fsdp": 8, "smallest": 1}

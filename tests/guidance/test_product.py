@@ -63,7 +63,7 @@ def programs(bed):
     return chosen
 
 
-@pytest.mark.full(but=("dpm_solver_pp_2m", "ancestral"), one_in=3)
+@pytest.mark.full(but=("dpm_solver_pp_2m", "ancestral"), one_in=5)
 @pytest.mark.parametrize("solver", table.ALL)
 def test_every_guidance_in_every_solver(solver):
     """On Gaussians, five steps; a stochastic solver draws the same noise for both. Nothing but rounding lies between the two."""

@@ -1,4 +1,4 @@
-"""Parity with independent implementations: in the full tier, and skipped where they are not installed."""
+"""Parity with independent implementations: in the full tier and the slow one, and skipped where they are not installed."""
 
 import pytest
 
@@ -8,4 +8,5 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "/peers/" in str(item.path):
             item.add_marker(pytest.mark.peers)
-            item.add_marker(pytest.mark.full)
+            if not item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.full)

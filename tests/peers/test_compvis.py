@@ -133,6 +133,7 @@ def test_the_pictures_are_the_pipelines(file):
     assert FIRST["set_alpha_to_one"] is False
 
 
+@pytest.mark.slow
 def test_the_command_reads_it_and_a_torch_file(file, tmp_path):
     path, _, tensors = file
     for name in ("vocab.json", "merges.txt"):

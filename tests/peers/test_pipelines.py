@@ -77,9 +77,10 @@ WALKS = {
     "ddim, v": ("DDIM", FIRST | {"prediction_type": "v_prediction"}),
     "ddim, trailing": ("DDIM", {"clip_sample": False, "timestep_spacing": "trailing"}),
 }
+LONGER = ("euler", "dpm-solver++, leading", "ddim, trailing")  # left to the slow tier
 
 
-@pytest.mark.parametrize("name", WALKS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in WALKS])
 def test_stable_diffusion(name, parts, tmp_path):
     """With a negative prompt, at scale 7.5: every setting from the folder."""
     kind, options = WALKS[name]

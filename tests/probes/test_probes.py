@@ -123,7 +123,7 @@ def test_tokens_reach_the_exact_bound_of_their_law(tmp_path):
     assert len(text.read_text().split()) == 5 and set(text.read_text()) <= set("1234\n")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_super_resolution_learns_from_pairs_and_leaves_out_what_is_masked(tmp_path):
     """The damaged column is white in every image, and the loss that leaves it out never teaches that."""
     config = write(tmp_path / "config.py", system={"name": "enlarging"}, data={"name": "pairs", "batch_size": 64, "flip": True},

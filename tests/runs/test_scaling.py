@@ -63,7 +63,7 @@ def test_one_that_is_far_from_1_is_refused_before_anything_is_there(stages, tmp_
     assert not json.loads((tmp_path / "vq" / "parts.json").read_text())["latents"]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_of_weights_that_are_gone_on_from_it_is_said(stages, tmp_path, capsys):
     """By a run that begins with another's weights, and by low-rank updates of one."""
     first = trained(tmp_path / "first", MODEL, **on(stages["kl"]))

@@ -83,7 +83,7 @@ def gaussian(name):
     return GaussianData(MEAN, ROTATION @ np.diag(CASES[name][2]) @ ROTATION.T)
 
 
-@pytest.mark.full(but=("ancestral", "sa_solver", "renoise"), one_in=3)
+@pytest.mark.full(but=("ancestral", "sa_solver", "renoise"), one_in=5)
 @pytest.mark.parametrize("name", CASES)
 def test_variance_follows_the_solvers_own_recursion(name):
     x = draw(CASES[name][0](), gaussian(name))
@@ -92,7 +92,7 @@ def test_variance_follows_the_solvers_own_recursion(name):
     assert np.all(np.abs(mean) < 0.05) and abs(correlation) < 4.5
 
 
-@pytest.mark.full(but=("sa_solver",), one_in=3)
+@pytest.mark.full(but=("sa_solver",), one_in=5)
 @pytest.mark.parametrize("name", CASES)
 def test_a_wrong_noise_fails_the_same_test(name, monkeypatch):
     """The control: all noise 5 % too large while walking."""

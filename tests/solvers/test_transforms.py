@@ -88,7 +88,7 @@ def test_snr_langevin_follows_its_recursion():
 # --- replacement -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.full(but=("ancestral",), one_in=3)
+@pytest.mark.full(but=("ancestral",), one_in=5)
 @pytest.mark.parametrize("name", ["ddim", "dpm_solver_pp_2m", "ancestral", "pndm", "unip-3"])
 def test_replacement_of_nothing_is_the_solver_and_of_all_is_the_known(name):
     solver = ALL[name](SCHEDULE)
@@ -133,7 +133,7 @@ def test_churn_goes_around_a_composed_solver():
     np.testing.assert_allclose(np.cov(x.T), COVARIANCE, atol=0.08)
 
 
-@pytest.mark.full(but=("Linear",), one_in=3)
+@pytest.mark.full(but=("Linear",), one_in=5)
 @pytest.mark.parametrize("schedule", [SCHEDULE, schedules.from_betas(schedules.linear_betas()), schedules.rectified()],
                          ids=lambda schedule: type(schedule).__name__)  # fmt: skip
 def test_churn_never_goes_above_the_noisiest_level(schedule):
@@ -189,7 +189,7 @@ def test_mixed_starts_lead_from_one_image_to_another():
     np.testing.assert_allclose(ends(mixed[1]), (ends(first) + ends(last)) / 2, atol=1e-5)  # of Gaussian data the walk is affine
 
 
-@pytest.mark.full(but=("ddim(0.5)", "unipc-1", "euler_maruyama"), one_in=3)
+@pytest.mark.full(but=("ddim(0.5)", "unipc-1", "euler_maruyama"), one_in=5)
 @pytest.mark.parametrize("name", ALL)
 def test_guidance_and_thresholds_work_inside_every_solver(name):
     """Point data guided from the point u to c with scale 2, then clipped: the walk ends at clip(2 c - u)."""

@@ -27,7 +27,7 @@ def test_the_settings_are_the_released_ones():
     assert systems.build("adm", network="adm", classes=None, **TINY).network.module.reads == {}
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_an_up_sampler_is_given_the_smaller_image():
     """Training makes it by averages; a request brings it; and the samples depend on it."""
     system = systems.build("adm", network="adm", classes=None, enlarges=2, steps=50, **TINY)

@@ -277,7 +277,7 @@ def test_the_sigma_of_the_condition_falls_in_the_course_of_training(model):
     assert loss(jnp.int32(0)) != loss(jnp.int32(5)) != loss(jnp.int32(10)) == loss(jnp.int32(20))
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_run_is_sampled_at_the_sigma_of_its_last_step(tmp_path):
     system = {"name": "cmde", "factor": 2, "colours": 1, "falls": 2, "steps": 2, "sigma_max": 8.0, **TINY}
     config = {"system": system, "data": {"name": "digits", "batch_size": 16}, "optimizer": {"learning_rate": 1e-2},
@@ -331,7 +331,7 @@ def test_a_network_learns_the_estimator_of_the_pair(most):
     np.testing.assert_allclose((x.mean(), x.std()), moments(most), atol=0.05)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_it_learns_which_image_is_asked_for():
     system = build(0.1, factor=2, steps=50, sigma_max=4.0, normalize=True, **(TINY | {"channels": 8}))
     variables, losses = fitted(system, lambda key: batch(), 400, 1e-2)

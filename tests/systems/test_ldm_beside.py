@@ -85,7 +85,7 @@ def test_a_map_of_labels(stage):
     np.testing.assert_allclose(found, np.stack([1 - share, share], -1), atol=1e-6)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_an_encoder_of_texts_is_trained_with_the_model(stage):
     crossed = SMALL | {"kinds": ("cross",), "middle": "cross", "text_width": 8}
     system = systems.build("ldm", first_stage=stage, tokens=9, text_layers=1, text_heads=2, label_dropout=0.0, **crossed)

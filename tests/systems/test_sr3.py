@@ -120,7 +120,7 @@ SAMPLED = {
 """Mean and std of 40,000 samples of N(0.3, 0.2^2) by the exact noise, from another program."""
 
 
-@pytest.mark.full(but=("(0.0001, 0.3, 100)",))
+@pytest.mark.full(but=("(0.0001, 0.3, 100)",), one_in=2)
 @pytest.mark.parametrize("table", SAMPLED, ids=str)
 def test_both_variances_give_what_they_are_known_to_give(table):
     """A network that was trained on one chain is walked along another; the two variances are 20 % apart at 100 steps."""
