@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from diffux import averages as ema
-from diffux import codecs, pretrained
+from diffux import pretrained
 from diffux.config.parts import filled
 from diffux.config.plan import Plan, named_nets, plan
 from diffux.config.schema import check
@@ -23,6 +23,7 @@ from diffux.fields import Field
 from diffux.files import path_of
 from diffux.runs import checkpoint, export, folder, nets, snapshots
 from diffux.runs.run import Run
+from diffux.runs.scaling import told
 from diffux.systems.shapes import shapes_of
 from diffux.systems.trainable import Variables
 
@@ -104,9 +105,8 @@ def planned(config: Any, parts: Mapping[str, Any] | None = None, near: Any = "."
     config = check(filled(config))
     loaded, pins = nets.frozen(load, named_nets(config), parts["nets"], near, warn, named)
     made = plan(config, nets=loaded, source=source)
-    if parts["latents"]:
-        made = dataclasses.replace(made, system=codecs.told(made.system, **parts["latents"]))
-    return made, {"nets": pins, "use": {**parts["use"], **use}, "latents": parts["latents"]}
+    made = dataclasses.replace(made, system=told(made.system, parts))
+    return made, {**parts, "nets": pins, "use": {**parts["use"], **use}}
 
 
 class _Loaded:

@@ -8,17 +8,25 @@ a decoder of them.
     --given caption="a red circle above a blue square" --n 16 --out shapes.png
   diffux sample --task variations --model model=runs/unclip --given image=shape.png --given caption="" --n 16 --out others.png
 
+The prior that says the embedding code by code, in the place of the one that diffuses it:
+
+  diffux train --config unclip_shapes:autoregressive --workdir runs/codes --config.nets.contrastive=runs/pairs
+  diffux sample --task "prior_decoder(draws=1)" --model prior=runs/codes --model decoder=runs/unclip \
+    --given caption="a red circle above a blue square" --n 16 --out shapes.png
+
 `glide_shapes:up` enlarges what it draws. The text of the decoder is dropped half the time, as in the paper.
 """
 
 from ml_collections import ConfigDict
 
 TEXT = {"length": 16, "padding": 0, "text_width": 128, "text_layers": 3, "text_heads": 4}
+PRIOR = {"width": 128, "layers": 4, "heads": 4}
+PARTS = ("model", "prior", "autoregressive", "contrastive")
 
 
 def get_config(part: str = "model"):
-    if part not in ("model", "prior", "contrastive"):
-        raise ValueError(f"unclip_shapes is unclip_shapes:model, unclip_shapes:prior or unclip_shapes:contrastive, got {part}")
+    if part not in PARTS:
+        raise ValueError(f"unclip_shapes is {', '.join(f'unclip_shapes:{one}' for one in PARTS)}, got {part}")
     config = ConfigDict()
     config.seed = 0
     config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 64, "options": {"examples": 20_000}})
@@ -32,7 +40,11 @@ def get_config(part: str = "model"):
         return config
     config.nets = ConfigDict({"contrastive": "runs/pairs"})
     if part == "prior":
-        config.system = ConfigDict({"name": "unclip_prior", "normalizer": "root", "width": 128, "layers": 4, "heads": 4} | TEXT)
+        config.system = ConfigDict({"name": "unclip_prior", "normalizer": "root"} | PRIOR | TEXT)
+        return config
+    if part == "autoregressive":
+        config.system = ConfigDict({"name": "unclip_autoregressive", "components": 32, "buckets": 64} | PRIOR | TEXT)
+        config.training.steps = 1000
         return config
     config.system = ConfigDict(
         {"name": "unclip", "channels": 64, "multipliers": (1, 2), "blocks": 1, "attention": (8,), "head_channels": 32,
