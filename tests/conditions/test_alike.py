@@ -36,6 +36,7 @@ def test_what_is_drawn_is_uniform_over_the_upper_share_of_training(percentile):
     u = (np.arange(10_000) + 0.5) / 10_000
     exact = np.bincount(np.asarray(part(percentile).drawn(jnp.asarray(u, jnp.float32))), minlength=len(COUNTS)) / len(u)
     np.testing.assert_allclose(exact, wanted, atol=2e-4)
+    assert int(part(percentile).drawn(jnp.zeros(()))) == upper[0]  # and no example at the percentile's other side
     n = 4000
     fields = {"text": np.zeros((n, 2), np.float32)}
     drawn = given("text", part(percentile))(keys.sample_keys(0, 0, n), fields, False)["product"]
