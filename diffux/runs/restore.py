@@ -23,7 +23,7 @@ from diffux.fields import Field
 from diffux.files import path_of
 from diffux.runs import checkpoint, export, folder, nets, snapshots
 from diffux.runs.run import Run
-from diffux.runs.scaling import told
+from diffux.runs.scaling import need_told, told
 from diffux.systems.shapes import shapes_of
 from diffux.systems.trainable import Variables
 
@@ -83,6 +83,7 @@ def load(
             others = ["power_X of any width X"] * bool(snapshots.steps(path))
             raise unknown("average", name, [*made.averages.names, *others, "raw"])
         weights = ema.said(name)
+    need_told(made.system, path)
     loaded = make()
     shapes, leave = loaded.shapes, made.averages.leave
     wanted = {"params": {key: tree for key, tree in shapes.items() if raw or key in leave}}
@@ -181,6 +182,7 @@ def _exported(path: pathlib.Path, arrays: Mapping[str, Any], said: export.Said, 
         raise UserError(f"{path} holds one kind of weights, {said.weights} of step {said.step}, and no others")
     use_compilation_cache()
     made, parts = planned(said.config, said.parts, path, named, warn)
+    need_told(made.system, path)
     loaded = _Loaded(made, parts, said.fields)
     return loaded.run(loaded.placed(arrays, str(path)), said.step, said.weights)
 

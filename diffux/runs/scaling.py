@@ -31,9 +31,16 @@ def told(system: Any, parts: Mapping[str, Any]) -> Any:
     return system.told(parts["measured"]) if parts["measured"] else system
 
 
+def need_told(system: Any, where: Any) -> None:
+    """Raise UserError for the system of a run in `where` that has begun and lost the numbers that it measured."""
+    if getattr(system, "unmeasured", False):
+        raise UserError(f"the run in {where} does not say what it measured of its data when it began, and cannot go on without: "
+                        "parts.json, which has it, is gone")  # fmt: skip
+
+
 def measured(plan: Plan, parts: Mapping[str, Any], examples: data.Source,
              say: Callable[[str], None]) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
-    """(the plan with the numbers that its system measures of the data, `parts` with them) of a run that begins.
+    """(the plan with the numbers that its latents and its system measure of the data, `parts` with them) of a run that begins.
 
     Such a system says that it is `unmeasured`, and has `measure(batches) -> (numbers, words)` and `told(numbers) -> system`.
     """

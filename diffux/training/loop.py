@@ -24,7 +24,7 @@ from diffux.loggers import Logger
 from diffux.runs import checkpoint, folder, metrics, restore, snapshots, start, storage
 from diffux.runs.lock import only_one
 from diffux.runs.run import Run
-from diffux.runs.scaling import measured
+from diffux.runs.scaling import measured, need_told
 from diffux.sampling import pictures
 from diffux.systems.shapes import check_memory, parameters
 from diffux.training import profile as profiling
@@ -141,6 +141,8 @@ def _opened(stack, directory: Any, plan: Plan, progress: Progress, lead: bool) -
     if jax.process_count() > 1:
         folder.check_shared(path, plan)
     begun = checkpoint.newest_good(path, progress.say) or 0
+    if begun:
+        need_told(plan.system, path)
     distributed.agree("newest checkpoint", str(begun or ""), "the workdir of several hosts is one folder that all share")
     return path, begun
 

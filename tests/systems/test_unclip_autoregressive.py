@@ -299,6 +299,11 @@ def test_a_run_keeps_what_it_measured(pairs, tmp_path, capsys, monkeypatch):
     drawn = [sampling.samples(one, 3, given=caption, guidance=2) for one in (run, again)]
     np.testing.assert_array_equal(*drawn)
     assert drawn[0].shape == (3, 6) and abs(drawn[0] - sampling.samples(run, 3, given=caption)).max() > 0
+    (tmp_path / "run" / "parts.json").unlink()
+    for go_on in (lambda: training.load(tmp_path / "run"),
+                  lambda: training.train(config | {"training": OFTEN | {"steps": 3}}, tmp_path / "run")):  # fmt: skip
+        with pytest.raises(UserError, match="does not say what it measured of its data when it began"):
+            go_on()
 
 
 @pytest.mark.full
