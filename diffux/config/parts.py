@@ -200,11 +200,17 @@ def walk(system: Any, *, solver: Any = None, steps: int | None = None, eta: floa
     if not hasattr(system, "generate"):
         raise UserError(f"a {type(system).__name__} is trained and not sampled: there is nothing to draw")
     if not hasattr(system, "process"):
+        chooses = getattr(system, "chooses", ())
         asked = {"solver": solver, "steps": steps, "eta": eta, "grid": grid, "guidance": guidance, "options": options}
         for name, value in asked.items():
-            if value and value != getattr(system, name, None):
+            if value and name not in chooses and value != getattr(system, name, None):
                 raise UserError(f"a {type(system).__name__} answers without a walk, and has no {name} to choose, got {value!r}")
-        return {}
+        if guidance is None or "guidance" not in chooses:
+            return {}
+        chosen = {"guidance": transforms(guidance, system, nets)}
+        with explained():
+            systems.resolved(system.replace(**chosen)).check()
+        return chosen
     chosen = {"solver": _solver(solver, system, eta, options), "steps": steps, "grid": _grid(grid, system),
               "guidance": transforms(guidance, system, nets)}  # fmt: skip
     with explained():

@@ -7,7 +7,7 @@ from diffux.guidance._autoguidance import autoguidance
 from diffux.guidance._between import between
 from diffux.guidance._blended import blended
 from diffux.guidance._classifier import classifier, noisy_classifier
-from diffux.guidance._classifier_free import classifier_free, classifier_free_pp
+from diffux.guidance._classifier_free import ClassifierFree, classifier_free, classifier_free_pp
 from diffux.guidance._perturbed import perturbed_attention, smoothed_attention
 from diffux.guidance._posterior_sampling import dps, isotropic, posterior_sampling, tweedie
 from diffux.guidance._proximal import proximal
@@ -25,8 +25,8 @@ TRANSFORMS = (
 """What can be named as guidance; the others are parts of these, or of a task."""
 
 __all__ = [
-    "TRANSFORMS", "Encoder", "Tiled", "adaptive_projected", "added", "attending", "attention_maps", "autoguidance", "between",
-    "blended", "classifier", "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold", "isotropic", "noisy_classifier",
-    "perturbed_attention", "posterior_sampling", "proximal", "rescaled", "semantic", "similarity", "smoothed_attention",
-    "static_threshold", "temperature", "tiled", "tweedie",
+    "TRANSFORMS", "ClassifierFree", "Encoder", "Tiled", "adaptive_projected", "added", "attending", "attention_maps",
+    "autoguidance", "between", "blended", "classifier", "classifier_free", "classifier_free_pp", "dps", "dynamic_threshold",
+    "isotropic", "noisy_classifier", "perturbed_attention", "posterior_sampling", "proximal", "rescaled", "semantic", "similarity",
+    "smoothed_attention", "static_threshold", "temperature", "tiled", "tweedie",
 ]  # fmt: skip

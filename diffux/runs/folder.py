@@ -27,7 +27,7 @@ from diffux.files import aside, path_of
 from diffux.runs import checkpoint, storage
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "chex", "numpy")
-NOTHING: Mapping[str, dict[str, Any]] = {"nets": {}, "use": {}, "latents": {}}
+NOTHING: Mapping[str, dict[str, Any]] = {"nets": {}, "use": {}, "latents": {}, "measured": {}}
 """What a run is built on, before it is on anything."""
 _FOLDERS = ("checkpoints", "checkpoints.damaged", "samples", "tensorboard", "diagnostics", "averages")
 _FILES = ("config.json", "data.json", "parts.json", "versions.json", "metrics.jsonl", "metrics.csv", "samples.png", "losses.png")
@@ -182,7 +182,7 @@ def _data(workdir: pathlib.Path) -> dict[str, Any]:
 
 def parts(workdir: Any) -> dict[str, dict[str, Any]]:
     """What the run in `workdir` is built on: {"nets": {name: pin}, "use": {file: SHA-256}}, see `runs.nets` and `check_used`; and
-    the numbers of "latents" that it measured when it began."""
+    the numbers of "latents", and of what else its system has "measured", from when it began."""
     path = path_of(workdir) / "parts.json"
     try:
         said = _read(path)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from diffux import averages as ema
-from diffux import codecs, pretrained
+from diffux import pretrained
 from diffux.config.parts import filled
 from diffux.config.plan import Plan, named_nets, plan
 from diffux.config.schema import check
@@ -23,6 +23,7 @@ from diffux.fields import Field
 from diffux.files import path_of
 from diffux.runs import checkpoint, export, folder, nets, snapshots
 from diffux.runs.run import Run
+from diffux.runs.scaling import need_told, told
 from diffux.systems.shapes import shapes_of
 from diffux.systems.trainable import Variables
 
@@ -82,6 +83,7 @@ def load(
             others = ["power_X of any width X"] * bool(snapshots.steps(path))
             raise unknown("average", name, [*made.averages.names, *others, "raw"])
         weights = ema.said(name)
+    need_told(made.system, path)
     loaded = make()
     shapes, leave = loaded.shapes, made.averages.leave
     wanted = {"params": {key: tree for key, tree in shapes.items() if raw or key in leave}}
@@ -104,9 +106,8 @@ def planned(config: Any, parts: Mapping[str, Any] | None = None, near: Any = "."
     config = check(filled(config))
     loaded, pins = nets.frozen(load, named_nets(config), parts["nets"], near, warn, named)
     made = plan(config, nets=loaded, source=source)
-    if parts["latents"]:
-        made = dataclasses.replace(made, system=codecs.told(made.system, **parts["latents"]))
-    return made, {"nets": pins, "use": {**parts["use"], **use}, "latents": parts["latents"]}
+    made = dataclasses.replace(made, system=told(made.system, parts))
+    return made, {**parts, "nets": pins, "use": {**parts["use"], **use}}
 
 
 class _Loaded:
@@ -181,6 +182,7 @@ def _exported(path: pathlib.Path, arrays: Mapping[str, Any], said: export.Said, 
         raise UserError(f"{path} holds one kind of weights, {said.weights} of step {said.step}, and no others")
     use_compilation_cache()
     made, parts = planned(said.config, said.parts, path, named, warn)
+    need_told(made.system, path)
     loaded = _Loaded(made, parts, said.fields)
     return loaded.run(loaded.placed(arrays, str(path)), said.step, said.weights)
 

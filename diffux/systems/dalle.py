@@ -17,7 +17,9 @@ from diffux.codecs import Codec, pixels
 from diffux.conditions import Given, given
 from diffux.networks.dalle import DALLE
 from diffux.solvers import Sampled
+from diffux.systems import sequences
 from diffux.systems.dvae import DVAE
+from diffux.systems.sequences import nats
 from diffux.systems.system import conditions, inputs
 from diffux.types import Learned, Net
 
@@ -52,8 +54,8 @@ class Dalle:
         codes, words = self.dvae.codes(x).reshape(len(x), -1), cond["caption"]
         said, drawn = self.network(words, codes)
         there = (words != self.network.module.padding).astype(said.dtype)
-        text = jnp.sum(there * _nats(said, words)) / jnp.maximum(jnp.sum(there), 1)
-        image = jnp.mean(_nats(drawn, codes))
+        text = jnp.sum(there * nats(said, words)) / jnp.maximum(jnp.sum(there), 1)
+        image = jnp.mean(nats(drawn, codes))
         return self.shares[0] * text + self.shares[1] * image, ({"text_nats": text, "code_nats": image}, state)
 
     @property
@@ -73,38 +75,22 @@ class Dalle:
         shape = tuple(getattr(shape, "shape", shape))
         sides = tuple(side // self.dvae.factor for side in shape[1:3])
         count = sides[0] * sides[1]
-        if not (steps in (None, count) and save in (None, 1)):
-            raise ValueError(f"{count} codes are drawn in as many steps, and the image alone is kept, got steps {steps} and save "
-                             f"{save}")  # fmt: skip
-        words, keys = self.conditions(rng.fold_in(keys, 2), given, shape[0])["caption"], rng.rows(keys, shape[0])
-        codes, each = jnp.zeros((shape[0], count), jnp.int32), max(count // 20, 1)
-        for first in range(0, count, each):
-            last = min(first + each, count)
-            codes = _some(self, words, keys, codes, first, last)
-            if progress is not None:
-                jax.block_until_ready(codes)
-                progress(last, count)
-        x = _image(self.dvae, codes.reshape(-1, *sides))
-        return Sampled(x, None if save is None else x[None], ())
+        sequences.check_walk(count, steps, save)
+        words = self.conditions(rng.fold_in(keys, 2), given, shape[0])["caption"]
+        say = Saying(self.network, words)
+        codes = sequences.said(say, rng.rows(keys, shape[0]), count, self.temperature, self.best, progress)
+        return sequences.ended(_image(self.dvae, codes.reshape(-1, *sides)), save)
 
 
-def _nats(logits, wanted):
-    return -jnp.take_along_axis(jax.nn.log_softmax(logits), wanted[..., None], -1)[..., 0]
+@struct.dataclass
+class Saying:
+    """Codes (B, N) -> their logits, given the text of `words`."""
 
+    network: Net
+    words: Any
 
-@jax.jit
-def _some(system, words, keys, codes, first, last):
-    """The codes with those from place `first` to `last` drawn, each by its own key."""
-
-    def one(place, codes):
-        logits = system.network(words, codes)[1][:, place] / system.temperature
-        if system.best < logits.shape[-1]:
-            least = jax.lax.top_k(logits, system.best)[0][:, -1:]
-            logits = jnp.where(logits < least, -jnp.inf, logits)
-        draw = lambda key, logits: jax.random.categorical(jax.random.fold_in(key, place), logits)  # noqa: E731
-        return codes.at[:, place].set(jax.vmap(draw)(keys, logits).astype(jnp.int32))
-
-    return jax.lax.fori_loop(first, last, one, codes)
+    def __call__(self, codes):
+        return self.network(self.words, codes)[1]
 
 
 @jax.jit

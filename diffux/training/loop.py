@@ -24,7 +24,7 @@ from diffux.loggers import Logger
 from diffux.runs import checkpoint, folder, metrics, restore, snapshots, start, storage
 from diffux.runs.lock import only_one
 from diffux.runs.run import Run
-from diffux.runs.scaling import scaled
+from diffux.runs.scaling import measured, need_told
 from diffux.sampling import pictures
 from diffux.systems.shapes import check_memory, parameters
 from diffux.training import profile as profiling
@@ -84,7 +84,7 @@ def train(config: Any, directory: Any, *, source: Any = None, loggers: Iterable[
         if profile:
             profiling.check(total - begun)
         examples, test, batches = _data(stack, plan, path, begun, progress)
-        plan, parts = (plan, parts) if begun else scaled(plan, parts, examples, progress.say)
+        plan, parts = (plan, parts) if begun else measured(plan, parts, examples, progress.say)
         first = next(batches)
         program = prepare(plan, first, mesh)
         check_memory("the parameters of the system", program.shapes.params)
@@ -141,6 +141,8 @@ def _opened(stack, directory: Any, plan: Plan, progress: Progress, lead: bool) -
     if jax.process_count() > 1:
         folder.check_shared(path, plan)
     begun = checkpoint.newest_good(path, progress.say) or 0
+    if begun:
+        need_told(plan.system, path)
     distributed.agree("newest checkpoint", str(begun or ""), "the workdir of several hosts is one folder that all share")
     return path, begun
 

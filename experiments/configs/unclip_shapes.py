@@ -9,6 +9,12 @@ a decoder of them.
     --given caption="a red circle above a blue square" --n 16 --out shapes.png
   diffux sample --task variations --model model=runs/unclip --given image=shape.png --given caption="" --n 16 --out others.png
 
+The prior that says the embedding code by code, in the place of the one that diffuses it:
+
+  diffux train --config unclip_shapes:autoregressive --workdir runs/sayer --config.nets.contrastive=runs/pairs
+  diffux sample --task "prior_decoder(draws=1)" --model prior=runs/sayer --model decoder=runs/unclip \
+    --given caption="a red circle above a blue square" --n 16 --out shapes.png
+
 `glide_shapes:up` enlarges what it draws. The text of the decoder is dropped half the time, as in the paper. The part noisy is an
 encoder of noised pictures, which guides other models: `diffux sample --workdir runs/glide --net semantic=runs/noisy
 --guidance "semantic(text=300,moves=mean)"`.
@@ -17,11 +23,13 @@ encoder of noised pictures, which guides other models: `diffux sample --workdir 
 from ml_collections import ConfigDict
 
 TEXT = {"length": 16, "padding": 0, "text_width": 128, "text_layers": 3, "text_heads": 4}
+PRIOR = {"width": 128, "layers": 4, "heads": 4}
+PARTS = ("model", "prior", "autoregressive", "contrastive", "noisy")
 
 
 def get_config(part: str = "model"):
-    if part not in ("model", "prior", "contrastive", "noisy"):
-        raise ValueError(f"unclip_shapes is unclip_shapes:model, :prior, :contrastive or :noisy, got {part}")
+    if part not in PARTS:
+        raise ValueError(f"unclip_shapes is {', '.join(f'unclip_shapes:{one}' for one in PARTS)}, got {part}")
     config = ConfigDict()
     config.seed = 0
     config.data = ConfigDict({"name": "captioned_shapes:16", "batch_size": 32, "options": {"examples": 20_000}})
@@ -38,8 +46,12 @@ def get_config(part: str = "model"):
         return config
     config.nets = ConfigDict({"contrastive": "runs/pairs"})
     if part == "prior":
+        config.system = ConfigDict({"name": "unclip_prior", "normalizer": "root"} | PRIOR | TEXT)
         config.data.batch_size, config.training.steps = 64, 1000
-        config.system = ConfigDict({"name": "unclip_prior", "normalizer": "root", "width": 128, "layers": 4, "heads": 4} | TEXT)
+        return config
+    if part == "autoregressive":
+        config.system = ConfigDict({"name": "unclip_autoregressive", "components": 32, "buckets": 64} | PRIOR | TEXT)
+        config.data.batch_size, config.training.steps = 64, 1000
         return config
     config.system = ConfigDict(
         {"name": "unclip", "channels": 32, "multipliers": (1, 2), "blocks": 1, "attention": (8,), "head_channels": 32,

@@ -127,6 +127,9 @@ _BY_RULE: list[tuple[Rule, str]] = [
     # without layers of its own each of these networks is still one: a linear map, the undilated stages, the other branch
     (several(whole(1)), "system.attention system.dense system.upper system.dilations system.widths system.convolutions"),
     (optional(whole(1)), "system.best"),
+    (whole(1), "system.components"),
+    (whole(2), "system.buckets"),
+    (number(0, 100, open_above=True), "system.percentile"),
     (number(0, 1, open_below=True), "system.coldest"),
     (_ABOVE_0, "system.sigma_min system.sigma_max system.sigma_data system.std system.rho "
                "system.step system.beta_min system.beta_max"),

@@ -1,5 +1,7 @@
-"""The scale of latents: measured when a run begins and kept with it, or looked at where the config states one."""
+"""What is measured when a run begins and kept with it: the scale of latents, looked at where the config states one, and what a
+system says."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,8 +9,9 @@ import numpy as np
 import pytest
 
 from diffux import codecs, data, sampling, training
+from diffux.config.plan import Data, plan
 from diffux.errors import UserError
-from diffux.runs import export
+from diffux.runs import export, folder, scaling
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -89,3 +92,45 @@ def test_the_numbers_of_given_latents():
     told = codecs.told({"a": codec, "b": codecs.pasted(codec)}, 2.0, [0.1, 0.2])
     assert [float(one.scale) for one in codecs.latents_in(told)] == [2.0, 2.0]
     np.testing.assert_allclose(codecs.told(told, 5.0, 0.0)["a"].numbers[1], [0.1, 0.2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """A system that wants to know the mean of its data."""
+
+    mean: float | None = None
+
+    @property
+    def unmeasured(self):
+        return self.mean is None
+
+    def measure(self, batches):
+        values = np.concatenate([batch["x"] for batch in batches])
+        return {"mean": float(values.mean())}, f"the mean of {len(values)} is known"
+
+    def told(self, numbers):
+        return dataclasses.replace(self, mean=numbers["mean"])
+
+
+class Counted(Data):
+    """Batches of 0, 1, 2 and so on."""
+
+    def batches(self, source, seed, start):
+        return ({"x": np.full(self.batch_size, i)} for i in range(100))
+
+
+def test_what_a_system_measures_is_measured_once_and_told():
+    """Of as many batches as have 4,096 examples, and at least 8; a run that has begun and lost it does not go on."""
+    made, said = plan({"system": {"name": "ddpm", "channels": 8, "multipliers": [1], "attention": []}}), []
+    source = data.of_arrays({"image": np.zeros((2, 4, 4, 1), np.uint8)})
+    for size, count in ((64, 64), (1000, 8)):
+        begins = dataclasses.replace(made, system=Measures(), data=Counted(**vars(made.data) | {"batch_size": size}))
+        told, parts = scaling.measured(begins, folder.NOTHING, source, said.append)
+        assert told.system == Measures((count - 1) / 2) and parts["measured"] == {"mean": (count - 1) / 2}
+        assert said[-1] == f"the mean of {size * count} is known, measured over {count} batches of images"
+        assert scaling.told(Measures(), parts) == told.system and not folder.NOTHING["measured"]
+        again, kept = scaling.measured(told, parts, source, lambda words: pytest.fail(words))
+        assert again.system == told.system and kept == parts
+        scaling.need_told(again.system, "runs/a")
+    with pytest.raises(UserError, match=r"the run in runs/a does not say what it measured .* parts.json, which has it, is gone"):
+        scaling.need_told(scaling.told(Measures(), folder.NOTHING), "runs/a")

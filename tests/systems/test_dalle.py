@@ -8,6 +8,8 @@ import pytest
 from diffux import keys, systems
 from diffux.networks.dalle import DALLE
 from diffux.networks.initialize import initialize
+from diffux.systems import sequences
+from diffux.systems.dalle import Saying
 from diffux.systems.trainable import Variables
 from tests.networks.test_unet import perturbed
 
@@ -96,8 +98,9 @@ def test_the_first_code_has_the_networks_law(model):
     n, words = 2000, np.repeat(TOKENS[1:2], 2000, 0)
     logits = np.asarray(systems.resolved(system, variables).network(TOKENS[1:2], np.zeros((1, 16), int))[1][0, 0], np.float64)
     for temperature in (1.0, 0.5):
-        codes = np.asarray(systems.dalle._some(systems.resolved(system.replace(temperature=temperature), variables), words,
-                                               keys.sample_keys(1, 0, n), jnp.zeros((n, 16), jnp.int32), 0, 1))[:, 0]  # fmt: skip
+        say = Saying(systems.resolved(system, variables).network, jnp.asarray(words))
+        empty = jnp.zeros((n, 16), jnp.int32)
+        codes = np.asarray(sequences.some(say, keys.sample_keys(1, 0, n), empty, 0, 1, temperature, None))[:, 0]
         shares = np.exp(logits / temperature) / np.exp(logits / temperature).sum()
         apart = np.bincount(codes, minlength=5) / n - shares
         assert (abs(apart) < 4 * np.sqrt(shares * (1 - shares) / n) + 1e-9).all()
@@ -107,7 +110,7 @@ def test_what_does_not_fit_is_refused(model):
     system, variables = model
     with pytest.raises(ValueError, match=r"dvae is a run of a discrete autoencoder, nets\.dvae=RUN, got none"):
         systems.build("dalle")
-    with pytest.raises(ValueError, match="16 codes are drawn in as many steps, and the image alone is kept, got steps 5"):
+    with pytest.raises(ValueError, match="16 codes are drawn in as many steps, and the end alone is kept, got steps 5"):
         systems.generate(keys.sample_keys(0, 0, 3), system, variables, IMAGES.shape, {"caption": TOKENS}, steps=5)
 
 
