@@ -11,8 +11,8 @@ a decoder of them.
 
 The prior that says the embedding code by code, in the place of the one that diffuses it:
 
-  diffux train --config unclip_shapes:autoregressive --workdir runs/sayer --config.nets.contrastive=runs/pairs
-  diffux sample --task "prior_decoder(draws=1)" --model prior=runs/sayer --model decoder=runs/unclip \
+  diffux train --config unclip_shapes:autoregressive --workdir runs/autoregressive --config.nets.contrastive=runs/pairs
+  diffux sample --task "prior_decoder(draws=1)" --model prior=runs/autoregressive --model decoder=runs/unclip \
     --given caption="a red circle above a blue square" --n 16 --out shapes.png
 
 `glide_shapes:up` enlarges what it draws. The text of the decoder is dropped half the time, as in the paper. The part noisy is an
