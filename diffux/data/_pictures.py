@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,6 +116,11 @@ def described(size: Any, channels: int | None, captions: bool, length: int | Non
     return {"image": Image_((*sides(size), channels or 3))} | found
 
 
+def is_class(value: Any) -> bool:
+    """Whether a class is said by its number, one below a million, as an int or in digits; other numbers are names."""
+    return type(value) in (int, str) and re.fullmatch("[0-9]{1,6}", str(value)) is not None
+
+
 def splits_in(top: Path, suffixes: set[str] = SUFFIXES) -> dict[str, Path]:
     """{split: folder} of a folder that holds folders of splits, train among them, and neither others nor files of these endings."""
     visible = [path for path in top.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
@@ -132,7 +138,7 @@ def _captioned(rows: Sequence[Row], where: Any, notes: list[str]) -> Sequence[Ro
         return rows
     said = f"{len(without):,} of the {len(rows):,} images of {where} have no caption"
     if len(without) > _WITHOUT * len(rows):
-        raise DataError(f"{said}, and at most {_WITHOUT:.0%} may be so; the first is {without[0].picture}: write a caption of each, "
+        raise DataError(f"{said}, and at most {_WITHOUT:.0%} may be so; the first is {without[0].picture}: write one of each, "
                         "or pass captions=False for pictures alone.")  # fmt: skip
     notes.append(f"{said} and are left out, the first is {without[0].picture.name}")
     return [row for row in rows if row.captions]
