@@ -7,6 +7,7 @@ unicode-cldr-core`. The font is under the SIL Open Font License, the names under
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,7 +97,8 @@ def describe(rest: str, *, split: str = "train", size=None, channels: int | None
     _only(rest, split)
     _colour(ground)
     known = _pictures.described(size or _SIDE, channels, True, length, vocabulary, tokenizer)
-    if "caption" in known and not (path_of(font).is_file() and path_of(annotations).is_dir()):
+    there = all(path_of(word).is_file() for word in (font, *_files(annotations))) and importlib.util.find_spec("fontTools")
+    if "caption" in known and not there:
         return known
     return load(rest, split=split, size=size, channels=channels, tones=tones, flags=flags, keywords=keywords, length=length,
                 vocabulary=vocabulary, tokenizer=tokenizer, font=font, annotations=annotations).fields  # fmt: skip
@@ -121,6 +123,10 @@ def _colour(ground: str) -> tuple[int, int, int]:
         raise DataError(f"ground is a colour by its name or as '#rrggbb', got {ground!r}.") from error
 
 
+def _files(annotations: str) -> list[str]:
+    return [f"{annotations}/{folder}/en.xml" for folder in ("annotations", "annotationsDerived")]
+
+
 def _there(word: str) -> Path:
     path = path_of(word)
     if not path.is_file():
@@ -132,8 +138,8 @@ def _there(word: str) -> Path:
 def _names(annotations: str) -> tuple[dict[str, str], dict[str, list[str]]]:
     """({emoji: short name}, {emoji: further words}) by CLDR, whose emoji are without variation selectors."""
     names, words = {}, {}
-    for folder in ("annotations", "annotationsDerived"):
-        path = _there(f"{annotations}/{folder}/en.xml")
+    for file in _files(annotations):
+        path = _there(file)
         try:
             tree = ElementTree.parse(path)
         except (OSError, ElementTree.ParseError) as error:

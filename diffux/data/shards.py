@@ -24,6 +24,7 @@ from diffux.files import path_of
 
 FORMS = ()  # archives of one's own come as shards:/path
 _MOST = 100_000  # shards that braces may name
+_PADDING = 2**20  # bytes behind the end of an archive that are looked at
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,6 +189,12 @@ def _members(shard: Path) -> Iterator[tuple[str, str, Member]]:
                 if entry.isreg() and not entry.issparse() and point and not hidden:
                     member = Member(str(shard), entry.name, entry.offset_data, entry.size)
                     yield str(path.parent / stem), f".{ending.lower()}", member
+            end = archive.offset
+        with open(shard, "rb") as file:  # a header that is none, or none at all, ends an archive for tarfile without a word
+            file.seek(end)
+            rest = file.read(_PADDING)
+        if len(rest) < tarfile.BLOCKSIZE or rest.strip(b"\0"):
+            raise tarfile.ReadError(f"it has no end where its files end, at byte {end:,}")
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
         raise DataError(f"{shard} cannot be read as a plain .tar, one that is whole and not compressed: "
                         f"{one_sentence(error)}") from error  # fmt: skip
