@@ -7,20 +7,23 @@ from PIL import Image
 
 from diffux import data
 
+SIDES = 24, 16
 WORDS = "zero one two three four five six seven eight nine".split()
 
 
 def picture(number, form="png"):
     """A picture of the grey 10 x number, as the bytes of a file."""
     file = io.BytesIO()
-    Image.new("L", (4, 6), 10 * number).save(file, form, **({"lossless": True} if form == "webp" else {}))
+    Image.new("L", SIDES[::-1], 10 * number).save(file, form, **({"lossless": True} if form == "webp" else {}))
     return file.getvalue()
 
 
 def damaged(number):
-    """A JPEG whose header is whole."""
-    whole = picture(number, "jpeg")
-    return whole[: whole.index(b"\xff\xda") + 2]
+    """A JPEG of noise whose header is whole."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, SIDES, np.uint8)).save(file, "jpeg")
+    whole = file.getvalue()
+    return whole[: whole.index(b"\xff\xda") + 20]
 
 
 def caption(number):
