@@ -74,6 +74,8 @@ def test_of_several_captions_one_is_taken_and_always_the_same(tmp_path):
     assert all(said.split(" ", 1)[1] == caption(int(name[:3])) for name, said in found.items())
     assert 5 < firsts.count("first") < 25 and firsts.count("first") + firsts.count("second") == 30
     assert taken() == found
+    lines = list(map(str, range(1000)))
+    assert _captions.chosen(lines, "123456789") == str(0xCBF43926 % 1000)  # in every process: the check value of CRC-32
     (tmp_path / "000.png").unlink()
     assert taken() == {name: said for name, said in found.items() if name != "000.png"}
 
@@ -138,7 +140,8 @@ def test_a_vocabulary_of_a_size_keeps_the_commonest_words():
     assert field.encode(["a b c", "d"]).tolist() == [[2, 3, 1], [1, 0, 0]] and field.size == 4
     larger = text.of_words(captions, 3, 50)
     assert larger.size == 50 and larger.encode(captions).max() == 5 and larger.words([[2, 5, 0]]) == ["a d"]
-    assert text.of_words(["[pad] [unknown] a"], 3).size == 3  # the signs are there already
+    signs = text.of_words(["[pad] [unknown] a"], 3)  # which are there already
+    assert signs.size == 3 and signs.encode(["a"])[0, 0] == 2
     with pytest.raises(data.DataError, match="at least 3, got 2"):
         text.of_words(captions, 3, 2)
 

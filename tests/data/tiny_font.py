@@ -13,7 +13,7 @@ from fontTools.ttLib.tables.E_B_L_C_ import BitmapSizeTable, SbitLineMetrics, St
 from PIL import Image
 
 
-def disc(colour, width=17, height=16, edge=4):
+def disc(colour, width=17, height=13, edge=4):
     """An opaque rectangle, `edge` pixels from every side of a clear picture, as bytes of a PNG."""
     picture = Image.new("RGBA", (width, height), (0, 0, 0, 0))
     picture.paste((*colour, 255), (edge, edge, width - edge, height - edge))
