@@ -210,9 +210,21 @@ class Encoded(Part):
     def makes(self):
         return self.entries
 
+    def fields(self, known):
+        _knows(self.net, self.name, known)
+        return {}
+
     def __call__(self, keys, fields, train):
         out = self.net(fields[self.name])
         return fields | dict(zip(self.makes, out if isinstance(out, tuple) else (out,), strict=True))
+
+
+def _knows(net: Any, name: str, known: Mapping[str, Any]) -> None:
+    """Raise ValueError where the data have more tokens than a network of texts: those behind would all be read as its last one."""
+    mine, theirs = getattr(getattr(net, "module", None), "vocabulary", None), getattr(known.get(name), "categories", None)
+    if mine is not None and theirs is not None and theirs > mine:
+        raise ValueError(f"the system knows {mine:,} tokens of {name}, and the data have {theirs:,}: make it know as many, or take "
+                         f"fewer by data.options vocabulary={mine}")  # fmt: skip
 
 
 def encoded(name: str, net: Callable, makes: Sequence[str] | None = None) -> Encoded:
@@ -255,6 +267,7 @@ class Worded(Part):
         return fields | dict(zip(self.makes, (found, jnp.broadcast_to(self.net(none[None]), found.shape)), strict=True))
 
     def fields(self, known):
+        _knows(self.net, self.name, known)
         return {self.other: known[self.name]} if self.name in known else {}
 
 

@@ -21,9 +21,9 @@ def load(name: str, *, split: str = "train", data_dir: Any = None, like: Mapping
 
     - name: "digits" (8x8x1, 10 classes), "mnist_5k" (28x28x1, 10 classes), "patches/16" or "patches/32" (colour patches of ten
       photographs), "captioned_shapes" (scenes with captions, masks and labels), "swiss_roll" ({"point": float32 (2,)},
-      variance 1), "heartbeats" ({"bits": uint8 (20,)}), "folder:/path/to/images", "npz:/path/to/arrays",
-      a data set of a file in use, or any TFDS image set of which a prepared copy lies in `data_dir` or TFDS's own directory
-      ("cifar10", "imagenet_resized/64x64").
+      variance 1), "heartbeats" ({"bits": uint8 (20,)}), "emoji" (pictures with their names), "folder:/path/to/images",
+      "table:/path/to/captions.csv", "shards:/path/to/archives", "npz:/path/to/arrays", a data set of a file in use, or any TFDS
+      image set of which a prepared copy lies in `data_dir` or TFDS's own directory ("cifar10", "imagenet_resized/64x64").
     - like: the fields of another split that these examples go with, of data that can be read in several ways.
     - options: those of the data set; of images, `size` cuts each to the largest central rectangle and resizes it (one side, or
       (height, width)), and `channels` (1 or 3) makes it grey or colour. None counts as not given.

@@ -1,60 +1,26 @@
-"""A folder of images: every picture below it, in the order of their paths; subfolders are classes."""
+"""A folder of images: every picture below it, in the order of their paths; subfolders are classes, and files of text captions."""
 
 from __future__ import annotations
 
 import collections
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from PIL import ImageOps
-
-from diffux.data.images import decode, is_grey, sides
+from diffux.data import _captions, _pictures
+from diffux.data._pictures import Row, splits_in
 from diffux.data.source import Source
 from diffux.errors import DataError, NoSplit
-from diffux.fields import Field, Label
-from diffux.fields import Image as Image_
-from diffux.fields.image import SUFFIXES, opened, upright_size
+from diffux.fields import Field
+from diffux.fields.image import SUFFIXES
 from diffux.files import path_of
 
 FORMS = ()  # a folder of one's own comes as folder:/path
-SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-BAD = 0.01
-"""The share of files that may be unreadable; they are left out, and more of them end the run."""
-_CHECKED = 2000  # headers read while loading (about 0.1 ms each); an odd image after these is found when it is read
 _STRAY = 0.05  # pictures beside folders of classes, as a share of all, that are left out rather than end the classes
 
 
-class Files:
-    """`read(i)` -> {"image": uint8 (H, W, channels), "label": int} of the i-th file, or of the next one that can be read."""
-
-    def __init__(self, paths, labels, *, channels, size, pixels, bad=0):
-        self.paths, self.labels, self.channels, self.size, self.pixels = paths, labels, channels, size, pixels
-        self.bad, self.known = bad, set()
-
-    def __len__(self):
-        return len(self.paths)
-
-    def read(self, index):
-        for place in range(index, index + len(self)):
-            try:
-                return self._read(place % len(self))
-            except DataError as error:
-                if place % len(self) not in self.known:
-                    self.known.add(place % len(self))
-                    _count(self.bad + len(self.known), len(self) + self.bad, error)
-                    warnings.warn(f"{error} The next one stands in for it.", stacklevel=2)
-        raise DataError(f"none of the {len(self)} images can be read.")
-
-    def _read(self, index):
-        with opened(self.paths[index], pixels=self.pixels) as image:
-            upright = ImageOps.exif_transpose(image)  # photographs lie on their side until their header is heeded
-            image = decode(upright, channels=self.channels, size=self.size)
-        return {"image": image} | ({} if self.labels is None else {"label": self.labels[index]})
-
-
 def load(rest: str, *, split: str = "train", size=None, channels: int | None = None, pixels: int | None = None,
+         captions: bool = True, length: int | None = None, vocabulary: int | None = None, tokenizer: str | None = None,
          like: Mapping[str, Field] | None = None) -> Source:  # fmt: skip
     """The images below the folder `rest`/`split` where the folder holds splits and nothing else, else below `rest`, all "train".
 
@@ -62,72 +28,54 @@ def load(rest: str, *, split: str = "train", size=None, channels: int | None = N
     images are in subfolders, the first level of these gives the classes, in sorted order; the source's `notes` say how many images
     each has, and what was left out. Up to 1 % of the files may be unreadable.
 
+    Where a picture has a text in UTF-8 beside it, 7.txt of 7.png, there is a field "caption": of several lines one, always the same
+    of a picture. Up to 5 % of the pictures may have none and are left out.
+
     - pixels: the most that a picture may have; more than about 180 million are refused unless this says so.
-    - like: the fields of the split that these images go with: they are made grey or colour as it is.
+    - captions: whether texts beside pictures are read.
+    - length, vocabulary: the number of tokens of a caption, and of the different ones; by default what the captions have.
+    - tokenizer: a tokenizer.json, or a folder as transformers writes it, in the place of the captions' own words.
+    - like: the fields of the split that these images go with: they are made grey or colour as it is, and take its vocabulary.
 
     Raises:
         NoSplit: no such split.
-        DataError: no such folder, no images in it, too many that cannot be read, or different shapes without `size`.
+        DataError: no such folder, no images in it, too many that cannot be read or have no caption, or different shapes without
+            `size`.
     """
     root = _root(rest, split)
-    found, odd = _found(root)
+    found, texts, odd = _found(root, captions)
     if not found:
         hint = f"; it has {_counted(odd)}, which are not read" if odd else ""
         raise DataError(f"the folder {root} has no images ({', '.join(sorted(SUFFIXES))}){hint}.")
     notes = [f"{_counted(odd)} in {root} are no images and left out"] if odd else []
     found, classes = _classes(root, found, notes)
-    paths, headers, bad = [], [], []
-    for number, path in enumerate(found):
-        if number < _CHECKED:
-            try:
-                with opened(path, pixels=pixels) as image:
-                    headers.append((path, upright_size(image), is_grey(image)))
-            except DataError as error:
-                bad.append(error)
-                continue
-        paths.append(path)
-    if bad:
-        _count(len(bad), len(found), bad[0])
-        notes.append(f"{len(bad)} of the {len(found)} images are left out, the first as {bad[0]}")
-    numbers = None if classes is None else {name: number for number, name in enumerate(classes)}
-    labels = None if numbers is None else [numbers[path.relative_to(root).parts[0]] for path in paths]
-    if classes is not None:
-        count = collections.Counter(labels)
-        notes.append(f"{len(classes)} classes: {', '.join(f'{name} ({count[i]:,})' for i, name in enumerate(classes[:20]))}"
-                     f"{', ...' if len(classes) > 20 else ''}")  # fmt: skip
-
-    if channels is None:
-        grey = all(grey for *_, grey in headers)
-        channels = like["image"].shape[-1] if like and "image" in like else 1 if grey else 3
-    shape = (*(headers[0][1] if size is None else sides(size)), channels)
-    if size is None:
-        for path, sizes, _ in headers:
-            if sizes != shape[:2]:
-                raise DataError(
-                    f"the images of {root} have different sizes ({headers[0][0].name} {shape[0]}x{shape[1]},"
-                    f" {path.name} {sizes[0]}x{sizes[1]}): pass size= (say, size=64) to cut and resize them to one."
-                )
-    return Source(
-        Files(paths, labels, channels=channels, size=size, pixels=pixels, bad=len(bad)),
-        name=f"folder:{rest}",
-        split=split,
-        fields={"image": Image_(shape)} | ({} if classes is None else {"label": Label(len(classes), tuple(classes))}),
-        notes=notes,
-    )
+    rows, bad = [], []
+    for path in found:
+        text, label = texts.get(path.with_suffix("")), path.relative_to(root).parts[0] if classes else None
+        try:
+            rows.append(Row(path, () if text is None else _captions.read(text), label))
+        except DataError as error:
+            bad.append(error)
+    return _pictures.source_of(rows, bad, root, name=f"folder:{rest}", split=split, captioned=bool(texts), size=size,
+                               channels=channels, pixels=pixels, length=length, vocabulary=vocabulary, tokenizer=tokenizer,
+                               like=like, notes=notes)  # fmt: skip
 
 
-def describe(rest: str, *, split: str = "train", size=None, channels: int | None = None,
-             pixels: int | None = None) -> dict[str, Field]:  # fmt: skip
-    """The fields; of a folder that is not there they take `size`, colour and no classes."""
+def describe(rest: str, *, split: str = "train", size=None, channels: int | None = None, pixels: int | None = None,
+             captions: bool = True, length: int | None = None, vocabulary: int | None = None,
+             tokenizer: str | None = None) -> dict[str, Field]:  # fmt: skip
+    """The fields; of a folder that is not there they take `size`, colour, no classes, and captions where `length` and
+    `vocabulary`, or `tokenizer`, say of what kind."""
     if size is not None and not path_of(rest).is_dir():
-        return {"image": Image_((*sides(size), channels or 3))}
-    return load(rest, split=split, size=size, channels=channels, pixels=pixels).fields
+        return _pictures.described(size, channels, captions, length, vocabulary, tokenizer)
+    return load(rest, split=split, size=size, channels=channels, pixels=pixels, captions=captions, length=length,
+                vocabulary=vocabulary, tokenizer=tokenizer).fields  # fmt: skip
 
 
 def splits(rest: str) -> dict[str, int]:
     """The splits of a folder: its subfolders train, validation and test where it has nothing else, else all is train."""
     top = path_of(rest)
-    return {split: len(load(rest, split=split, size=1)) for split in (_splits(top) if top.is_dir() else {}) or ["train"]}
+    return {split: len(load(rest, split=split, size=1)) for split in (splits_in(top) if top.is_dir() else {}) or ["train"]}
 
 
 def _root(rest: str, split: str) -> Path:
@@ -137,7 +85,7 @@ def _root(rest: str, split: str) -> Path:
     top = path_of(rest)
     if not top.is_dir():
         raise DataError(f"there is no folder {top}.")
-    found = _splits(top)
+    found = splits_in(top)
     if split in found:
         return found[split]
     if found or split != "train":
@@ -146,25 +94,21 @@ def _root(rest: str, split: str) -> Path:
     return top
 
 
-def _splits(top: Path) -> dict[str, Path]:
-    """{split: folder} of a folder that holds folders of splits, train among them, and neither others nor pictures."""
-    visible = [path for path in top.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
-    names = {path.name: path for path in visible if path.is_dir()}
-    known = {name: split for split, words in SPLITS.items() for name in words}
-    if "train" not in names or names.keys() - known or any(path.suffix.lower() in SUFFIXES for path in visible if path.is_file()):
-        return {}
-    return {known[name]: names[name] for name in sorted(names, key=lambda name: list(SPLITS).index(known[name]))}
-
-
-def _found(root: Path) -> tuple[list[Path], collections.Counter[str]]:
-    """(the pictures below a folder by their paths, how many other files have which suffix); no hidden names, no circles."""
-    paths, odd = [], collections.Counter()
+def _found(root: Path, captions: bool) -> tuple[list[Path], dict[Path, Path], collections.Counter[str]]:
+    """(the pictures below a folder by their paths, the texts of pictures by their paths without ending, how many other files have
+    which suffix); no hidden names, no circles."""
+    paths, texts, odd = [], {}, collections.Counter()
     for path in _files(root, ()):
-        if path.suffix.lower() in SUFFIXES:
+        suffix = path.suffix.lower()
+        if suffix in SUFFIXES:
             paths.append(path)
+        elif captions and suffix == ".txt":
+            texts[path.with_suffix("")] = path
         else:
-            odd[path.suffix.lower() or path.name] += 1
-    return sorted(paths), odd
+            odd[suffix or path.name] += 1
+    alone = texts.keys() - {path.with_suffix("") for path in paths}
+    odd.update(texts.pop(stem).suffix.lower() for stem in alone)
+    return sorted(paths), texts, odd
 
 
 def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
@@ -181,26 +125,20 @@ def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
                 yield folder / entry.name
 
 
-def _classes(root: Path, paths: list[Path], notes: list[str]) -> tuple[list[Path], list[str] | None]:
-    """(the pictures that are kept, their classes in order or None); a few stray pictures do not end the classes."""
+def _classes(root: Path, paths: list[Path], notes: list[str]) -> tuple[list[Path], bool]:
+    """(the pictures that are kept, whether their folders are classes); a few stray pictures do not end the classes."""
     inside = [path for path in paths if path.parent != root]
     stray = len(paths) - len(inside)
     if not inside or stray > _STRAY * len(paths):
         if inside:
             notes.append(f"{stray:,} images stand beside the folders of {root}, so that these are no classes")
-        return paths, None
+        return paths, False
     if stray:
         notes.append(f"{stray:,} images that stand beside the folders of classes are left out")
-    return inside, sorted({path.relative_to(root).parts[0] for path in inside})
+    return inside, True
 
 
 def _counted(odd: collections.Counter[str]) -> str:
     total = sum(odd.values())
     said = ", ".join(f"{count} {suffix}" for suffix, count in odd.most_common(5))
     return f"{total:,} other file{'s' * (total != 1)} ({said})"
-
-
-def _count(bad: int, all_of_them: int, first: DataError) -> None:
-    """Raise DataError where more than the share `BAD` of the files cannot be read."""
-    if bad > BAD * all_of_them:
-        raise DataError(f"{bad} of {all_of_them} images cannot be read, and at most {BAD:.0%} may be so; the first: {first}")

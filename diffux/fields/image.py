@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -106,16 +108,18 @@ _opening = threading.Lock()
 def opened(word: Any, what: str = "an image", pixels: int | None = None) -> Iterator[Any]:
     """The picture in a file, of one of `FORMATS`; DataError where it cannot be read, now or while it is decoded.
 
+    word: the file's path, or what stands in its place and has `read_bytes`, such as a member of an archive.
     pixels: the most that it may have; by default PIL's bound, some 180 million, beyond which a small file may fill the memory.
     """
     from PIL import Image as Pictures
 
     try:
+        file = path_of(word) if isinstance(word, str | os.PathLike) else io.BytesIO(word.read_bytes())
         with _opening:  # the bound is one for all of PIL, and looked at while the header is read
             usual = Pictures.MAX_IMAGE_PIXELS
             Pictures.MAX_IMAGE_PIXELS = usual if pixels is None else pixels
             try:
-                picture = Pictures.open(path_of(word), formats=FORMATS)
+                picture = Pictures.open(file, formats=FORMATS)
             finally:
                 Pictures.MAX_IMAGE_PIXELS = usual
         with picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import json
@@ -95,20 +96,46 @@ class Text(Field):
         return save_words(self, path, values) if path.suffix.lower() == ".txt" else super().save(path, values, captions, **about)
 
 
-def of_words(strings: Iterable[str], length: int) -> Text:
+def of_words(strings: Iterable[str], length: int | None, size: int | None = None, marks: bool = False) -> Text:
     """A text of lower-case words, with the vocabulary of `strings`; token 0 fills up and 1 stands for unknown words.
+
+    length: in words; None for that of the longest string. size: of the vocabulary: the commonest words have it, and where there are
+    fewer, numbers without a word fill it. marks: whether each punctuation mark is a word of its own.
+    Raises DataError for a vocabulary without room for a word.
 
     Example:
         >>> field = of_words(["a red cat", "a dog"], length=4)
         >>> field.encode(["a red bird"]).tolist(), field.words([[2, 4, 3, 0]])
         ([[2, 5, 1, 0]], ['a dog cat'])
+        >>> of_words(["a cat", "a dog"], length=4, size=3).encode(["a cat"]).tolist(), of_words(["a"], length=4, size=9).size
+        ([[2, 1, 0, 0]], 9)
     """
     package = _package()
-    known = sorted({word for string in strings for word in string.lower().split()})
-    vocabulary = {word: i for i, word in enumerate(["[pad]", "[unknown]", *known])}
-    made = package.Tokenizer(package.models.WordLevel(vocabulary, unk_token="[unknown]"))
-    made.normalizer, made.pre_tokenizer = package.normalizers.Lowercase(), package.pre_tokenizers.WhitespaceSplit()
-    return Text(length, made.to_str())
+    before = package.pre_tokenizers
+    normal, apart = package.normalizers.Lowercase(), before.WhitespaceSplit()
+    if marks:
+        apart = before.Sequence([apart, before.Punctuation("isolated")])
+    # what the tokenizer itself takes for words: Python's lower case and spaces are not quite the same
+    found, longest = collections.Counter(), 1
+    for string in strings:
+        words = [word for word, _ in apart.pre_tokenize_str(normal.normalize_str(string))]
+        found.update(words)
+        longest = max(longest, len(words))
+    known = sorted(found.keys() - {*_SIGNS})
+    if size is not None:
+        if size <= len(_SIGNS):
+            raise DataError(f"a vocabulary has {len(_SIGNS)} signs besides its words, so at least {len(_SIGNS) + 1}, got {size}")
+        known = sorted(sorted(known, key=lambda word: (-found[word], word))[: size - len(_SIGNS)])
+        known += [f"[no word {number}]" for number in range(len(known) + len(_SIGNS), size)]  # has spaces, so that no text has it
+    vocabulary = {word: i for i, word in enumerate([*_SIGNS, *known])}
+    made = package.Tokenizer(package.models.WordLevel(vocabulary, unk_token=_SIGNS[1]))
+    made.normalizer, made.pre_tokenizer = normal, apart
+    if marks:
+        made.decoder = package.decoders.WordPiece(prefix="\n", cleanup=True)  # no space before a full stop, and no pieces of words
+    return Text(longest if length is None else length, made.to_str())
+
+
+_SIGNS = ("[pad]", "[unknown]")
 
 
 def of_file(path: Any, length: int, padding: int = 0) -> Text:

@@ -20,8 +20,8 @@ from diffux.cli import _config
 from diffux.config.schema import KEYS, Key
 from stress.harness import EXPERIMENTS, POINTS
 
-# The sets of the configs that have to be downloaded.
-ABSENT = ("cifar10", "mnist", "celeb_a", "imagenet_resized/64x64", "folder:/path/to/ffhq", "folder:/path/to/patches")
+# The sets of the configs that have to be downloaded or installed.
+ABSENT = ("cifar10", "mnist", "emoji", "celeb_a", "imagenet_resized/64x64", "folder:/path/to/ffhq", "folder:/path/to/patches")
 
 
 @dataclasses.dataclass(frozen=True)
