@@ -52,8 +52,7 @@ def sample(runs: Mapping[str, Run], out: Sequence[Any], *, task: str, given: Map
     how, drawn = run.pictures, model.system.data
     if how.name not in given:
         raise UserError(f"the task {task} takes a picture, or a folder of them: --given {how.name}=photo.png")
-    field, _ = run.asks[how.name]
-    pictures = _pictures(given[how.name], given.get(drawn), how, field, model)
+    pictures = _pictures(given[how.name], given.get(drawn), how, model)
     largest = max((how.sides(picture.sides) for picture in pictures), key=np.prod)
     check_memory(f"the walk of a picture of {_by(largest)}", jax.ShapeDtypeStruct((4, *largest, model.shape[-1]), np.float32))
     rest = {name: value for name, value in given.items() if name not in (how.name, drawn)}
@@ -62,12 +61,12 @@ def sample(runs: Mapping[str, Run], out: Sequence[Any], *, task: str, given: Map
     places = [_place(word, pictures, model.field, said | identity(runs, given)) for word in out]
     todo = [i for i, picture in enumerate(pictures) if not all(picture.name in place.names for place in places)]
     tiles = sum(how.count(pictures[i].sides) for i in todo)
-    with Progress("drawing", tiles * how.steps) as progress:
+    with Progress("restoring", tiles * model.steps) as progress:
         count = f"{len(todo)} of {len(pictures)} pictures"
-        progress.say(f"{count}: {tiles:,} tiles x {how.steps} steps{f'; {said_of_it}' if (said_of_it := run.says()) else ''}")
+        progress.say(f"{count}: {tiles:,} tiles x {model.steps} steps = {tiles * model.steps:,} evaluations of a tile")
         report, done = Report(progress), 0
         for i in todo:
-            fields = {how.name: field.load_any(pictures[i].file)[None]}
+            fields = {how.name: model.asks[how.name].load_any(pictures[i].file)[None]}
             fields |= {name: value[i : i + 1] for name, value in asked.items()}
             own = how.count(pictures[i].sides)
             walked = lambda step, steps, own=own, done=done: report(done + own * step, tiles * steps)  # noqa: E731
@@ -77,8 +76,8 @@ def sample(runs: Mapping[str, Run], out: Sequence[Any], *, task: str, given: Map
                 progress.say(f"{pictures[i].file} became numbers that are not finite: another solver or more steps may help")
             for place in places:
                 place.save(pictures[i].name, value)
-            done += own * how.steps
-        rows = [_row(picture, places[0].file(picture.name), how, field, model, task) for picture in pictures[:_ROWS]]
+            done += own * model.steps
+        rows = [_row(picture, places[0].file(picture.name), how, model, task) for picture in pictures[:_ROWS]]
         for place in places:
             with writing(place.sheet):
                 drawing.save(place.sheet, _sheet(rows), said)
@@ -87,9 +86,9 @@ def sample(runs: Mapping[str, Run], out: Sequence[Any], *, task: str, given: Map
     return [place.sheet for place in places]
 
 
-def _pictures(word: Any, truth: Any, how: Any, field: Field, model: Run) -> list[Picture]:
+def _pictures(word: Any, truth: Any, how: Any, model: Run) -> list[Picture]:
     """What is to be made; UserError for what cannot be read, and for truths that are missing or of other sides."""
-    ending = model.field.single
+    field, ending = model.asks[how.name], model.field.single
     files = field.files(word)
     (often, count), *_ = Counter(file.stem for file in files).most_common(1)
     if count > 1:
@@ -100,7 +99,7 @@ def _pictures(word: Any, truth: Any, how: Any, field: Field, model: Run) -> list
     made = []
     for file in files:
         sides, of = field.sides_in(file), truths.get(file.stem)
-        wanted = how.result(sides)
+        wanted = tuple(how.factor * side for side in sides)
         if truth is not None and of is None:
             raise UserError(f"{truth} holds no picture of the name {file.stem}, which {word} does")
         if of is not None and model.field.sides_in(of) != wanted:
@@ -156,11 +155,11 @@ def _place(word: Any, pictures: Sequence[Picture], field: Field, about: Mapping[
     return _File(word, field, about)
 
 
-def _row(picture: Picture, made: pathlib.Path, how: Any, given: Field, model: Run, task: str) -> list[tuple[np.ndarray, str]]:
+def _row(picture: Picture, made: pathlib.Path, how: Any, model: Run, task: str) -> list[tuple[np.ndarray, str]]:
     """A picture of the sides of what was made of it, that itself and the truth, each with its caption, small enough for a sheet."""
-    sides = how.result(picture.sides)
+    sides = [how.factor * side for side in picture.sides]
     shown = [max(round(side * min(1, _SIDE / max(sides))), 1) for side in sides]
-    read = [(given, picture.file, f"{picture.file.name}, {_by(picture.sides)}"),
+    read = [(model.asks[how.name], picture.file, f"{picture.file.name}, {_by(picture.sides)}"),
             (model.field, made, f"{task}, {_by(sides)}"), (model.field, picture.truth, "the truth")]  # fmt: skip
     return [(drawing.resized(field.load_any(file), shown), said) for field, file, said in read if file is not None]
 

@@ -18,22 +18,16 @@ MODELS = ("model",)
 
 
 class Restored(NamedTuple):
-    """How the pictures `name` are restored: padded up to `least`, in tiles, to sides that are `factor` times as long, in so many
-    steps."""
+    """How the pictures `name` are restored: padded up to `least`, in tiles, to sides that are `factor` times as long."""
 
     name: str
     least: tuple[int, int]
     factor: int
     tiles: Tiled
-    steps: int
 
     def sides(self, sides: Sequence[int]) -> tuple[int, ...]:
         """The sides of what is drawn for a picture (h, w), which is padded up to a tile."""
         return tuple(self.factor * max(side, least) for side, least in zip(sides, self.least, strict=True))
-
-    def result(self, sides: Sequence[int]) -> tuple[int, ...]:
-        """The sides of what is made of a picture (h, w)."""
-        return tuple(self.factor * side for side in sides)
 
     def count(self, sides: Sequence[int]) -> int:
         """How many tiles are evaluated in a step for a picture (h, w)."""
@@ -56,7 +50,7 @@ def pictures(models, overlap=None, at_once=4) -> Restored:
         raise UserError(f"restore enlarges both sides by one whole number, and this model makes {_by(own)} of {_by(field.sides())}")
     with explained():
         tiles = tiled(own, min(own) // 4 if overlap is None else overlap, at_once=at_once)
-        found = Restored(name, field.sides(), int(max(ratios)), tiles, model.steps)
+        found = Restored(name, field.sides(), int(max(ratios)), tiles)
         found.count(field.sides())
         diffused = jax.eval_shape(_encoded, model.frozen, *_shapes(model))
     if diffused.shape[1:3] != own:

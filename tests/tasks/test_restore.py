@@ -234,8 +234,8 @@ def test_a_folder_of_pictures_is_restored_each_at_its_own_size(model, photos, sa
     said = capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["cat.png", "grey.png", "samples.json", "turned.png"]
     count = 12 * 9 + 1 + 1  # 60 of tiles of 16 every 4 by 82 of tiles of 20 every 8, and one for each of the small ones
-    assert f"3 of 3 pictures: {count} tiles x 2 steps" in said.splitlines()[0]
-    assert f"drawing 108/{2 * count}" in said and f"drawing {2 * count}/{2 * count}" in said
+    assert f"3 of 3 pictures: {count} tiles x 2 steps = {2 * count} evaluations of a tile" in said.splitlines()[0]
+    assert f"restoring 108/{2 * count}" in said and f"restoring {2 * count}/{2 * count}" in said
     for i, (name, low) in enumerate(photos.items()):
         wanted = restored(model, low[None], i, seed=3)[0]
         found = read(tmp_path / "out" / f"{name}.png")
