@@ -19,8 +19,8 @@ are shown to it. A .png is one picture of all samples: a grid of images, a scatt
 `images` (float32 in [0, 1], shape (n, H, W, C)), or `samples` of other data, what was asked, and how they were drawn. A name with
 a slash at its end, or of a folder, is for single files, 000012_cat.png; the same command continues a folder that was left half way.
 A list in the guidance draws the same samples at each of its numbers, as one labelled picture.
-The tasks `restore` and `outpaint` take a picture, or each of a folder, at its own size, and write what comes of it beside the source
-as well.
+The tasks `restore` and `outpaint` take a picture, or each of a folder, at its own size, and write the source and what comes of it
+beside each other as well.
 --pretrained takes a pipeline of diffusers on disk, whose schedule, levels and solver are the model's own; --lora adds low-rank
 updates to its network, or to that of a run that began with one.
 """
