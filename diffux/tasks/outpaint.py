@@ -123,8 +123,8 @@ def pictures(models, left=0, right=0, up=0, down=0, overlap=0.5, jump=None, resa
     shared = tuple(round(overlap * side) for side in own)
     if any(not least <= some <= side - least for some, least, side in zip(shared, block, own, strict=True)):
         least = max(least / side for least, side in zip(block, own, strict=True))
-        raise UserError(f"an overlap of {overlap} is {_by(shared)} pixels of a window of {_by(own)}, where {_by(block)} or more are "
-                        f"known, and as many made: from {least:.3g} to {1 - least:.3g} fit")  # fmt: skip
+        raise UserError(f"an overlap of {overlap} is {_by(shared)} pixels of a window of {_by(own)}, where {_by(block)} or more "
+                        f"are known, and as many made: from {least:.3g} to {1 - least:.3g} fit")  # fmt: skip
     evaluations = _evaluations(model, shape) if holes else repaint.walk(walked, **options).evaluations
     return Outpainted(model.system.data, own, (up, down), (left, right), shared, model.steps, evaluations, block, holes)
 
