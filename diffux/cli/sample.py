@@ -9,6 +9,7 @@
   diffux sample --workdir runs/cfg --guidance "classifier_free([0,1,2,4])" --n 8 --out sweep.png
   diffux sample --task cascade --model base=runs/small --model up=runs/up --out large.png
   diffux sample --task restore --model model=runs/sr --given low=photo.png --out restored.png
+  diffux sample --task "outpaint(right=64)" --model model=runs/uncropping --given image=photo.png --out wide.png
   diffux sample --pretrained sd-v1-5 --given caption="a red cat" --guidance "classifier_free(7.5)" --n 4 --out cats.png
   diffux sample --pretrained sd-v1-5 --given caption="a red cat" --task "edit(start=0.6)" --given image=photo.png --out cat.png
 
@@ -18,7 +19,8 @@ are shown to it. A .png is one picture of all samples: a grid of images, a scatt
 `images` (float32 in [0, 1], shape (n, H, W, C)), or `samples` of other data, what was asked, and how they were drawn. A name with
 a slash at its end, or of a folder, is for single files, 000012_cat.png; the same command continues a folder that was left half way.
 A list in the guidance draws the same samples at each of its numbers, as one labelled picture.
-The task `restore` takes a picture, or each of a folder, at its own size, and writes what comes of it beside the source as well.
+The tasks `restore` and `outpaint` take a picture, or each of a folder, at its own size, and write the source and what comes of it
+beside each other as well.
 --pretrained takes a pipeline of diffusers on disk, whose schedule, levels and solver are the model's own; --lora adds low-rank
 updates to its network, or to that of a run that began with one.
 """

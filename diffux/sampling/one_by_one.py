@@ -40,19 +40,20 @@ def sample(runs: Mapping[str, Run], out: Sequence[Any], *, task: str, given: Map
     """Make a picture of each that is given, by a task of `runs` that takes pictures of any size; return the sheets that show them.
 
     - given: {the field that the task's pictures are: a file or a folder}, and words for what else the model is given, which are
-      taken in turn, see `draw.request`. The field that is drawn may be given as well, as the truth: a file, or a folder in which
-      the names are the same.
+      taken in turn, see `draw.request`. The field that is drawn, where it is another, may be given as well, as the truth: a file,
+      or a folder in which the names are the same.
     - out: a folder, which gets a picture of the same name for each and is continued as `singles.Folder` says, or a .png for one.
 
-    Beside each `out` stands a sheet, OUT_side_by_side.png: the first pictures, brought to the sides of what was made of them, that
-    itself, and the truth. Picture i in the order of the names is sample i of the seed.
+    Beside each `out` stands a sheet, OUT_side_by_side.png: the first pictures, at the sides that the task shows them at, what was
+    made of them, and the truth. Picture i in the order of the names is sample i of the seed.
     Raises UserError, before anything is drawn, for files that are no pictures, and for what does not fit or cannot be written.
     """
     run, model = tasks.task(task, runs), list(runs.values())[-1]
     how, drawn = run.pictures, model.system.data
     if how.name not in given:
         raise UserError(f"the task {task} takes a picture, or a folder of them: --given {how.name}=photo.png")
-    pictures = _pictures(given[how.name], given.get(drawn), how, model)
+    field, truth = run.asks[how.name][0], None if how.name == drawn else given.get(drawn)
+    pictures = _pictures(given[how.name], truth, how, field, model)
     largest = max((how.sides(picture.sides) for picture in pictures), key=np.prod)
     check_memory(f"the walk of a picture of {_by(largest)}", jax.ShapeDtypeStruct((4, *largest, model.shape[-1]), np.float32))
     rest = {name: value for name, value in given.items() if name not in (how.name, drawn)}
@@ -60,24 +61,24 @@ def sample(runs: Mapping[str, Run], out: Sequence[Any], *, task: str, given: Map
     said = how_drawn(runs, {"seed": seed, "task": task, **about})
     places = [_place(word, pictures, model.field, said | identity(runs, given)) for word in out]
     todo = [i for i, picture in enumerate(pictures) if not all(picture.name in place.names for place in places)]
-    tiles = sum(how.count(pictures[i].sides) for i in todo)
-    with Progress("restoring", tiles * model.steps) as progress:
+    parts = sum(how.count(pictures[i].sides) for i in todo)
+    with Progress(how.doing, parts * how.steps) as progress:
         count = f"{len(todo)} of {len(pictures)} pictures"
-        progress.say(f"{count}: {tiles:,} tiles x {model.steps} steps = {tiles * model.steps:,} evaluations of a tile")
+        progress.say(f"{count}: {how.says(parts)}")
         report, done = Report(progress), 0
         for i in todo:
-            fields = {how.name: model.asks[how.name].load_any(pictures[i].file)[None]}
+            fields = {how.name: field.load_any(pictures[i].file)[None]}
             fields |= {name: value[i : i + 1] for name, value in asked.items()}
             own = how.count(pictures[i].sides)
-            walked = lambda step, steps, own=own, done=done: report(done + own * step, tiles * steps)  # noqa: E731
+            walked = lambda step, steps, own=own, done=done: report(done * steps + own * step, parts * steps)  # noqa: E731
             with explained():
                 value = np.asarray(run(sample_keys(seed, i, 1), fields, progress=walked)[drawn][0], np.float32)
             if not np.isfinite(value).all():
                 progress.say(f"{pictures[i].file} became numbers that are not finite: another solver or more steps may help")
             for place in places:
                 place.save(pictures[i].name, value)
-            done += own * model.steps
-        rows = [_row(picture, places[0].file(picture.name), how, model, task) for picture in pictures[:_ROWS]]
+            done += own
+        rows = [_row(picture, places[0].file(picture.name), how, field, model, task) for picture in pictures[:_ROWS]]
         for place in places:
             with writing(place.sheet):
                 drawing.save(place.sheet, _sheet(rows), said)
@@ -86,10 +87,9 @@ def sample(runs: Mapping[str, Run], out: Sequence[Any], *, task: str, given: Map
     return [place.sheet for place in places]
 
 
-def _pictures(word: Any, truth: Any, how: Any, model: Run) -> list[Picture]:
+def _pictures(word: Any, truth: Any, how: Any, field: Field, model: Run) -> list[Picture]:
     """What is to be made; UserError for what cannot be read, and for truths that are missing or of other sides."""
-    field, ending = model.asks[how.name], model.field.single
-    files = field.files(word)
+    ending, files = model.field.single, field.files(word)
     (often, count), *_ = Counter(file.stem for file in files).most_common(1)
     if count > 1:
         same = [file.name for file in files if file.stem == often]
@@ -99,7 +99,7 @@ def _pictures(word: Any, truth: Any, how: Any, model: Run) -> list[Picture]:
     made = []
     for file in files:
         sides, of = field.sides_in(file), truths.get(file.stem)
-        wanted = tuple(how.factor * side for side in sides)
+        wanted = how.result(sides)
         if truth is not None and of is None:
             raise UserError(f"{truth} holds no picture of the name {file.stem}, which {word} does")
         if of is not None and model.field.sides_in(of) != wanted:
@@ -155,13 +155,13 @@ def _place(word: Any, pictures: Sequence[Picture], field: Field, about: Mapping[
     return _File(word, field, about)
 
 
-def _row(picture: Picture, made: pathlib.Path, how: Any, model: Run, task: str) -> list[tuple[np.ndarray, str]]:
-    """A picture of the sides of what was made of it, that itself and the truth, each with its caption, small enough for a sheet."""
-    sides = [how.factor * side for side in picture.sides]
-    shown = [max(round(side * min(1, _SIDE / max(sides))), 1) for side in sides]
-    read = [(model.asks[how.name], picture.file, f"{picture.file.name}, {_by(picture.sides)}"),
-            (model.field, made, f"{task}, {_by(sides)}"), (model.field, picture.truth, "the truth")]  # fmt: skip
-    return [(drawing.resized(field.load_any(file), shown), said) for field, file, said in read if file is not None]
+def _row(picture: Picture, made: pathlib.Path, how: Any, field: Field, model: Run, task: str) -> list[tuple[np.ndarray, str]]:
+    """A picture beside what was made of it and the truth, each with its caption, small enough for a sheet."""
+    sides, beside = how.result(picture.sides), how.shown(picture.sides)
+    read = [(field, picture.file, f"{picture.file.name}, {_by(picture.sides)}", beside),
+            (model.field, made, f"{task}, {_by(sides)}", sides), (model.field, picture.truth, "the truth", sides)]  # fmt: skip
+    small = lambda shown: [max(round(side * min(1, _SIDE / max(sides))), 1) for side in shown]  # noqa: E731
+    return [(drawing.resized(one.load_any(file), small(shown)), said) for one, file, said, shown in read if file is not None]
 
 
 def _sheet(rows: Sequence[Sequence[tuple[np.ndarray, str]]]) -> np.ndarray:

@@ -5,8 +5,9 @@ fields (B, ...), `keys` one key a sample (B,). The first entry of what comes bac
 is not None, is called now and then.
 
 A task that takes pictures of any size says so by `pictures(models, **options)`: `name` is the field that they are, `sides((h, w))`
-those of what is drawn for one, `factor` how many times longer they are, and `count((h, w))` how often a step evaluates the network.
-Files of such pictures are taken one by one, each at its own size (`sampling.one_by_one`). `says(models, **options)` is a sentence
+those of what is drawn for one, `result((h, w))` those of what comes back, beside which it is shown at `shown((h, w))`, `count((h,
+w))` of how many parts it is drawn, each in so many `steps`, `says(count)` what they cost, and `doing` a word for it. Files of such
+pictures are taken one by one, each at its own size (`sampling.one_by_one`). `says(models, **options)` is a sentence
 that is told before anything is drawn.
 """
 

@@ -70,20 +70,25 @@ def walk(models, jump=10, resamples=10) -> Walk:
     model, shape = models["model"], _diffused(models["model"])
     asked = painting(model, jnp.zeros(shape), jnp.ones(shape, bool), jump, resamples)
     levels = asked.walk["grid"](model.system.process.schedule, model.steps)
-    ratio, called = np.asarray(levels.sigma) / np.maximum(np.asarray(levels.alpha), 1e-30), []
+    ratio = np.asarray(levels.sigma) / np.maximum(np.asarray(levels.alpha), 1e-30)
+    down = int(np.sum(np.diff(ratio) < 0))
+    return Walk(down, len(ratio) - 1 - down, down * calls(asked.walk["solver"], levels, shape))
+
+
+def calls(solver: Any, levels: Any, shape: tuple[int, ...]) -> int:
+    """How often a solver evaluates the network in the first step of a walk along `levels`, of one x of this shape."""
+    called = []
 
     def counted(x, level, **changes):
         called.append(1)
-        return Prediction(x)
+        return Prediction(x, x)  # some processes ask for what a network says of the variance
 
     def step(x):
-        solver, first = asked.walk["solver"], jax.tree.map(lambda field: jnp.asarray(field[0]), levels)
-        second = jax.tree.map(lambda field: jnp.asarray(field[1]), levels)
+        first, second = (jax.tree.map(lambda field, i=i: jnp.asarray(field[i]), levels) for i in (0, 1))
         return solver.step(sample_keys(0, 0, 1), counted, x, solver.init(x, levels), t=first, s=second)[0]
 
     jax.eval_shape(step, jnp.zeros((1, *shape)))
-    down = int(np.sum(np.diff(ratio) < 0))
-    return Walk(down, len(ratio) - 1 - down, down * len(called))
+    return len(called)
 
 
 def painting(model: Run, known: Any, mask: Any, jump: int, resamples: int) -> Run:
@@ -104,8 +109,14 @@ def run(keys, models, given, *, jump=10, resamples=10, progress=None):
     with explained():
         MASK.check({"mask": mask})
     keep = jnp.asarray(mask == 1)[..., None]
+    x = painted(keys, model, known, keep, given, jump, resamples, progress)
+    return {model.system.data: jnp.where(keep, known / np.float32(255), x)}
+
+
+def painted(keys, model: Run, known: Any, keep: Any, given: Any, jump: int, resamples: int, progress: Any = None) -> Any:
+    """Pictures by the walk of `run`, in which what is known is as the model's codec has it: of `known` (B, H, W, C), in 8 bits or
+    in [0, 1], where `keep` (B, H, W, 1) is True."""
     encoded = model.frozen.codec.encode(rng.fold_in(keys, 3), jnp.asarray(known), {})
     blocks = keep.reshape(len(known), encoded.shape[1], -1, encoded.shape[2], known.shape[2] // encoded.shape[2], 1)
     drawn = painting(model, encoded, jnp.broadcast_to(blocks.all((2, 4)), encoded.shape), jump, resamples)
-    x = drawn.generate(keys, model.share(given), progress=progress).x
-    return {model.system.data: jnp.where(keep, known / np.float32(255), x)}
+    return drawn.generate(keys, model.share(given), progress=progress).x

@@ -18,16 +18,28 @@ MODELS = ("model",)
 
 
 class Restored(NamedTuple):
-    """How the pictures `name` are restored: padded up to `least`, in tiles, to sides that are `factor` times as long."""
+    """How the pictures `name` are restored: padded up to `least`, in tiles, to sides `factor` times as long, in so many `steps`."""
 
     name: str
     least: tuple[int, int]
     factor: int
     tiles: Tiled
+    steps: int
+    doing = "restoring"
 
     def sides(self, sides: Sequence[int]) -> tuple[int, ...]:
         """The sides of what is drawn for a picture (h, w), which is padded up to a tile."""
         return tuple(self.factor * max(side, least) for side, least in zip(sides, self.least, strict=True))
+
+    def result(self, sides: Sequence[int]) -> tuple[int, ...]:
+        """The sides of what is made of a picture (h, w)."""
+        return tuple(self.factor * side for side in sides)
+
+    shown = result
+
+    def says(self, count: int) -> str:
+        """What so many tiles cost."""
+        return f"{count:,} tiles x {self.steps} steps = {count * self.steps:,} evaluations of a tile"
 
     def count(self, sides: Sequence[int]) -> int:
         """How many tiles are evaluated in a step for a picture (h, w)."""
@@ -50,11 +62,11 @@ def pictures(models, overlap=None, at_once=4) -> Restored:
         raise UserError(f"restore enlarges both sides by one whole number, and this model makes {_by(own)} of {_by(field.sides())}")
     with explained():
         tiles = tiled(own, min(own) // 4 if overlap is None else overlap, at_once=at_once)
-        found = Restored(name, field.sides(), int(max(ratios)), tiles)
+        found = Restored(name, field.sides(), int(max(ratios)), tiles, model.steps)
         found.count(field.sides())
-        diffused = jax.eval_shape(_encoded, model.frozen, *_shapes(model))
-    if diffused.shape[1:3] != own:
-        raise UserError(f"restore is of models that diffuse pixels, and this one diffuses {_by(diffused.shape[1:])} in their place")
+        shape = diffused(model)
+    if shape[:2] != own:
+        raise UserError(f"restore is of models that diffuse pixels, and this one diffuses {_by(shape)} in their place")
     return found
 
 
@@ -84,8 +96,12 @@ def _at(model: Run, sides: Sequence[int], tiles: Tiled) -> Run:
     return dataclasses.replace(model, fields={**model.fields, model.system.data: field}, walk={**model.walk, "guidance": guidance})
 
 
-def _by(sides: Sequence[int]) -> str:
-    return "x".join(map(str, sides))
+def diffused(model: Run) -> tuple[int, ...]:
+    """The shape of what a model diffuses in the place of a picture, of all that is known to be given."""
+    known = {name: field for name, field in model.asks.items() if field is not None}
+    like = lambda field, dtype: jax.ShapeDtypeStruct((1, *field.shape), dtype)  # noqa: E731
+    given = {name: like(field, field.dtype) for name, field in known.items()}
+    return jax.eval_shape(_encoded, model.frozen, like(model.field, np.float32), given).shape[1:]
 
 
 def _encoded(system: Any, x: Any, given: Any) -> Any:
@@ -93,8 +109,5 @@ def _encoded(system: Any, x: Any, given: Any) -> Any:
     return system.codec.encode(key, x, system.conditions(key, given, 1))
 
 
-def _shapes(model: Run) -> tuple[Any, dict[str, Any]]:
-    """Of one example, and of what is given for it."""
-    known = {name: field for name, field in model.asks.items() if field is not None}
-    like = lambda field, dtype: jax.ShapeDtypeStruct((1, *field.shape), dtype)  # noqa: E731
-    return like(model.field, np.float32), {name: like(field, field.dtype) for name, field in known.items()}
+def _by(sides: Sequence[int]) -> str:
+    return "x".join(map(str, sides))

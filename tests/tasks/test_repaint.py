@@ -38,6 +38,8 @@ def test_the_published_walk_is_counted_before_it_is_gone(model):
         "2,410 evaluations of the network a sample: 2,410 steps down, and 2,160 back up")  # fmt: skip
     twice = tasks.module("repaint").walk({"model": walked(model, 12, solvers.heun())}, jump=3, resamples=2)
     assert twice == (12 + 9, 9, 2 * 21)
+    learned = drawn.run(systems.build("iddpm", steps=12, network="unet", **SMALL), {"image": np.zeros((2, 4, 4, 3), np.uint8)})
+    assert tasks.module("repaint").walk({"model": walked(learned, 12)}, jump=3, resamples=2) == (21, 9, 21)
 
 
 @pytest.mark.full
