@@ -78,6 +78,7 @@ def test_snr_weighted_x0_loss_is_l_simple():
     chex.assert_trees_all_close(got, want, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.full
 def test_a_zero_network_has_unit_loss():
     """Predicting no noise where there is unit noise: L_simple = 1, the first number of every DDPM run."""
     process = Gaussian(schedules.from_betas(schedules.linear_betas()))

@@ -155,7 +155,8 @@ def wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
         return 0.0, 1.0
     share, middle = right / n, z**2 / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return (share + middle - half) / (1 + 2 * middle), (share + middle + half) / (1 + 2 * middle)
+    low, high = ((share + middle + side) / (1 + 2 * middle) for side in (-half, half))
+    return max(low, 0.0), min(high, 1.0)  # to rounding they are within
 
 
 def shares(images: Any, captions: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ def quick(monkeypatch, tmp_path):
     return tmp_path / "judges"
 
 
+@pytest.mark.full
 def test_a_judge_is_trained_once_and_read_afterwards(quick, monkeypatch):
     said = []
     first = judges.judge(digits_of(QUICK), said.append)

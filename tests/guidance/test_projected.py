@@ -87,6 +87,7 @@ def test_what_is_built_on_ddim_takes_cfg_pp():
         assert solver.takes == ("noise",) and np.isfinite(walk(solver, pp)).all()
 
 
+@pytest.mark.full
 def test_thresholds_and_intervals_keep_the_noise():
     """Clipped, only x0 is; outside its levels it is the plain model's step."""
     clipped = jax.jit(lambda x: chain(labelled.conditional, guidance.classifier_free_pp(), guidance.static_threshold(0.1))(

@@ -88,6 +88,7 @@ def of_style(x, beside):
     return whole
 
 
+@pytest.mark.full
 def test_the_gradients_are_those_written_out():
     words = TABLE[COND["caption"]].sum(1)
     np.testing.assert_allclose(slope(text=1.0), of_cosine(X, words / np.linalg.norm(words, axis=1, keepdims=True)), atol=1e-10)

@@ -96,6 +96,7 @@ def test_every_logger_is_told_the_rows_of_the_run(config, tmp_path):
     assert [event for event in found if event[2] is None] == [(3, "samples", None), (6, "samples", None)]
 
 
+@pytest.mark.full
 def test_a_logger_that_raises_ends_nothing_and_takes_nothing_from_others(config, tmp_path, capsys):
     errors, heard = (OSError("no route\nto host"), SystemExit(1), KeyError("loss")), Heard()
     broken = [Broken(error) for error in errors]

@@ -66,6 +66,7 @@ def test_a_tower_that_is_told_begins_as_one_that_is_not():
     assert np.abs(apart).max() > 1e-3
 
 
+@pytest.mark.full
 def test_padding_says_nothing_and_the_order_of_words_does():
     tower, tokens = TextTower(6, 8, 8), np.asarray([[2, 3, 0, 0], [3, 2, 0, 0]], np.int32)
     weights = {"params": initialize(jax.random.key(0), tower, tokens)}

@@ -99,6 +99,7 @@ def test_a_place_sees_the_conditions_and_the_codes_before_it():
         network.apply({"params": params}, codes[:, :3], cond)
 
 
+@pytest.mark.full
 def test_the_loss_is_the_cross_entropy_of_the_codes(model):
     """Of the logits of the network, in numpy; a silent network says that all buckets are alike."""
     system, variables, _ = model
@@ -206,6 +207,7 @@ def _tuple(table):
     return tuple(map(_tuple, table)) if table.ndim else float(table)
 
 
+@pytest.mark.full
 def test_draws_go_by_their_keys_in_the_embeddings_own_units(model):
     """Each sample is the middles of some codes, and within the box that these span in the training data."""
     system, variables, _ = model
@@ -243,6 +245,7 @@ def test_what_does_not_fit_is_refused(model):
 # --- what is measured ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_it_measures_components_ranges_and_products(clip, model):
     """Against numpy, of all the examples that it has seen."""
     system, _, batches = model
