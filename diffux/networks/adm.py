@@ -21,6 +21,7 @@ from diffux.networks.embeddings import Condition, ConditionEmbedding, embedded
 from diffux.networks.initialize import fan_average, normal
 from diffux.networks.layers import Conv, Dense, GroupNorm, Upsample, average, check_image, repeat
 from diffux.networks.network import SPLITS, Network, precision
+from diffux.networks.patches import from_patches
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
@@ -135,7 +136,7 @@ class ADM(_ADM):
     - `resample_blocks`: False takes a strided convolution, and doubling with a convolution, for the change of side: the network of
       improved DDPM (Nichol and Dhariwal, 2021, app. A).
     - `beside`: the pictures of `cond` that stand beside x, smaller ones enlarged by the method `enlarge`: ADM-U, of ("low",).
-    - all else as in `UNet`.
+    - all else, `patch` too, as in `UNet`.
 
     Initialised as DDPM's networks are, and not by torch's defaults as the authors' are. As in their code the scale that multiplies
     the normalised activations is 1 + the dense layer's, and a label's embedding is added to the noise's.
@@ -160,11 +161,15 @@ class ADM(_ADM):
     enlarge: str = "linear"
     numbers: Sequence[str] = ()
     augment: int | None = None
+    patch: int = 1
 
     @property
     def reads(self) -> dict[str, int | None]:
         entries = ConditionEmbedding.entries(self.classes, augment=self.augment, numbers=self.numbers)
         return entries | dict.fromkeys(self.beside)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        check_image(type(self).__name__, shape, halvings=len(self.multipliers) - 1, patch=self.patch)
 
     @property
     def nulls(self) -> tuple[str, ...]:
@@ -175,15 +180,16 @@ class ADM(_ADM):
         self.check(x.shape)
         types, wide = precision(self, x)
         layers, widths = self.layers(self.told(noise, cond, x, types), train, types), self.widths
-        seen = beside(x, cond, self.beside, self.enlarge)
+        seen = beside(x, cond, self.beside, self.enlarge, self.patch).astype(types["dtype"])
 
-        h = Conv(widths[0], **types, name="conv_in")(seen.astype(types["dtype"]))
+        h = Conv(widths[0], **types, name="conv_in")(seen)
         h, skips = levels.down(h, widths, self.blocks, layers)
         h = levels.up(levels.middle(h, widths, layers), skips, widths, self.blocks, layers)
 
         h = nn.swish(GroupNorm(epsilon=_EPSILON, **wide, name="norm_out")(h))
         channels = self.out_channels or x.shape[-1]
-        out = Conv(channels * (1 + self.variance), kernel_init=zero, **wide, name="conv_out")(h).astype(x.dtype)
+        out = Conv(channels * (1 + self.variance) * self.patch**2, kernel_init=zero, **wide, name="conv_out")(h)
+        out = from_patches(out.astype(x.dtype), self.patch)
         return (out[..., :channels], out[..., channels:]) if self.variance else out
 
     def told(self, noise: Array, cond: Mapping[str, Array] | None, x: Array, types: Mapping[str, Any],

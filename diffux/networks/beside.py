@@ -8,12 +8,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from diffux.networks.patches import to_patches
+
 Array = Any
 ENLARGE = ("nearest", "linear", "cubic")
 
 
-def beside(x: Array, cond: Mapping[str, Array] | None, names: Sequence[str], enlarge: str = "linear") -> Array:
-    """x (B, H, W, C) and the pictures `names` of a condition as one array (B, H, W, C + ...).
+def beside(x: Array, cond: Mapping[str, Array] | None, names: Sequence[str], enlarge: str = "linear", patch: int = 1) -> Array:
+    """x (B, H, W, C) and the pictures `names` of a condition as one array (B, H, W, C + ...), or (B, H / patch, W / patch,
+    patch^2 (C + ...)), the patches of x before those of the pictures.
 
     Each is (B, h, w, C') with sides that are H and W divided by one whole number, and is enlarged by the method `enlarge`:
     "nearest", "linear" or "cubic" (Keys' kernel with a = -0.5, as PIL has it). Booleans become zeros and ones, and a mask (B, h, w)
@@ -40,7 +43,7 @@ def beside(x: Array, cond: Mapping[str, Array] | None, names: Sequence[str], enl
         if value.shape[1:3] != x.shape[1:3]:
             value = jax.image.resize(value, (*x.shape[:3], value.shape[-1]), enlarge, antialias=False)
         seen.append(value)
-    return jnp.concatenate(seen, -1) if len(seen) > 1 else x
+    return jnp.concatenate([to_patches(one, patch) for one in seen], -1)
 
 
 def _divides(small: Sequence[int], large: Sequence[int]) -> bool:

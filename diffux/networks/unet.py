@@ -15,7 +15,7 @@ from diffux.networks.embeddings import ConditionEmbedding, embedded
 from diffux.networks.initialize import fan_average
 from diffux.networks.layers import Conv, Dense, Downsample, GroupNorm, Upsample, check_image
 from diffux.networks.network import Network, precision
-from diffux.networks.patches import from_patches, to_patches
+from diffux.networks.patches import from_patches
 from diffux.networks.rematerialisation import rematerialised
 
 Array = Any
@@ -145,7 +145,7 @@ class UNet(Network):
         double = lambda h, channels, name: Upsample(channels, **types, name=name)(h)  # noqa: E731
         layers = levels.Layers(block, attend, halve, levels.of_sides(self.attention), double)
         widths = [self.channels * multiplier for multiplier in self.multipliers]
-        shown = to_patches(beside(x, cond, self.beside, self.enlarge).astype(types["dtype"]), self.patch)
+        shown = beside(x, cond, self.beside, self.enlarge, self.patch).astype(types["dtype"])
         h = Conv(self.channels, **types, name="conv_in")(shown)
         h, skips = levels.down(h, widths, self.blocks, layers)
         h = levels.up(levels.middle(h, widths, layers), skips, widths, self.blocks, layers)

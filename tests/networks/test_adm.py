@@ -10,6 +10,7 @@ import pytest
 from diffux import networks
 from diffux.networks.adm import ADM, ADMClassifier, AttentionPool
 from diffux.networks.initialize import initialize
+from diffux.networks.patches import to_patches
 from tests.networks.test_unet import compiled, perturbed
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -138,6 +139,21 @@ def test_a_label_and_a_smaller_image_are_read_and_the_null_is_the_labels():
     np.testing.assert_allclose(other[::2], given[::2], rtol=1e-4, atol=1e-4)
     with pytest.raises(ValueError, match=r"low stands beside x of shape \(3, 4, 4, 1\): .*, got none"):
         network.apply({"params": params}, X, NOISE, {"label": cond["label"]})
+
+
+def test_patches_are_channels_of_the_network_without():
+    """Of x and then of what stands beside it, and both outputs are of x's sides again."""
+    low = {"low": RNG.normal(size=(3, 4, 4, 2)).astype(np.float32)}
+    network = ADM(**SMALL | {"multipliers": (1,)}, beside=("low",), variance=True, patch=2)
+    params = jax.tree.map(lambda leaf: leaf + 0.3, initialize(jax.random.key(0), network, X, NOISE, low))
+    found = network.apply({"params": params}, X, NOISE, low)
+    plain = network.clone(patch=1, out_channels=4)
+    inner = plain.apply({"params": params}, to_patches(X, 2), NOISE, {"low": to_patches(low["low"], 2)})
+    for one, other in zip(found, inner, strict=True):
+        assert one.shape == X.shape
+        np.testing.assert_allclose(to_patches(one, 2), other, atol=1e-5)
+    with pytest.raises(ValueError, match=r"ADM .*patches of 3x3"):
+        network.clone(patch=3).check(X.shape)
 
 
 def test_multipliers_may_be_fractions_and_heads_must_divide():
