@@ -116,7 +116,8 @@ def _cell(shares: list[dict[str, Any]]) -> str:
         return ""
     if len(values) > 1:
         return f"{min(values):.0f} to {max(values):.0f}"
-    return f"{values[0]:.0f} ({100 * shares[0]['interval'][0]:.0f} to {100 * shares[0]['interval'][1]:.0f})"
+    low, high = (100 * abs(end) for end in shares[0]["interval"])
+    return f"{values[0]:.0f} ({low:.0f} to {high:.0f})"
 
 
 def costs(results: dict[str, Any]) -> str:
