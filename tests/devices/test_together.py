@@ -245,7 +245,7 @@ said(die)
 """
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_barriers_and_ends_name_who_is_missing():
     """Three processes: one value differs, one comes late, one fails, one stays behind, one is told to stop while it waits, and
     one is ended while the others hang."""

@@ -150,7 +150,7 @@ TINY = [f"--config.{word}" for word in (
     "data.options.examples=200")]  # fmt: skip
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_run_is_judged_by_the_command(tmp_path, capsys):
     run = str(tmp_path / "run")
     assert cli.main(["train", "--config", "glide_shapes", "--workdir", run, "--config.training.steps=1", *TINY]) == 0

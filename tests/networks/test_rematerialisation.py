@@ -56,7 +56,7 @@ def test_less_is_kept_and_contractions_are_not_computed_twice(name, platform):
     assert costs(True) == (few, *few_made) and costs(False) == (all_kept, *all_made)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_neither_parameters_nor_gradients_change():
     params, network = params_of("unet"), NETWORKS["unet"]
     quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

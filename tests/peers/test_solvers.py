@@ -242,7 +242,12 @@ def agree(got, want, rtol=1e-10, note=""):
     assert error(got, want) < rtol, f"{note}: {error(got, want):.1e}"
 
 
-@pytest.mark.parametrize("name", CASES)
+def one_in_three(names):
+    """The names, of which two in three are left to the slow tier."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (i % 3 > 0)) for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", one_in_three(CASES))
 def test_step_by_step(name):
     case = CASES[name]
     for steps, kind in itertools.product(STEPS, case.kinds):
@@ -282,7 +287,7 @@ def single(name, kind, steps, paper=True):
     return ours(solver, levels_of(table[::order], "vp"), kind, START), theirs(peer, "vp", START, order)
 
 
-@pytest.mark.parametrize("name", SINGLE)
+@pytest.mark.parametrize("name", one_in_three(SINGLE))
 def test_single_steps(name):
     for steps, kind in itertools.product(STEPS, EPSILON_AND_V):
         agree(*single(name, kind, steps), note=f"{steps} steps of {kind}")

@@ -176,7 +176,7 @@ def test_a_latent_model_is_built_on_another_run(tmp_path):
         training.load(tmp_path / "moved" / "latent")
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_cascade_draws_small_ones_and_enlarges_them(tmp_path):
     parts = use("enlarging")
     small = {"name": "ddpm", "steps": 50, "channels": 8, "multipliers": (1,), "blocks": 1, "attention": (), "classes": 10}

@@ -47,7 +47,7 @@ def test_an_up_sampler_is_given_the_smaller_image():
         systems.generate(jax.random.key(2), system, variables, (2, 4, 4, 1), steps=3)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_classifier_guides_a_model_of_its_schedule():
     """ADM's half U-Net by name; one of another schedule is refused."""
     frozen = lambda *names, **more: systems.resolved(systems.build(*names, **more), systems.Variables({"network": {}}))  # noqa: E731

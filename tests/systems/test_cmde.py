@@ -313,7 +313,7 @@ def fitted(system, data, steps, rate, seed=0):
     return Variables(params), np.asarray(losses)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1.0, MOST])
 def test_a_network_learns_the_estimator_of_the_pair(most):
     """Its walk given y = 1 has the moments of that with the exact score, not those of another estimator."""

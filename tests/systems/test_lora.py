@@ -106,7 +106,7 @@ def drawn(tmp_path, name, *words):
     return np.load(out)["images"]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_run_of_updates_is_its_base_with_their_file(base, adapted, tmp_path):
     """Drawn as a run, from the file that peft reads beside the base, and as a pipeline with the updates in its weights."""
     run = training.load(adapted)

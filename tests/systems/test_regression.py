@@ -184,7 +184,7 @@ def test_a_walk_that_stops_early_is_refused():
         cascade._need_alike("base", base, "up", None, "low", 0.2)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_run_is_sampled_and_gives_its_features(tmp_path):
     """With pictures while it trains, held-out rows where nothing is asked, and as the frozen encoder of another by name."""
     source = ({"image": np.tile(IMAGES, (4, 1, 1, 1))}, {"image": IMAGES})

@@ -125,7 +125,7 @@ def test_training_learns_the_two_images():
     assert 0.15 < distance.argmin(1).mean() < 0.85
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_labels_choose_the_image_and_guidance_does_not_compile_again():
     system, variables, _ = trained("ddpm", classes=2)
     labels = np.arange(16) % 2

@@ -181,7 +181,7 @@ def done(spec, models, **given):
     return np.asarray(task(keys.sample_keys(0, 0, 3), given)["image"])
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_a_variation_is_a_draw_of_the_pictures_own_embedding(clip, decoder):
     other = IMAGES[::-1].copy()
     seen = np.asarray(clip.see(jnp.asarray(IMAGES / np.float32(127.5) - 1)))
@@ -239,7 +239,7 @@ def test_what_does_not_fit_is_refused(prior, decoder):
         prior_decoder.check({"prior": prior, "decoder": decoder, "up": larger})
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_the_whole_is_drawn_from_a_caption(prior, decoder):
     task = tasks.task("prior_decoder", {"prior": prior, "decoder": decoder})
     assert set(task.asks) == {"caption", "negative"}

@@ -32,7 +32,7 @@ def fitted(system, batches, steps, rate=3e-3):
     return Variables(params)
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_of_gaussian_pairs_it_has_the_conditional_law():
     """The regression on z_t and the Schur complement: R^2 of the means 0.98, and 10 % of the covariance."""
     gain, rest, d, rng = np.asarray([[1.0, 0.5], [-0.5, 0.8]]), np.asarray([[0.5, 0.2], [0.2, 0.4]]), 2, np.random.default_rng(0)
