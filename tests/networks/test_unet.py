@@ -108,14 +108,14 @@ def test_any_size_and_channel_count(shape):
 
 @pytest.mark.full
 def test_pixels_of_a_patch_are_the_channels_of_a_position():
-    """A network of patches is the one of its inner size between patches laid out by hand, with what stands beside x in them too."""
+    """A network of patches is the one of its inner size between patches laid out by hand, those of what stands beside x behind."""
     by_hand = lambda x: np.stack([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -2).reshape(2, 4, 4, -1)  # noqa: E731
     x, low = RNG.normal(size=(2, 8, 8, 3)).astype(np.float32), RNG.normal(size=(2, 8, 8, 1)).astype(np.float32)
     settings = {**SMALL, "attention": (), "variance": True}
     network, inner = UNet(**settings, patch=2, beside=("low",)), UNet(**settings, out_channels=12)
     params, noise = made(network, x, NOISE[:2], {"low": low}), NOISE[:2]
     got = compiled(network, params)(x, noise, {"low": low})
-    wanted = compiled(inner, params)(by_hand(np.concatenate([x, low], -1)), noise)
+    wanted = compiled(inner, params)(np.concatenate([by_hand(x), by_hand(low)], -1), noise)
     both = np.concatenate([by_hand(part).reshape(2, 4, 4, 4, 3) for part in got], -1)  # the two outputs share a pixel's channels
     np.testing.assert_allclose(both.reshape(2, 4, 4, 24), np.concatenate(wanted, -1), rtol=1e-5, atol=1e-5)
 
